@@ -1,0 +1,80 @@
+"""The fast gradient sign method: one step of PGD."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks._attacked import Attacked, LogitsFn, Loss
+from jaxrobust.attacks._pgd import pgd
+from jaxrobust.losses import cross_entropy
+from jaxrobust.threats import Threat
+
+
+def fgsm(
+    logits_fn: LogitsFn,
+    key: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    threat: Threat,
+    loss: Loss = cross_entropy,
+    step_size: Any = None,
+    start: Any = None,
+) -> Attacked:
+    """One ascent step from the clean image (FGSM; the normalised gradient step for l_2).
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
+      key: one PRNG key, or one per example `[b]`; unused unless a threat needs it.
+      images: `[b, h, w, c]`, floating point in [0, 1].
+      labels: integer class indices `[b]`.
+      threat: the set to stay in.
+      loss: `(logits [b, k], labels) -> [b]`, maximised.
+      step_size: in the threat's units; default: its radius `eps`.
+      start: the initial perturbation `[b, ...]`, added as it is; default 0. A random one makes
+        this R+FGSM.
+
+    Returns:
+      `Attacked`.
+
+    Raises:
+      ValueError: if `step_size` is missing and the threat has no single radius `eps`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import attacks, threats
+      >>> def logits_fn(x): return x.mean(axis=(1, 2)) @ jnp.array([[1.0, -1.0]])
+      >>> attacked = attacks.fgsm(logits_fn, jax.random.key(0), jnp.full((1, 2, 2, 1), 0.5),
+      ...     jnp.array([0]), threat=threats.linf(0.25))
+      >>> attacked.images.ravel().tolist()
+      [0.25, 0.25, 0.25, 0.25]
+
+    References:
+      Goodfellow et al., Explaining and Harnessing Adversarial Examples, 2015 (arXiv:1412.6572).
+    """
+    if step_size is None:
+        step_size = getattr(threat, "eps", None)
+        if step_size is None:
+            raise ValueError(
+                f"step_size must be given for {type(threat).__name__}, which has no single eps"
+            )
+    if start is None:
+        images = jnp.asarray(images)
+        start = jax.tree.map(
+            lambda leaf: jnp.zeros((len(images), *leaf.shape), leaf.dtype),
+            jax.eval_shape(threat.init, jax.random.key(0), images[0]),
+        )
+    return pgd(
+        logits_fn,
+        key,
+        images,
+        labels,
+        threat=threat,
+        loss=loss,
+        steps=1,
+        step_size=step_size,
+        start=start,
+    )

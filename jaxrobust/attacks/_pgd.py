@@ -1,0 +1,256 @@
+"""Projected gradient descent: one `lax` loop for any threat, loss and model."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    LogitsFn,
+    Loss,
+    checked_batch,
+    finite,
+    fold_keys,
+    misclassified,
+    per_example_keys,
+    prepare,
+    where,
+)
+from jaxrobust.losses import cross_entropy
+from jaxrobust.threats import BatchedThreat, Threat, batched
+
+# Loop steps per iteration of the compiled loop. Rolled everywhere: with the convolutions of
+# `jaxrobust.convolutions` a rolled loop runs as fast as an unrolled one on CPU and compiles in a
+# time that does not depend on the number of steps.
+UNROLL = {"cpu": 1, "gpu": 1, "tpu": 1}
+
+
+class _Settings(NamedTuple):
+    """What does not change between restarts."""
+
+    verbs: BatchedThreat
+    loss: Loss
+    steps: int
+    step_size: Any
+    momentum: float
+    keep_best: bool
+    stop_after: ArrayLike | None
+    unroll: int
+
+
+class _State(NamedTuple):
+    """The loop's carry; per example in every leaf."""
+
+    z: Any
+    velocity: Any
+    best: Any  # (z, loss, wrong) of the best iterate so far, or () where the last is kept
+    kappa: Array
+    patience: Array  # further steps after the first misclassification; frozen below 0
+
+
+def pgd(
+    logits_fn: LogitsFn,
+    key: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    threat: Threat,
+    loss: Loss = cross_entropy,
+    steps: int,
+    step_size: Any,
+    start: Any = None,
+    restarts: int = 1,
+    momentum: float = 0.0,
+    keep: Literal["last", "best"] = "last",
+    stop_after: ArrayLike | None = None,
+    unroll: int | None = None,
+) -> Attacked:
+    r"""Projected gradient ascent on `loss` inside a threat's set.
+
+    .. math:: z_{t+1} = \Pi(z_t + \alpha\, \mathrm{dir}\, \nabla_z \ell(f(x \oplus z_t), y))
+
+    With `loss=losses.margin` this is the CW attack of the evaluations in the papers, with
+    `momentum` it is MIM, with `stop_after` the early-stopped attack of friendly adversarial
+    training. Gradients are of the batch's sum: no example's depends on the batch size.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over; Linen, NNX,
+        Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out.
+      key: one PRNG key, or one per example `[b]`.
+      images: `[b, h, w, c]`, floating point in [0, 1].
+      labels: integer class indices `[b]`, or what `loss` takes (`[b, k]` soft labels; success
+        is then against their argmax).
+      threat: the set to stay in, see `jaxrobust.threats`; radii may be traced.
+      loss: `(logits [b, k], labels) -> [b]`, maximised.
+      steps: number of steps, static. 0 evaluates the start.
+      step_size: in the threat's units (image units for norms), `[]` or `[b]`, may be traced; a
+        tuple with one for each part of a composed threat.
+      start: the initial perturbation `[b, ...]`, added as it is: neither clipped nor projected
+        before the first gradient (the papers differ there). With restarts `[restarts, b, ...]`.
+        Default: the threat's random start.
+      restarts: independent runs; each example keeps a misclassified image if any run has one,
+        and the highest loss among equals (the later run where that ties too).
+      momentum: decay of the accumulated, l_1-normalised gradient; 0 for plain PGD.
+      keep: return the last iterate, or the best one visited (misclassified before correct, then
+        the highest loss).
+      stop_after: freeze an example this many steps after it is first found misclassified (the
+        tau of friendly training); `[]` or `[b]`, may be traced. Default: never.
+      unroll: steps per iteration of the compiled loop; default per backend, see `UNROLL`.
+
+    Returns:
+      `Attacked`. `kappa` counts the correctly classified among the iterates
+      `x_0 ... x_{steps-1}`, each seen before its update; the last iterate is not counted, and
+      counting goes on after a first success (GAIRAT). With restarts it is the minimum.
+
+    Raises:
+      ValueError: if `steps`, `restarts`, `keep` or `momentum` is out of range, or images are
+        not floating point.
+      AssertionError: if a shape does not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import attacks, threats
+      >>> weights = jnp.array([[1.0, -1.0]])
+      >>> def logits_fn(x): return x.mean(axis=(1, 2)) @ weights
+      >>> images, labels = jnp.full((2, 4, 4, 1), 0.5), jnp.array([0, 1])
+      >>> attacked = attacks.pgd(logits_fn, jax.random.key(0), images, labels,
+      ...     threat=threats.linf(0.1), steps=10, step_size=0.02)
+      >>> [round(value, 2) for value in attacked.images[:, 0, 0, 0].tolist()]
+      [0.4, 0.6]
+
+    References:
+      Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, 2018
+      (arXiv:1706.06083). Dong et al., Boosting Adversarial Attacks with Momentum, 2018
+      (arXiv:1710.06081). Zhang et al., Attacks Which Do Not Kill Training Make Adversarial
+      Learning Stronger, 2020 (arXiv:2002.11242).
+    """
+    images, labels = checked_batch(images, labels)
+    _check(steps, restarts, momentum, keep)
+    if unroll is None:
+        unroll = UNROLL.get(jax.default_backend(), 1)
+    start = jax.tree.map(jnp.asarray, start)
+    settings = _Settings(
+        verbs=batched(threat, len(images)),
+        loss=loss,
+        steps=steps,
+        step_size=step_size,
+        momentum=momentum,
+        keep_best=keep == "best",
+        stop_after=stop_after,
+        unroll=min(unroll, max(steps, 1)),
+    )
+    keys = per_example_keys(key, len(images))
+    evaluate = prepare(logits_fn, images)
+
+    def run(restart: Array | int, restart_start: Any) -> Attacked:
+        if restart_start is None:
+            restart_start = settings.verbs.init(fold_keys(keys, restart), images)
+        return _run(evaluate, settings, images, labels, restart_start)
+
+    if restarts == 1:
+        attacked = run(0, start)
+    else:
+        attacked = jax.lax.map(lambda r: run(*r), (jnp.arange(restarts), start))
+        attacked = _best_restart(attacked)
+    return jax.lax.stop_gradient(attacked)
+
+
+def _check(steps: int, restarts: int, momentum: float, keep: str) -> None:
+    if not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"steps must be an integer of at least 0 (it is static), got {steps!r}")
+    if not isinstance(restarts, int) or restarts < 1:
+        raise ValueError(f"restarts must be an integer of at least 1, got {restarts!r}")
+    if not momentum >= 0:
+        raise ValueError(f"momentum must be at least 0, got {momentum!r}")
+    if keep not in ("last", "best"):
+        raise ValueError(f"keep must be 'last' or 'best', got {keep!r}")
+
+
+def _run(
+    logits_fn: LogitsFn, settings: _Settings, images: Array, labels: Array, start: Any
+) -> Attacked:
+    """One run from one start."""
+    verbs = settings.verbs
+
+    def forward(z: Any) -> tuple[Array, tuple[Array, Array]]:
+        logits = logits_fn(verbs.apply(z, images))
+        losses = settings.loss(logits, labels)
+        return jnp.sum(losses), (losses, misclassified(logits, labels))
+
+    def step(_: int, state: _State) -> _State:
+        grads, (losses, wrong) = jax.grad(forward, has_aux=True)(state.z)
+        grads = finite(grads)
+        patience = jnp.where(wrong, state.patience - 1, state.patience)
+        active = (patience >= 0) if settings.stop_after is not None else None
+        counted = ~wrong if active is None else ~wrong & (state.patience >= 0)
+        velocity = state.velocity
+        if settings.momentum:
+            velocity = grads = _accumulate(settings.momentum, velocity, grads)
+        z = verbs.project(verbs.ascend(state.z, grads, settings.step_size), images)
+        return _State(
+            z=z if active is None else where(active, z, state.z),
+            velocity=velocity,
+            best=_better(state.best, (state.z, losses, wrong)) if settings.keep_best else (),
+            kappa=state.kappa + counted.astype(jnp.int32),
+            patience=patience,
+        )
+
+    state = _initial(settings, images, labels, start, forward)
+    state = jax.lax.fori_loop(0, settings.steps, step, state, unroll=settings.unroll)
+    # Where only images and kappa are used (training), the compiler drops this last forward pass.
+    losses, wrong = forward(state.z)[1]
+    z = state.z
+    if settings.keep_best:
+        z, losses, wrong = _better(state.best, (z, losses, wrong))
+    adversarial = jnp.clip(verbs.apply(z, images), 0, 1)
+    return Attacked(adversarial, wrong, losses, kappa=state.kappa, perturbation=z)
+
+
+def _initial(settings: _Settings, images: Array, labels: Array, start: Any, forward: Any) -> _State:
+    batch = len(images)
+    losses = jax.eval_shape(forward, start)[1][0]
+    best = ()
+    if settings.keep_best:
+        best = (start, jnp.full(losses.shape, -jnp.inf, losses.dtype), jnp.zeros(batch, bool))
+    patience = 0 if settings.stop_after is None else settings.stop_after
+    return _State(
+        z=start,
+        velocity=jax.tree.map(jnp.zeros_like, start) if settings.momentum else (),
+        best=best,
+        kappa=jnp.zeros(batch, jnp.int32),
+        patience=jnp.broadcast_to(jnp.asarray(patience, jnp.int32), (batch,)),
+    )
+
+
+def _accumulate(momentum: float, velocity: Any, grads: Any) -> Any:
+    def decay(v: Array, g: Array) -> Array:
+        size = jnp.sum(jnp.abs(g), axis=tuple(range(1, g.ndim)), keepdims=True)
+        return momentum * v + g / jnp.where(size > 0, size, 1)
+
+    return jax.tree.map(decay, velocity, grads)
+
+
+def _prefer(old: tuple[Array, Array], new: tuple[Array, Array]) -> Array:
+    """Per example, whether new (loss, wrong) beats old: misclassified before correct, then the
+    higher loss, then the later one. NaN is never higher."""
+    (old_loss, old_wrong), (new_loss, new_wrong) = old, new
+    return (new_wrong & ~old_wrong) | ((new_wrong == old_wrong) & (new_loss >= old_loss))
+
+
+def _better(old: tuple, new: tuple) -> tuple:
+    return where(_prefer(old[1:], new[1:]), new, old)
+
+
+def _best_restart(runs: Attacked) -> Attacked:
+    """The best of the runs stacked on the leading axis, per example."""
+
+    def merge(old: Attacked, new: Attacked) -> tuple[Attacked, None]:
+        better = _prefer((old.loss, old.success), (new.loss, new.success))
+        kept = where(better, new, old)
+        return kept._replace(kappa=jnp.minimum(old.kappa, new.kappa)), None
+
+    first = jax.tree.map(lambda leaf: leaf[0], runs)
+    return jax.lax.scan(merge, first, jax.tree.map(lambda leaf: leaf[1:], runs))[0]

@@ -1,0 +1,68 @@
+"""Running a function over a data set in batches of one shape, on all devices."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+Outputs = Any  # a pytree of arrays with the batch on the leading axis
+
+
+def padded_indices(size: int, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Index batches of one length; the last repeats its first index. Yields (indices, valid)."""
+    for start in range(0, size, batch_size):
+        valid = min(batch_size, size - start)
+        indices = np.full(batch_size, start, np.int32)
+        indices[:valid] = np.arange(start, start + valid, dtype=np.int32)
+        yield indices, valid
+
+
+def example_keys(seed: int, attack: int, indices: np.ndarray) -> Array:
+    """One key per example of (seed, attack, index in the data set): noise is the example's own,
+    whatever the batch size, the order and the number of devices."""
+    key = jax.random.fold_in(jax.random.key(seed), attack)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(indices))
+
+
+def over_devices(batch: Any) -> Any:
+    """The batch split over all local devices, if it divides; computations follow its placement."""
+    devices = jax.local_devices()
+    if len(devices) == 1 or len(jax.tree.leaves(batch)[0]) % len(devices):
+        return batch
+    mesh = jax.make_mesh((len(devices),), ("devices",), axis_types=(AxisType.Auto,))
+    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec("devices")))
+
+
+def map_batches(
+    function: Callable[[Array, Array, Array], Outputs],
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    attack: int,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda examples: None,
+) -> Outputs:
+    """`function(keys, images, labels)` over the data, outputs joined and unpadded, as NumPy.
+
+    Args:
+      function: jitted by the caller; outputs have the batch on the leading axis.
+      images: `[n, h, w, c]`.
+      labels: `[n]`.
+      seed: of the keys.
+      attack: number that tells this function's noise from another's.
+      batch_size: examples per call; smaller data makes smaller batches.
+      advance: told the number of examples after each batch.
+    """
+    batch_size = max(1, min(batch_size, len(images)))
+    parts = []
+    for indices, valid in padded_indices(len(images), batch_size):
+        batch = example_keys(seed, attack, indices), images[indices], labels[indices]
+        out = jax.device_get(function(*over_devices(batch)))
+        parts.append(jax.tree.map(lambda leaf, valid=valid: leaf[:valid], out))
+        advance(valid)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -1,0 +1,10 @@
+"""Losses: pure functions of logits, one value per example; the mean is the caller's."""
+
+from jaxrobust.losses._cross_entropy import cross_entropy as cross_entropy
+from jaxrobust.losses._divergences import distance as distance
+from jaxrobust.losses._divergences import kl_divergence as kl_divergence
+from jaxrobust.losses._divergences import squared_error as squared_error
+from jaxrobust.losses._margins import dlr as dlr
+from jaxrobust.losses._margins import dlr_targeted as dlr_targeted
+from jaxrobust.losses._margins import margin as margin
+from jaxrobust.losses._trades import trades as trades

@@ -1,0 +1,46 @@
+"""Cross-entropy with hard or soft labels."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.losses._inputs import aligned, as_logits, at_label, pick
+
+
+def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0) -> Array:
+    r"""Cross-entropy of the softmax of `logits` against `labels`, one value per example.
+
+    .. math:: \ell = -\sum_c t_c \log p_c, \qquad t = (1 - s)\, y + s / k
+
+    Args:
+      logits: `[..., k]`, any floating dtype; half precision is computed in float32.
+      labels: integer class indices `[...]`, or probabilities `[..., k]` of a floating dtype.
+        Leading axes broadcast against those of `logits`. An index outside `0..k-1` has no
+        target entry and contributes 0 (without smoothing): -1 marks an unlabelled example.
+      label_smoothing: `s` in [0, 1]; the label keeps `1 - s + s/k`, every other class `s/k`.
+
+    Returns:
+      `[...]`, float32 (float64 for float64 logits). The mean is the caller's.
+
+    Raises:
+      ValueError: if `logits` are not floating-point `[..., k]`.
+      AssertionError: if soft labels and logits differ in the number of classes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.losses import cross_entropy
+      >>> cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).tolist()
+      [1.3862943649291992, 1.3862943649291992]
+    """
+    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
+        targets, scores = aligned(labels=labels, logits=logits)
+        log_p = jax.nn.log_softmax(scores)
+        hard = -jnp.sum(targets * log_p, -1)
+    else:
+        scores, mask = at_label(as_logits(logits, "logits"), labels)
+        log_p = jax.nn.log_softmax(scores)
+        hard = -pick(log_p, mask)
+    if isinstance(label_smoothing, int | float) and label_smoothing == 0:
+        return hard
+    return (1 - label_smoothing) * hard - label_smoothing * jnp.mean(log_p, -1)

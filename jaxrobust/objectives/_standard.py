@@ -1,0 +1,47 @@
+"""Training without an attack."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+from jax import Array
+
+from jaxrobust.attacks._attacked import LogitsFn
+from jaxrobust.losses import cross_entropy
+from jaxrobust.objectives._objective import Batch, Pass, Views, correct
+from jaxrobust.threats import Threat
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Standard:
+    """Cross-entropy on clean images: the accurate end of the trade-off.
+
+    Args:
+      label_smoothing: as in `losses.cross_entropy`.
+
+    Example:
+      >>> from jaxrobust import objectives
+      >>> objectives.standard().passes
+      (Pass(name='clean', view='clean'),)
+    """
+
+    label_smoothing: float = field(default=0.0, metadata={"static": True})
+    @property
+    def attack_statistics(self) -> Literal["running", "batch"]:
+        return "running"
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        return (Pass("clean", "clean"),)
+
+    def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
+        """No attack."""
+        return Views({}, {})
+
+    def outer(
+        self, logits: dict[str, Array], batch: Batch, extras: dict[str, Array]
+    ) -> tuple[Array, dict[str, Array]]:
+        """Cross-entropy on the clean images."""
+        loss = cross_entropy(logits["clean"], batch.labels, label_smoothing=self.label_smoothing)
+        return loss, {"accuracy": correct(logits["clean"], batch.labels)}

@@ -1,0 +1,10 @@
+"""Threats: the sets that an attacker may move an image in."""
+
+from jaxrobust.threats._compose import compose as compose
+from jaxrobust.threats._l1 import l1 as l1
+from jaxrobust.threats._l1 import l1_box_correction as l1_box_correction
+from jaxrobust.threats._l2 import l2 as l2
+from jaxrobust.threats._linf import linf as linf
+from jaxrobust.threats._threat import BatchedThreat as BatchedThreat
+from jaxrobust.threats._threat import Threat as Threat
+from jaxrobust.threats._threat import batched as batched

@@ -1,0 +1,18 @@
+"""Training: one state, one step, one loop."""
+
+from jaxrobust.training._checkpoints import CheckpointError as CheckpointError
+from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
+from jaxrobust.training._interrupt import Interrupted as Interrupted
+from jaxrobust.training._loop import NonFiniteLossError as NonFiniteLossError
+from jaxrobust.training._loop import Trained as Trained
+from jaxrobust.training._loop import read_config as read_config
+from jaxrobust.training._loop import train as train
+from jaxrobust.training._reporting import read_rows as read_rows
+from jaxrobust.training._runs import Run as Run
+from jaxrobust.training._runs import load_run as load_run
+from jaxrobust.training._state import TrainState as TrainState
+from jaxrobust.training._state import create_state as create_state
+from jaxrobust.training._state import evaluated_variables as evaluated_variables
+from jaxrobust.training._step import StepSettings as StepSettings
+from jaxrobust.training._step import device_mesh as device_mesh
+from jaxrobust.training._step import make_train_step as make_train_step

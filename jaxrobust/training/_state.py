@@ -1,0 +1,78 @@
+"""Everything that a training run is at one step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxrobust.experiment import Experiment
+
+
+class TrainState(NamedTuple):
+    """A pytree; saving and restoring it resumes a run exactly.
+
+    Attributes:
+      step: number of steps taken, int32 `[]`.
+      params: the model's parameters.
+      batch_stats: running statistics of BatchNorm; empty without.
+      opt_state: Optax's state.
+      ema_params: moving average of the parameters, or `None`.
+      key: raw key data (uint32) of the run; every draw folds the step into it.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema_params: Any
+    key: Array
+
+
+def create_state(
+    experiment: Experiment,
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+) -> TrainState:
+    """The state before the first step, a function of the experiment's seed."""
+    init_key, run_key = jax.random.split(jax.random.key(experiment.seed))
+
+    @jax.jit
+    def create() -> TrainState:
+        variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(params),
+            ema_params=jax.tree.map(jnp.copy, params) if experiment.ema_decay else None,
+            key=jax.random.key_data(run_key),
+        )
+
+    return create()
+
+
+def evaluated_variables(state: TrainState) -> dict[str, Any]:
+    """The variables that are evaluated: the averaged parameters if there are any."""
+    params = state.params if state.ema_params is None else state.ema_params
+    variables = {"params": params}
+    return {**variables, "batch_stats": state.batch_stats} if state.batch_stats else variables
+
+
+def build_model(experiment: Experiment, num_classes: int) -> Any:
+    """The experiment's network for the data's number of classes."""
+    return experiment.build("model", num_classes=num_classes)
+
+
+def build_optimizer(
+    experiment: Experiment, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimizer with weight decay and schedule, and the schedule for the log."""
+    schedule = experiment.build("learning_rate")(steps_per_epoch, experiment.epochs)
+    optimizer = experiment.build("optimizer", learning_rate=schedule)
+    if experiment.weight_decay:
+        optimizer = optax.chain(optax.add_decayed_weights(experiment.weight_decay), optimizer)
+    return optimizer, schedule
