@@ -3,8 +3,11 @@
 Recipes state their schedules in epochs; the loop knows how many steps an epoch has.
 """
 
+import itertools
+import operator
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 import optax
 
 Schedule = Callable[[int, int], optax.Schedule]
@@ -46,8 +49,11 @@ def piecewise(*, value: float, drops: Sequence[tuple[float, float]]) -> Schedule
     """
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
-        boundaries = {round(epoch * steps_per_epoch): factor for epoch, factor in drops}
-        return optax.piecewise_constant_schedule(value, boundaries)
+        values = itertools.accumulate((factor for _, factor in drops), operator.mul, initial=value)
+        constants = [optax.constant_schedule(v) for v in values]
+        return optax.join_schedules(
+            constants, [round(epoch * steps_per_epoch) for epoch, _ in drops]
+        )
 
     return build
 
@@ -74,6 +80,8 @@ def cosine(*, peak: float, warmup_epochs: float = 0.0, end: float = 0.0) -> Sche
         total = max(1, epochs * steps_per_epoch)
         warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
         initial = peak if warmup == 0 else 0.0
-        return optax.warmup_cosine_decay_schedule(initial, peak, warmup, total, end)
+        schedule = optax.warmup_cosine_decay_schedule(initial, peak, warmup, total, end)
+        # Optax mixes its floats with the step's integer, which strict promotion refuses.
+        return lambda step: schedule(jnp.asarray(step, jnp.float32))
 
     return build

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from jaxrobust.models._layers import BatchNorm
 
 
 def tiny_params(data: dict[str, np.ndarray], prefix: str = "params") -> dict[str, Array]:
@@ -44,3 +47,29 @@ def _conv(x: Array, kernel: Array, bias: Array) -> Array:
 
 def _row(v: Array) -> Array:
     return v[None, None, None]
+
+
+class TinyNet(nn.Module):
+    """The same network as a Flax module with BatchNorm."""
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        dtype = images.dtype
+        x = nn.Conv(8, (3, 3), param_dtype=dtype, name="conv1")(images)
+        x = nn.silu(BatchNorm(axis_name=self.axis_name, name="bn")(x, train=train))
+        x = nn.silu(nn.Conv(8, (3, 3), param_dtype=dtype, name="conv2")(x))
+        return nn.Dense(10, param_dtype=dtype, name="dense")(x.mean((1, 2)))
+
+
+def tiny_variables(data: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The golden `params_bn` as variables of `TinyNet`."""
+    flat = tiny_params(data, "params_bn")
+    layers = ("conv1", "conv2", "dense")
+    params = {n: {k: flat[f"{n}_{k}"] for k in ("kernel", "bias")} for n in layers}
+    params["bn"] = {k: flat[f"bn_{k}"] for k in ("scale", "bias")}
+    return {
+        "params": params,
+        "batch_stats": {"bn": {k: flat[f"bn_{k}"] for k in ("mean", "var")}},
+    }

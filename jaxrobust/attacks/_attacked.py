@@ -89,7 +89,8 @@ def hard_labels(labels: Array) -> Array:
 
 def misclassified(logits: Array, labels: Array) -> Array:
     """`[b]` bool. Ties go to the first class; the argmax of NaN logits is a NaN's index."""
-    return jnp.argmax(logits, -1) != hard_labels(labels)
+    hard = hard_labels(labels)
+    return jnp.argmax(logits, -1).astype(hard.dtype) != hard
 
 
 def where(mask: Array, new: Any, old: Any) -> Any:

@@ -212,7 +212,7 @@ def _run(
 def _initial(settings: _Settings, images: Array, labels: Array, start: Any, forward: Any) -> _State:
     batch = len(images)
     losses = jax.eval_shape(forward, start)[1][0]
-    best = ()
+    best: tuple = ()
     if settings.keep_best:
         best = (start, jnp.full(losses.shape, -jnp.inf, losses.dtype), jnp.zeros(batch, bool))
     patience = 0 if settings.stop_after is None else settings.stop_after
@@ -250,7 +250,7 @@ def _best_restart(runs: Attacked) -> Attacked:
     def merge(old: Attacked, new: Attacked) -> tuple[Attacked, None]:
         better = _prefer((old.loss, old.success), (new.loss, new.success))
         kept = where(better, new, old)
-        return kept._replace(kappa=jnp.minimum(old.kappa, new.kappa)), None
+        return kept._replace(kappa=jax.tree.map(jnp.minimum, old.kappa, new.kappa)), None
 
     first = jax.tree.map(lambda leaf: leaf[0], runs)
     return jax.lax.scan(merge, first, jax.tree.map(lambda leaf: leaf[1:], runs))[0]

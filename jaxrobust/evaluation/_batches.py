@@ -30,11 +30,24 @@ def example_keys(seed: int, attack: int, indices: np.ndarray) -> Array:
 
 def over_devices(batch: Any) -> Any:
     """The batch split over all local devices, if it divides; computations follow its placement."""
-    devices = jax.local_devices()
-    if len(devices) == 1 or len(jax.tree.leaves(batch)[0]) % len(devices):
+    if len(jax.tree.leaves(batch)[0]) % len(jax.local_devices()):
         return batch
-    mesh = jax.make_mesh((len(devices),), ("devices",), axis_types=(AxisType.Auto,))
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec("devices")))
+    return _placed(batch, PartitionSpec("devices"))
+
+
+def on_every_device(tree: Any) -> Any:
+    """A copy of the tree's arrays on all local devices."""
+    return _placed(tree, PartitionSpec())
+
+
+def _placed(tree: Any, spec: PartitionSpec) -> Any:
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return tree
+    mesh = jax.make_mesh(
+        (len(devices),), ("devices",), axis_types=(AxisType.Auto,), devices=devices
+    )
+    return jax.device_put(tree, NamedSharding(mesh, spec))
 
 
 def map_batches(

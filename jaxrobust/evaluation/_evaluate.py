@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
 from jaxrobust.attacks._attacked import LogitsFn, Loss, misclassified
-from jaxrobust.evaluation._batches import map_batches
+from jaxrobust.evaluation._batches import map_batches, on_every_device
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.losses import cross_entropy, margin
 
@@ -156,7 +156,7 @@ def evaluate(
     """  # noqa: E501
     images, labels = np.asarray(images), np.asarray(labels)
     _check_images(images)
-    function = logits_fn if _is_pytree(logits_fn) else jax.tree_util.Partial(logits_fn)
+    function = as_argument(logits_fn)
 
     def run(name: str, number: int, call: Callable) -> Any:
         return map_batches(
@@ -172,7 +172,7 @@ def evaluate(
     masks = {"clean": ~run("clean", 0, _clean)}
     adversarial = {}
     for number, (name, attack) in enumerate(attacks.items(), start=1):
-        step = attack if _is_pytree(attack) else jax.tree_util.Partial(attack)
+        step = as_argument(attack)
         found = run(name, number, lambda *args, step=step: _attacked(step, *args))
         masks[name] = masks["clean"] & ~found.success
         adversarial[name] = found.images
@@ -200,12 +200,17 @@ def _attacked(
     return Attacked(found.images, success, found.loss)
 
 
-def _is_pytree(value: Any) -> bool:
-    """Whether jit can take `value` as an argument: a registered container of arrays."""
+def as_argument(function: Any) -> Any:
+    """A callable as jit can take it as an argument, with its arrays on every device.
+
+    A registered container of arrays stays what it is: other arrays in it do not recompile. Any
+    other callable becomes a constant of the compiled program.
+    """
     numbers = (jax.Array, np.ndarray, np.generic, int, float)
-    return not jax.tree_util.all_leaves([value]) and all(
-        isinstance(leaf, numbers) for leaf in jax.tree.leaves(value)
-    )
+    is_container = not jax.tree_util.all_leaves([function])
+    if not is_container or any(not isinstance(x, numbers) for x in jax.tree.leaves(function)):
+        return jax.tree_util.Partial(function)
+    return on_every_device(function)
 
 
 def _check_images(images: np.ndarray) -> None:

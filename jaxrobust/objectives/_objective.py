@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn
+from jaxrobust.attacks._attacked import LogitsFn, misclassified
 from jaxrobust.threats import Threat
 
 
@@ -85,5 +85,4 @@ def default_step_size(threat: Any, steps: int, step_size: ArrayLike | None) -> A
 
 def correct(logits: Array, labels: Array) -> Array:
     """`[b]` float32: 1 where the top class is the label (the top label, if soft)."""
-    hard = labels if labels.ndim == 1 else jnp.argmax(labels, -1)
-    return (jnp.argmax(logits, -1) == hard).astype(jnp.float32)
+    return 1 - misclassified(logits, labels).astype(jnp.float32)

@@ -114,15 +114,12 @@ def l1_box_correction(u: Array, x: Array, eps: ArrayLike) -> Array:
         return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
     halvings = jnp.finfo(u.dtype).nmant + 4
-    low, _ = jax.lax.fori_loop(0, halvings, halve, (jnp.zeros_like(eps), jnp.max(size)))
-    # The piece begins where a value last reached a wall; its free values share the excess. That
-    # is a small difference of sums: those of what is left, or of what is taken away, whichever
-    # are smaller. (After an attack's step it is the latter, as in AutoAttack, whose rounding
-    # decides there whether values that should just vanish do.)
+    largest = jnp.max(size)
+    low, _ = jax.lax.fori_loop(0, halvings, halve, (jnp.zeros_like(eps), largest))
+    # The piece begins where a value last reached a wall; its free values share the excess.
     begin = jnp.max(jnp.where(size <= low, size, jnp.where(outside <= low, outside, 0)))
     free = (size > begin) & (outside <= begin)
-    taken, to_take = jnp.sum(jnp.maximum(jnp.minimum(size, begin), outside)), jnp.sum(size) - eps
-    excess = jnp.where(to_take < eps, to_take - taken, left(begin) - eps)
-    lam = begin + excess / jnp.maximum(jnp.sum(free.astype(u.dtype)), 1)
+    lam = begin + (left(begin) - eps) / jnp.maximum(jnp.sum(free.astype(u.dtype)), 1)
+    lam = jnp.where(eps > 0, lam, largest)  # nothing is left, not even by rounding
     lam = jnp.where(left(jnp.zeros_like(eps)) <= eps, 0, lam)
     return -jnp.sign(u) * jnp.minimum(size, jnp.maximum(lam, outside))

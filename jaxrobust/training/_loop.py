@@ -5,13 +5,12 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrobust.data import Dataset, epoch_order
 from jaxrobust.evaluation import PGD, evaluate
@@ -60,6 +59,7 @@ def train(
     tensorboard: bool = False,
     keep: int = 2,
     stop_at: int | None = None,
+    devices: Sequence[Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> Trained:
     """Trains an experiment; the folder holds configuration, metrics and checkpoints.
@@ -76,6 +76,7 @@ def train(
       tensorboard: also write TensorBoard events.
       keep: latest checkpoints kept, besides the best.
       stop_at: stop and save after this many steps of the run, before its end.
+      devices: the devices to train on; default: all.
       say: where lines for the user go.
 
     Returns:
@@ -94,7 +95,7 @@ def train(
     # ---- data: on every device, as uint8 ----------------------------------------------------
     dataset = experiment.build("data")
     rest, held_out = dataset.held_out(experiment.validation.size, seed=experiment.seed)
-    mesh = device_mesh()
+    mesh = device_mesh(devices)
     if experiment.batch_size % mesh.size:
         raise ValueError(
             f"batch_size must be a multiple of the {mesh.size} devices, got {experiment.batch_size}"
@@ -244,9 +245,8 @@ def make_validation(
     def validate(model: Any, state: TrainState) -> dict[str, float]:
         if not len(labels):
             return {}
-        local = jax.tree.map(lambda x: np.asarray(x), evaluated_variables(state))
         result = evaluate(
-            logits_fn(model, local),
+            logits_fn(model, jax.device_get(evaluated_variables(state))),
             images,
             labels,
             attacks={"margin_pgd": attack},
@@ -293,6 +293,12 @@ def claim(workdir: pathlib.Path, experiment: Experiment, *, resume: bool) -> Non
 
 def read_config(workdir: str | pathlib.Path) -> Experiment:
     """The experiment whose run a folder holds.
+
+    Args:
+      workdir: the run's folder.
+
+    Returns:
+      The `Experiment` of its `config.json`.
 
     Raises:
       ValueError: if the folder holds no run, or its configuration cannot be read.

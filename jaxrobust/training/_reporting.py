@@ -54,7 +54,14 @@ class MetricsFile:
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last line cut off by a crash is left out."""
+    """The rows of a JSON-lines file; a last line cut off by a crash is left out.
+
+    Args:
+      path: the `.jsonl` file.
+
+    Returns:
+      One dictionary per line.
+    """
     rows = []
     for line in path.read_text().splitlines():
         try:

@@ -36,7 +36,20 @@ def create_state(
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
 ) -> TrainState:
-    """The state before the first step, a function of the experiment's seed."""
+    """The state before the first step, a function of the experiment's seed.
+
+    Args:
+      experiment: its seed and whether it averages parameters.
+      model: the Flax network.
+      optimizer: the Optax transformation.
+      image_shape: `(h, w, c)`.
+
+    Returns:
+      `TrainState` at step 0.
+
+    Raises:
+      ValueError: if the network cannot take images of this shape.
+    """
     init_key, run_key = jax.random.split(jax.random.key(experiment.seed))
 
     @jax.jit
@@ -52,11 +65,26 @@ def create_state(
             key=jax.random.key_data(run_key),
         )
 
+    try:
+        jax.eval_shape(create)
+    except Exception as error:  # a network may fail in any way on images it was not made for
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ValueError(
+            f"model {experiment.model.name} cannot take images of shape {image_shape} "
+            f"from {experiment.data.name}: {reason}"
+        ) from error
     return create()
 
 
 def evaluated_variables(state: TrainState) -> dict[str, Any]:
-    """The variables that are evaluated: the averaged parameters if there are any."""
+    """The variables that are evaluated: the averaged parameters if there are any.
+
+    Args:
+      state: of a run.
+
+    Returns:
+      What the model's `apply` takes.
+    """
     params = state.params if state.ema_params is None else state.ema_params
     variables = {"params": params}
     return {**variables, "batch_stats": state.batch_stats} if state.batch_stats else variables

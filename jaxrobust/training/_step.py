@@ -1,6 +1,6 @@
 """The train step: written for one device of a named axis, run on all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -42,9 +42,16 @@ class StepSettings:
     ema_decay: float = field(default=0.0)
 
 
-def device_mesh(devices: list[Any] | None = None) -> Mesh:
-    """All (or the given) devices on one axis."""
-    devices = devices or jax.devices()
+def device_mesh(devices: Sequence[Any] | None) -> Mesh:
+    """Devices on one axis, over which batches are split.
+
+    Args:
+      devices: the devices; `None` for all.
+
+    Returns:
+      The mesh, with one axis named `AXIS`.
+    """
+    devices = jax.devices() if devices is None else list(devices)
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -114,7 +121,7 @@ def device_step(
     augment_keys, attack_keys = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
     dropout_key = jax.random.fold_in(step_key, positions[0])
 
-    x = images[indices].astype(jnp.float32) / settings.max_value
+    x = images[indices].astype(jnp.result_type(float)) / settings.max_value
     for number, augmentation in enumerate(settings.augmentations):
         x = jax.vmap(augmentation)(_fold(augment_keys, number), x)
     batch = Batch(x, labels[indices])

@@ -1,0 +1,155 @@
+"""Figures: adversarial examples as images, the trade-off as a plane."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Okabe and Ito's palette: distinguishable with every kind of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+class Point(NamedTuple):
+    """One method in the trade-off plane; accuracies are `Accuracy.value` and its interval."""
+
+    label: str
+    clean: Any
+    robust: Any
+
+
+def pyplot() -> Any:
+    """Matplotlib without a display.
+
+    Raises:
+      ValueError: if it is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise ValueError("figures need matplotlib: pip install 'jaxrobust[plots]'") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def draw_adversarial_images(
+    path: pathlib.Path,
+    images: np.ndarray,
+    adversarial: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    *,
+    title: str,
+    columns: int = 8,
+) -> None:
+    """A PNG with clean images, adversarial images and the magnified perturbations.
+
+    Args:
+      path: the file to write.
+      images: `[n, h, w, c]` in [0, 1].
+      adversarial: `[n, h, w, c]` in [0, 1].
+      labels: `[n]`.
+      predictions: `[n]` classes of the adversarial images.
+      title: over the figure; names attack and eps.
+      columns: how many examples are shown, from the first on.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    columns = min(columns, len(images))
+    delta = adversarial[:columns] - images[:columns]
+    largest = float(np.abs(delta).max()) or 1.0
+    rows = [
+        ("clean", images[:columns], labels),
+        ("adversarial", adversarial[:columns], predictions),
+        (f"perturbation\nx {0.5 / largest:.0f}", delta / largest / 2 + 0.5, None),
+    ]
+    figure, axes = plt.subplots(
+        3, columns, figsize=(1.25 * columns + 0.8, 4.7), squeeze=False, layout="constrained"
+    )
+    for row, (name, pictures, classes) in zip(axes, rows, strict=True):
+        for column, (axis, picture) in enumerate(zip(row, pictures, strict=True)):
+            grey = picture.shape[-1] == 1
+            axis.imshow(
+                picture[..., 0] if grey else picture, cmap="gray" if grey else None, vmin=0, vmax=1
+            )
+            axis.set(xticks=[], yticks=[])
+            if classes is not None:
+                wrong = classes[column] != labels[column]
+                axis.set_title(
+                    f"class {classes[column]}", fontsize=9, color=COLOURS[1] if wrong else "black"
+                )
+        row[0].set_ylabel(name, fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_tradeoff(
+    path: pathlib.Path, points: Sequence[Point], *, title: str, robust_label: str
+) -> None:
+    """A PNG of clean against robust accuracy, one labelled point per method.
+
+    Args:
+      path: the file to write.
+      points: accuracies with intervals, drawn as error bars.
+      title: over the figure.
+      robust_label: of the vertical axis; names the attack and eps.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(7.6, 4.8), layout="constrained")
+    for number, point in enumerate(points):
+        clean, robust = (100 * np.array(v[:3]) for v in (point.clean, point.robust))
+        axis.errorbar(
+            clean[0],
+            robust[0],
+            xerr=[[clean[0] - clean[1]], [clean[2] - clean[0]]],
+            yerr=[[robust[0] - robust[1]], [robust[2] - robust[0]]],
+            fmt=MARKERS[number % len(MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            markersize=8,
+            elinewidth=1,
+            capsize=2,
+        )
+    axis.set(xlabel="clean accuracy (%)", ylabel=robust_label, title=title)
+    axis.grid(alpha=0.3)
+    _label_points(axis, points)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _label_points(axis: Any, points: Sequence[Point]) -> None:
+    """Names beside the plot, in the order of the points' heights, so that none overlap."""
+    low, high = axis.get_ylim()
+    gap, above = 0.085, 1.0
+    order = sorted(range(len(points)), key=lambda i: -points[i].robust[0])
+    for rank, number in enumerate(order):
+        clean, robust = 100 * points[number].clean[0], 100 * points[number].robust[0]
+        room_below = gap * (len(order) - 1 - rank)
+        height = max(min((robust - low) / (high - low), above - gap), room_below)
+        above = height
+        colour = COLOURS[number % len(COLOURS)]
+        axis.annotate(
+            f"{points[number].label}\n{clean:.1f} / {robust:.1f}",
+            xy=(clean, robust),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkB": 5},
+        )

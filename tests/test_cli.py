@@ -1,0 +1,188 @@
+"""The command line: mistakes end in one clear line and exit code 2."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxrobust.cli import main
+from jaxrobust.experiment import Experiment, from_dict, load, override, to_dict, use
+
+ROOT = pathlib.Path(__file__).parents[1]
+TRADES = str(ROOT / "experiments" / "digits_trades.py")
+TRADEOFF = str(ROOT / "experiments" / "digits_tradeoff.py")
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process, in an empty folder; returns (exit code, out, err)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxrobust.cli.set_up_compilation_cache", lambda: None)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["jaxrobust", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+MISTAKES = {
+    "missing file": (["train", "nowhere.py"], "nowhere.py is not an experiment file"),
+    "wrong key": (
+        ["train", TRADES, "--set", "epoch=3"],
+        "'epoch' is unknown; choose from name, data",
+    ),
+    "wrong argument": (
+        ["train", TRADES, "--set", "objective.bta=3"],
+        "objective.bta is not an argument of trades; choose from beta, steps",
+    ),
+    "wrong value": (
+        ["train", TRADES, "--set", "epochs=many"],
+        "epochs: Input should be a valid integer",
+    ),
+    "wrong choice": (
+        ["train", TRADES, "--set", "batch_norm=off"],
+        "should be 'global' or 'per_device'",
+    ),
+    "wrong part": (
+        ["train", TRADES, "--set", "objective=trade"],
+        "choose from pgd_at, standard, trades",
+    ),
+    "wrong radius": (["train", TRADES, "--set", "threat.eps=8"], "image units: 8/255, not 8"),
+    "no value": (["train", TRADES, "--set", "epochs"], "write path=value"),
+    "wrong shape": (
+        ["train", TRADES, "--set", "model=small_cnn"],
+        "cannot take images of shape (8, 8, 1)",
+    ),
+    "not a run": (["evaluate", "nothing"], "nothing holds no run"),
+    "a trade-off": (["train", TRADEOFF], "is a trade-off: run it with `jaxrobust tradeoff`"),
+    "wrong list": (["list", "optimiser"], "'optimiser' is unknown; choose from data, model"),
+    "wrong command": (["tran", TRADES], "No such command 'tran'"),
+    "wrong option": (["evaluate", "x", "--steps", "0"], "0 is not in the range x>=1"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_end_in_one_line_and_code_2(cli, name):
+    words, expected = MISTAKES[name]
+    code, out, err = cli(*words)
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in out + err
+    if err.startswith("jaxrobust: "):
+        assert err.count("\n") == 1, err
+
+
+def test_an_experiment_file_must_define_config(cli, tmp_path):
+    file = tmp_path / "empty.py"
+    file.write_text("x = 1\n")
+    code, _, err = cli("train", file)
+    assert code == 2
+    assert "must define `config`" in err
+
+
+def test_list_shows_names_and_arguments(cli):
+    code, out, _ = cli("list")
+    assert code == 0
+    for word in ("trades", "digits", "digits_cnn", "linf", "sgd", "cosine", "pad_crop"):
+        assert f"  {word}\n" in out
+    assert "trades(beta=6.0, steps=10" in cli("list", "objective")[1]
+
+
+def test_train_evaluate_and_errors_that_lose_nothing(cli, tmp_path):
+    quick = ["--set", "epochs=1", "--set", "batch_size=256", "--set", "validation.steps=2"]
+    code, out, err = cli("train", TRADES, *quick, "--set", "threat.eps=26/255", "--workdir", "r")
+    assert code == 0, err
+    assert "trained digits_trades to step 5 in r" in out
+    assert (
+        json.loads((tmp_path / "r/config.json").read_text())["threat"]["kwargs"]["eps"] == 26 / 255
+    )
+    code, _, err = cli("train", TRADES, *quick, "--workdir", "r")
+    assert code == 2
+    assert "already holds the run" in err
+    code, out, err = cli("evaluate", "r", "--steps", "3", "--restarts", "2")
+    assert code == 0, err
+    assert "worst case" in out
+    assert (tmp_path / "r/adversarial.png").stat().st_size > 5000
+    row = json.loads((tmp_path / "r/results.jsonl").read_text())
+    assert row["evaluation"]["steps"] == 3
+    assert row["clean_accuracy"]["total"] == 360
+    worst = row["worst_case_accuracy"]
+    assert worst["low"] < worst["value"] < worst["high"]
+    assert worst["correct"] <= min(a["correct"] for a in row["robust_accuracy"].values())
+    for entry in ("versions", "devices", "git_commit", "time"):
+        assert entry in row["provenance"]
+
+
+def test_a_tradeoff_is_not_done_twice(cli, tmp_path):
+    words = ["tradeoff", TRADEOFF, "--set", "epochs=1", "--set", "batch_size=256"]
+    words += ["--set", "validation.size=0", "--set", "evaluation.steps=2", "--workdir", "t"]
+    code, out, err = cli(*words)
+    assert code == 0, err
+    first = json.loads((tmp_path / "t/results.json").read_text())
+    assert len(first["members"]) >= 5
+    assert (tmp_path / "t/tradeoff.png").stat().st_size > 10_000
+    code, again, _ = cli(*words)
+    assert code == 0
+    assert again.count("finished earlier") == len(first["members"])
+    second = json.loads((tmp_path / "t/results.json").read_text())
+    assert {k: v["worst_case_accuracy"] for k, v in first["members"].items()} == {
+        k: v["worst_case_accuracy"] for k, v in second["members"].items()
+    }
+    assert "±" in out
+
+
+@pytest.mark.multiprocess
+def test_sigterm_to_the_command_saves_and_resumes(tmp_path):
+    command = [sys.executable, "-m", "jaxrobust.cli", "train", TRADES, "--workdir", "r"]
+    command += ["--set", "epochs=400", "--set", "validation.size=0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "r" / "metrics.jsonl"
+    deadline = time.time() + 240
+    while not (metrics.exists() and metrics.stat().st_size) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "saved step" in err
+    assert "Traceback" not in err
+    saved = int(err.split("saved step ")[1].split()[0])
+    assert 0 < saved < 400 * 10
+    assert (tmp_path / "r" / "checkpoints" / str(saved)).is_dir()
+
+
+def test_experiments_round_trip_through_json():
+    for file in sorted((ROOT / "experiments").glob("*.py")):
+        config = load(file)
+        for member in getattr(config, "members", (config,)):
+            assert from_dict(json.loads(json.dumps(to_dict(member)))) == member
+
+
+def test_overrides_are_typed():
+    experiment = load(TRADES)
+    assert isinstance(experiment, Experiment)
+    changed = override(
+        experiment,
+        [
+            "objective.beta=3",
+            "threat.eps=8/255",
+            "validation.size=100",
+            'augment=[{"name": "flip"}]',
+            "learning_rate.peak=1/10",
+        ],
+    )
+    assert changed.objective.kwargs["beta"] == 3.0
+    assert changed.threat.kwargs["eps"] == 8 / 255
+    assert changed.validation.size == 100
+    assert changed.augment == (use("flip"),)
+    assert override(experiment, ["objective=pgd_at"]).objective == use("pgd_at")

@@ -1,0 +1,107 @@
+"""README and docs: every command and every code block runs."""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+BIN = pathlib.Path(sys.executable).parent
+
+
+def blocks(path: pathlib.Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def commands(path: pathlib.Path) -> list[str]:
+    """The commands of a page's shell blocks, continuation lines joined, comments dropped."""
+    text = "\n".join(blocks(path, "bash")).replace("\\\n", " ")
+    lines = (re.sub(r"\s+#.*$", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def shortened(command: str) -> list[str]:
+    """The command with as little training as it can do; nothing else is changed."""
+    words = shlex.split(command)
+    if words[1] in ("train", "tradeoff"):
+        words += ["--set", "epochs=1", "--set", "batch_size=256"]
+        words += ["--set", "evaluation.steps=2", "--set", "validation.steps=2"]
+    return words
+
+
+def run(words: list[str], folder: pathlib.Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+    }
+    return subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_readme_commands(tmp_path):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    jaxrobust = [c for c in commands(ROOT / "README.md") if c.startswith("jaxrobust ")]
+    assert len(jaxrobust) >= 4
+    for command in jaxrobust:
+        finished = run(shortened(command), tmp_path)
+        assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
+    assert (tmp_path / "runs" / "digits_tradeoff" / "tradeoff.png").stat().st_size > 10_000
+    assert (tmp_path / "runs" / "digits_tradeoff" / "results.json").exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_targets_are_the_plain_commands_of_the_readme():
+    plain = commands(ROOT / "README.md")
+    assert {"make demo", "make test"} <= set(plain)
+    for target in ("demo", "test"):
+        listed = run(["make", "-n", "-B", target], ROOT).stdout.splitlines()
+        # Without the environment's path and quoting, each is in the README too.
+        for line in (line for line in listed if line.startswith(".venv/bin/")):
+            bare = shlex.join(w.removeprefix(".venv/bin/") for w in shlex.split(line))
+            assert any(bare == shlex.join(shlex.split(p)) for p in plain), line
+
+
+def test_other_shell_commands_of_the_readme_are_known():
+    """Installing is what made the environment that this test runs in."""
+    known = (
+        "make ",
+        "python",
+        "pip ",
+        "jaxrobust ",
+        "git clone",
+        "cd ",
+        "source ",
+        ". ",
+        "ruff",
+        "mypy",
+    )
+    for command in commands(ROOT / "README.md"):
+        assert command.startswith(known), command
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
+
+
+@pytest.mark.parametrize(
+    ("page", "code"), PYTHON, ids=[f"{p.name}-{i}" for i, (p, _) in enumerate(PYTHON)]
+)
+def test_python_blocks_run(page, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam is not strict
+        exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

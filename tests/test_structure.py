@@ -1,0 +1,165 @@
+"""The house rules: layers, import cost, public docstrings and signatures."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "jaxrobust"
+
+# A file imports strictly lower layers, or its own folder.
+LAYERS = {
+    "convolutions": 0,
+    "spec": 0,
+    "losses": 1,
+    "threats": 1,
+    "models": 1,
+    "data": 1,
+    "augment": 1,
+    "schedules": 1,
+    "attacks": 2,
+    "objectives": 3,
+    "experiment": 4,
+    "evaluation": 4,
+    "training": 5,
+    "bench": 6,
+    "commands": 7,
+    "cli": 8,
+}
+LIGHT = ("flax", "orbax", "tensorflow_datasets", "optax", "sklearn", "matplotlib", "pydantic")
+
+
+def files() -> list[pathlib.Path]:
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if p.parent != PACKAGE or p.stem != "__init__"]
+
+
+def room(path: pathlib.Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: pathlib.Path) -> set[str]:
+    """The rooms of the library that a file imports, at any depth of it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] == "jaxrobust":
+                found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("jaxrobust.")}
+    return found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_layer_imports_only_lower_layers(path):
+    here = room(path)
+    assert here in LAYERS, f"{here} has no layer: add it to LAYERS"
+    for other in imports(path) - {here}:
+        assert LAYERS[other] < LAYERS[here], f"{path.name} of {here} imports {other}"
+
+
+def test_the_layer_test_sees_imports():
+    assert {"attacks", "losses", "threats"} <= imports(PACKAGE / "objectives" / "_trades.py")
+
+
+def loaded(statement: str) -> set[str]:
+    """Top-level modules that a fresh process has after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{m.split('.')[0] for m in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_losses_and_attacks_are_light():
+    names = loaded("import jaxrobust.losses, jaxrobust.attacks, jaxrobust.threats")
+    assert "jax" in names
+    assert not names & set(LIGHT)
+
+
+def test_the_light_test_can_fail():
+    assert {"flax", "orbax", "optax"} <= loaded("import jaxrobust.training")
+
+
+def test_help_does_not_load_jax():
+    assert "jax" not in loaded("import jaxrobust.cli")
+
+
+PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
+PUBLIC += ("evaluation", "convolutions", "training")
+
+
+def exported() -> list[tuple[str, object]]:
+    found = []
+    for name in PUBLIC:
+        module = importlib.import_module(f"jaxrobust.{name}")
+        for attribute, value in vars(module).items():
+            public = not attribute.startswith("_") and not isinstance(value, types.ModuleType)
+            if public and getattr(value, "__module__", "").startswith("jaxrobust"):
+                found.append((f"{name}.{attribute}", value))
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), exported(), ids=[n for n, _ in exported()])
+def test_public_docstrings(name, value):
+    doc = inspect.getdoc(value) or ""
+    first = doc.split("\n")[0]
+    assert first, f"{name} has no docstring"
+    assert first.endswith((".", ":")), f"{name}: the first line is a sentence on one line"
+    if inspect.isfunction(value):
+        parameters = inspect.signature(value).parameters
+        for section in ("Args:", "Returns:") if parameters else ("Returns:",):
+            assert section in doc, f"{name} has no section {section}"
+        for parameter in parameters:
+            assert f"{parameter}:" in doc or f"*{parameter}" in doc, f"{name}: {parameter}"
+
+
+@pytest.mark.parametrize(("name", "value"), exported(), ids=[n for n, _ in exported()])
+def test_hyper_parameters_are_keyword_only(name, value):
+    if not inspect.isfunction(value):
+        return
+    for parameter in inspect.signature(value).parameters.values():
+        positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if positional:
+            assert parameter.default is parameter.empty, f"{name}({parameter.name}=...)"
+
+
+LIBRARY_FUNCTIONS = [
+    (n, v)
+    for n, v in exported()
+    if inspect.isfunction(v)
+    and n.split(".")[0] in ("losses", "threats", "attacks", "data", "models")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), LIBRARY_FUNCTIONS, ids=[n for n, _ in LIBRARY_FUNCTIONS]
+)
+def test_public_functions_have_a_running_example(name, value):
+    if name in ("threats.l1_box_correction",):  # shown by the threat that uses it
+        return
+    assert ">>>" in inspect.getdoc(value), f"{name} has no example"
+
+
+def test_files_and_functions_are_small():
+    long_files, long_functions = [], []
+    for path in files():
+        text = path.read_text()
+        if text.count("\n") > 350:
+            long_files.append((path.name, text.count("\n")))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                doc = ast.get_docstring(node, clean=False) or ""
+                lines = node.end_lineno - node.lineno - doc.count("\n")
+                if lines > 75 and node.name != "train":  # the loop reads top to bottom
+                    long_functions.append((path.name, node.name, lines))
+    assert not long_files
+    assert not long_functions
+
+
+def test_nothing_is_named_utils():
+    assert not list(PACKAGE.rglob("*util*"))
