@@ -73,27 +73,85 @@ def train(
     show_default=True,
     help="Best by validation on held-out training data, or the last.",
 )
+@click.option(
+    "--attack",
+    type=click.Choice(["pgd", "autoattack"]),
+    default="pgd",
+    show_default=True,
+    help="PGD on cross-entropy and margin in the run's own threat, or AutoAttack.",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="PGD steps (default: the experiment's).")
-@click.option("--restarts", type=click.IntRange(min=1), help="Random starts of each attack.")
+@click.option("--restarts", type=click.IntRange(min=1), help="PGD: random starts.")
+@click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="AutoAttack: the norm.")
+@click.option("--eps", help="AutoAttack: radius in image units, such as 8/255.")
+@click.option("--eps-sweep", help="AutoAttack: several radii, 2/255,4/255,8/255; draws the curve.")
+@click.option("--version", default="standard", show_default=True, help="AutoAttack's version.")
+@click.option("--attacks", help="AutoAttack, version custom: apgd-ce,apgd-t,...")
+@click.option("--n", type=click.IntRange(min=1), help="AutoAttack: the first N test images only.")
+@click.option("--seed", type=int, default=0, show_default=True, help="AutoAttack: of all noise.")
+@click.option("--individual", is_flag=True, help="AutoAttack: each attack on all points.")
 @QUIET
 def evaluate(
     run: pathlib.Path,
     checkpoint: Literal["best", "last"],
+    attack: str,
     steps: int | None,
     restarts: int | None,
     quiet: bool,
+    **options: Any,
 ) -> None:
-    """Attack the network of a RUN folder on its test set."""
-    from jaxrobust.commands import evaluate_run
+    """Attack the network of a RUN folder on its test set.
+
+    \b
+    jaxrobust evaluate runs/x --steps 40
+    jaxrobust evaluate runs/x --attack autoattack --norm linf --eps 8/255
+    """
+    from jaxrobust.commands import autoattack_run, evaluate_run
     from jaxrobust.training import read_config
 
+    experiment = read_config(run)
+    if attack == "autoattack":
+        chosen = autoattack_options(experiment, **options)
+        autoattack_run(run, checkpoint=checkpoint, quiet=quiet, say=click.echo, **chosen)
+        return
     given = {"steps": steps, "restarts": restarts}
-    settings = replace(
-        read_config(run).evaluation, **{k: v for k, v in given.items() if v is not None}
-    )
+    settings = replace(experiment.evaluation, **{k: v for k, v in given.items() if v is not None})
     row = evaluate_run(run, checkpoint=checkpoint, evaluation=settings, quiet=quiet, say=click.echo)
     _print_figures(row)
     click.echo(f"row: {run / 'results.jsonl'}   picture: {run / 'adversarial.png'}")
+
+
+def autoattack_options(
+    experiment: Any, *, norm: str | None, eps: str | None, eps_sweep: str | None, **options: Any
+) -> dict[str, Any]:
+    """The options of AutoAttack; norm and eps default to the run's own threat."""
+    threat = experiment.threat
+    if norm is None:
+        if threat.name not in ("linf", "l2", "l1"):
+            raise ValueError(f"--norm must be given: the run's threat {threat.name} has none")
+        norm = threat.name
+    if eps and eps_sweep:
+        raise ValueError("--eps and --eps-sweep exclude each other")
+    if eps_sweep or eps:
+        radii = [_radius(text) for text in (eps_sweep or eps or "").split(",")]
+    elif norm == threat.name:
+        radii = [threat.kwargs["eps"]]
+    else:
+        raise ValueError(f"--eps must be given: the run's threat is {threat.name}, not {norm}")
+    if options["attacks"] is not None:
+        options["attacks"] = options["attacks"].split(",")
+    return {"norm": norm, "eps": radii, **options}
+
+
+def _radius(text: str) -> float:
+    from jaxrobust.spec import number
+
+    try:
+        return float(number(text))
+    except ValueError:
+        raise ValueError(
+            f"--eps must be a number or a fraction such as 8/255, got {text!r}"
+        ) from None
 
 
 @cli.command()
@@ -145,6 +203,40 @@ def list_parts(part: str | None) -> None:
             click.echo(f"  {option}({shown})" if part else f"  {option}")
 
 
+@cli.group()
+def bench() -> None:
+    """Measure speed: ratios taken side by side in one run."""
+
+
+JSON = click.option(
+    "--json", "path", type=click.Path(path_type=pathlib.Path), help="Also write the rows there."
+)
+
+
+@bench.command("attack")
+@click.option("--width", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@JSON
+def bench_attack(path: pathlib.Path | None, **settings: int) -> None:
+    """APGD, FAB-T and Square against the passes of the model they are made of."""
+    from jaxrobust.commands import bench_attack
+
+    bench_attack(path, **settings)
+
+
+@bench.command("convolutions")
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@JSON
+def bench_convolutions(path: pathlib.Path | None, **settings: int) -> None:
+    """Gradient steps in a loop with stock and with fast convolutions (CPU)."""
+    from jaxrobust.commands import bench_convolutions
+
+    bench_convolutions(path, **settings)
+
+
 def _print_figures(row: dict[str, Any]) -> None:
     from jaxrobust.evaluation import Accuracy
 
@@ -184,6 +276,7 @@ def main() -> None:
 
 
 def _end(error: Exception) -> None:
+    from jaxrobust.evaluation import AttackResultError
     from jaxrobust.training import CheckpointError, Interrupted, NonFiniteLossError
 
     if os.environ.get("JAXROBUST_DEBUG"):
@@ -194,7 +287,7 @@ def _end(error: Exception) -> None:
     if isinstance(error, ValueError | CheckpointError | json.JSONDecodeError | OSError):
         click.echo(f"jaxrobust: {error}", err=True)
         sys.exit(2)
-    if isinstance(error, NonFiniteLossError):
+    if isinstance(error, NonFiniteLossError | AttackResultError):
         click.echo(f"jaxrobust: {error}", err=True)
         sys.exit(1)
     raise error

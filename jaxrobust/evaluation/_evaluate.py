@@ -155,7 +155,7 @@ def evaluate(
       (1.0, 0.5)
     """  # noqa: E501
     images, labels = np.asarray(images), np.asarray(labels)
-    _check_images(images)
+    check_images(images)
     function = as_argument(logits_fn)
 
     def run(name: str, number: int, call: Callable) -> Any:
@@ -213,7 +213,7 @@ def as_argument(function: Any) -> Any:
     return on_every_device(function)
 
 
-def _check_images(images: np.ndarray) -> None:
+def check_images(images: np.ndarray) -> None:
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images must be [n, h, w, c] with n >= 1, got shape {images.shape}")
     if not jnp.issubdtype(images.dtype, jnp.floating):

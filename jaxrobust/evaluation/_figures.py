@@ -153,3 +153,58 @@ def _label_points(axis: Any, points: Sequence[Point]) -> None:
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkB": 5},
         )
+
+
+def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str) -> None:
+    """A PNG of the accuracy after each attack of an ensemble.
+
+    Args:
+      path: the file to write.
+      accuracies: by name, in order, the first being the clean accuracy; shares in [0, 1].
+      title: over the figure.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    values = [100 * v for v in accuracies.values()]
+    colours = [COLOURS[5], *[COLOURS[0]] * (len(values) - 1)]
+    bars = axis.bar(list(accuracies), values, color=colours)
+    axis.bar_label(bars, [f"{v:.1f}" for v in values], padding=2, fontsize=9)
+    axis.set(ylabel="accuracy after the attack (%)", ylim=(0, 105), title=title)
+    axis.grid(axis="y", alpha=0.3)
+    axis.set_axisbelow(True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title: str) -> None:
+    """A PNG of robust accuracy against eps.
+
+    Args:
+      path: the file to write.
+      points: pairs of eps (image units) and `Accuracy`, by rising eps.
+      title: over the figure; names norm and attack.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    radii = [eps for eps, _ in points]
+    value, low, high = (100 * np.array([a[i] for _, a in points]) for i in range(3))
+    axis.fill_between(radii, low, high, alpha=0.2, color=COLOURS[0], label="95 % interval")
+    axis.plot(radii, value, "o-", color=COLOURS[0], label="robust accuracy")
+    axis.set(xlabel="eps (image units)", ylabel="robust accuracy (%)", title=title)
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -4,7 +4,12 @@ from jaxrobust.losses._cross_entropy import cross_entropy as cross_entropy
 from jaxrobust.losses._divergences import distance as distance
 from jaxrobust.losses._divergences import kl_divergence as kl_divergence
 from jaxrobust.losses._divergences import squared_error as squared_error
+from jaxrobust.losses._gairat import gair_trades as gair_trades
+from jaxrobust.losses._gairat import gairat as gairat
+from jaxrobust.losses._gairat import gairat_weights as gairat_weights
 from jaxrobust.losses._margins import dlr as dlr
 from jaxrobust.losses._margins import dlr_targeted as dlr_targeted
 from jaxrobust.losses._margins import margin as margin
+from jaxrobust.losses._mart import mart as mart
+from jaxrobust.losses._score import score as score
 from jaxrobust.losses._trades import trades as trades

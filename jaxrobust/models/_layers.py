@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 Activation = Literal["relu", "silu", "softplus"]
-Padding = Literal["symmetric", "bottom_right"]
+Padding = Literal["symmetric", "same"]
 Dtype = Literal["float32", "bfloat16"]
 
 # He et al. (2015) over the fan-in, untruncated, as the papers' PyTorch code initialises.
@@ -114,7 +114,7 @@ class Layers:
     Attributes:
       activation: "relu", "silu" (Swish) or "softplus" (with beta 10).
       padding: of convolutions with stride 2: one row and column on each side ("symmetric",
-        PyTorch's), or only below and to the right ("bottom_right", TensorFlow's SAME).
+        PyTorch's), or TensorFlow's SAME ("same"): for even sizes only below and to the right.
       bn_momentum: share of the old running statistics that an update keeps.
       dtype: type of the computation; parameters, statistics and logits are float32 whatever it
         is. None computes in the images' type.
@@ -148,14 +148,12 @@ class Layers:
         self, features: int, size: int = 3, stride: int = 1, *, bias: bool = False, name: str
     ) -> nn.Conv:
         """A convolution that keeps the image's size, divided by `stride`."""
-        around = (size // 2, size // 2)
-        if stride == 2 and self.padding == "bottom_right":
-            around = (0, size // 2)
+        around = ((size // 2, size // 2),) * 2
         return nn.Conv(
             features,
             (size, size),
             stride,
-            padding=(around, around),
+            padding="SAME" if self.padding == "same" else around,
             use_bias=bias,
             dtype=None if self.dtype is None else jnp.dtype(self.dtype),
             kernel_init=self.kernel_init,

@@ -237,3 +237,15 @@ def test_a_metrics_file_cut_off_by_a_crash_can_be_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
     assert read_rows(path) == [{"step": 1}]
+
+
+def test_tensorboard_events_are_written_on_request(tmp_path):
+    from jaxrobust.training._reporting import MetricsFile
+
+    file = MetricsFile(tmp_path / "metrics.jsonl", tensorboard=True)
+    file.write(3, {"loss": 0.5, "note": "text"})
+    file.close()
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 3, "loss": 0.5, "note": "text"}]
+    events = list((tmp_path / "tensorboard").glob("events*"))
+    assert len(events) == 1
+    assert events[0].stat().st_size > 50

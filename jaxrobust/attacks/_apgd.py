@@ -1,0 +1,262 @@
+"""Auto-PGD: projected gradient ascent that chooses its own step sizes."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust import losses, threats
+from jaxrobust.attacks._apgd_run import Problem, run
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    LogitsFn,
+    Loss,
+    checked_batch,
+    per_example_keys,
+    prepare,
+    where,
+)
+
+StochasticLogitsFn = Callable[[Array, Array], Array]  # images, keys [b] -> logits
+
+_THREATS: dict[str, Callable[..., Any]] = {
+    "linf": threats.linf,
+    "l2": threats.l2,
+    "l1": threats.l1,
+}
+_LOSSES: dict[str, Loss] = {
+    "ce": losses.cross_entropy,
+    "dlr": losses.dlr,
+    "margin": losses.margin,
+}
+
+
+def apgd(
+    logits_fn: LogitsFn | StochasticLogitsFn,
+    key: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: Literal["linf", "l2", "l1"],
+    eps: ArrayLike,
+    loss: Literal["ce", "dlr", "dlr_targeted", "margin"] | Loss = "ce",
+    targets: ArrayLike | None = None,
+    steps: int = 100,
+    restarts: int = 1,
+    eot: int = 1,
+    stochastic: bool = False,
+    eps_schedule: bool = False,
+    start: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
+    unroll: int = 1,
+) -> Attacked:
+    """Auto-PGD (APGD), the attack that AutoAttack is built on.
+
+    Gradient ascent with momentum whose step is halved, and which returns to its best point,
+    wherever the loss stops rising; in l_1, sparse steps whose sparsity follows the best point's.
+
+    Every iteration is one forward and backward pass of the whole batch; examples already fooled
+    go on iterating within a run. Use a loss callable with further traced values closed over for
+    anything else.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over, treated as a
+        constant. With `stochastic`, `(images, keys [b]) -> logits`.
+      key: one PRNG key, or one per example `[b]`: then no result depends on batch or order.
+      images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32
+        and rounded towards the clean image before each query.
+      labels: integer class indices `[b]`.
+      norm: of the ball: "linf", "l2" or "l1".
+      eps: radius in image units (8/255, not 8; l_2 and l_1 over the whole image), `[]` or `[b]`,
+        may be traced.
+      loss: "ce", "dlr" (k >= 3), "dlr_targeted" (k >= 4), "margin", or a function
+        `(logits [b, k], labels) -> [b]`; maximised.
+      targets: classes `[b]` of "dlr_targeted". Any wrong class counts as success.
+      steps: iterations, static; the checkpoints are computed from it. 0 evaluates the start.
+      restarts: independent runs, static; an example keeps its first success. Runs stop when all
+        are fooled.
+      eot: passes of the model per iteration, static. The gradient is their mean; loss and
+        prediction are the last pass's, so one wrong prediction counts as success.
+      stochastic: the model draws fresh randomness from the keys of each pass.
+      eps_schedule: run 30 %, 30 % and 40 % of the steps with radii 3, 2 and 1 times `eps`, each
+        from the best point of the one before; l_1 only. Only the last can succeed.
+      start: perturbation `[b, h, w, c]` to start from, projected into the ball and the box.
+        With restarts `[restarts, b, h, w, c]`. Default: random.
+      noise: what the random start is made of, shaped as `start`: uniform in [-1, 1) for l_inf,
+        standard normal for l_2 and l_1. Default: drawn from `key`.
+      unroll: iterations per iteration of the compiled loop, static.
+
+    Returns:
+      `Attacked`. `images`: of the first successful run the latest misclassified image, else the
+      clean image. `success`: whether any visited image was misclassified. `loss`: the highest
+      seen in that run, or over all runs where none succeeded.
+
+    Raises:
+      ValueError: if an option is out of range, does not fit another or the number of classes.
+      AssertionError: if a shape does not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust.attacks import apgd
+      >>> def logits_fn(x): return x.mean(axis=(1, 2)) @ jnp.array([[1.0, -1.0]])
+      >>> attacked = apgd(logits_fn, jax.random.key(0), jnp.full((1, 4, 4, 1), 0.25),
+      ...     jnp.array([1]), norm="linf", eps=0.125, steps=10)
+      >>> attacked.success.tolist(), attacked.images[0, 0, 0, 0].item()
+      ([True], 0.375)
+
+    References:
+      Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
+      Parameter-free Attacks, 2020 (arXiv:2003.01690), Algorithm 1. Croce and Hein, Mind the Box:
+      l_1-APGD for Sparse Adversarial Attacks on Image Classifiers, 2021 (arXiv:2103.01208).
+    """
+    problem = _problem(
+        logits_fn,
+        images,
+        labels,
+        norm=norm,
+        eps=eps,
+        loss=_loss(loss, targets),
+        steps=steps,
+        eps_schedule=eps_schedule,
+        eot=eot,
+        stochastic=stochastic,
+        unroll=unroll,
+    )
+    keys = per_example_keys(key, len(problem.images))
+    points = _first_points(problem, restarts, start=start, noise=noise)
+    clean = problem.images.astype(problem.dtype)
+    if len(clean) == 0:
+        return Attacked(clean, jnp.zeros(0, bool), jnp.zeros(0))
+
+    def attack(number: Array | int) -> Attacked:
+        chosen = jax.tree.map(lambda leaf: leaf[number], points)
+        state, _ = run(problem, keys, number=number, **chosen)
+        found = where(state.success, state.adversarial, clean)
+        return Attacked(found, state.success, state.best_loss)
+
+    attacked = attack(0) if restarts == 1 else _restarted(attack, clean, restarts)
+    return jax.lax.stop_gradient(attacked)
+
+
+def _restarted(attack: Callable[[Array | int], Attacked], clean: Array, restarts: int) -> Attacked:
+    """The first success of each example; runs until all are fooled."""
+
+    def unfinished(carry: tuple[Array, Attacked]) -> Array:
+        number, attacked = carry
+        return (number < restarts) & ~jnp.all(attacked.success)
+
+    def again(carry: tuple[Array, Attacked]) -> tuple[Array, Attacked]:
+        number, old = carry
+        new = attack(number)
+        highest = new._replace(loss=jnp.fmax(old.loss, new.loss))  # fmax: NaN is lower than any
+        return number + 1, where(old.success, old, where(new.success, new, highest))
+
+    loss = jax.eval_shape(attack, 0).loss
+    nothing = Attacked(
+        clean, jnp.zeros(len(clean), bool), jnp.full(loss.shape, jnp.nan, loss.dtype)
+    )
+    return jax.lax.while_loop(unfinished, again, (jnp.zeros((), jnp.int32), nothing))[1]
+
+
+def _problem(
+    logits_fn: Callable[..., Array],
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: str,
+    eps: ArrayLike,
+    loss: Loss,
+    stochastic: bool,
+    **options: Any,
+) -> Problem:
+    """The checked arguments, constants of the attack: no gradient flows through any."""
+    images, labels = checked_batch(images, labels)
+    if norm not in _THREATS:
+        raise ValueError(f"norm must be one of {sorted(_THREATS)}, got {norm!r}")
+    _check_options(norm=norm, **options)
+    radius = _THREATS[norm](eps).eps
+    if radius.shape not in ((), (len(images),)):
+        raise ValueError(
+            f"eps must be one number or one per example, shape ({len(images)},); "
+            f"got shape {radius.shape}"
+        )
+    wide = images.dtype if jnp.finfo(images.dtype).bits > 16 else jnp.dtype(jnp.float32)
+    # Behind a barrier, as XLA re-associates sums with constants, such as images closed over by a
+    # compiled function: `(images + u) - images` would lose the rounding that is to be measured.
+    precise = jax.lax.optimization_barrier(images.astype(wide))
+    radius = jnp.broadcast_to(radius.astype(wide), (len(images),))
+    if stochastic:
+
+        def model(x: Array, keys: Array) -> Array:
+            return prepare(lambda shown: logits_fn(shown, keys), x)(x)
+    else:
+        prepared = prepare(logits_fn, images)
+
+        def model(x: Array, keys: Array) -> Array:
+            return prepared(x)
+
+    return Problem(
+        logits_fn=model,
+        loss=loss,
+        images=jax.lax.stop_gradient(precise),
+        labels=jax.lax.stop_gradient(labels),
+        eps=jax.lax.stop_gradient(radius),
+        norm=norm,
+        dtype=images.dtype,
+        **options,
+    )
+
+
+def _check_options(*, norm: str, eps_schedule: bool, steps: int, eot: int, unroll: int) -> None:
+    for name, value, least in (("steps", steps, 0), ("eot", eot, 1), ("unroll", unroll, 1)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"{name} must be an integer of at least {least} (it is static), got {value!r}"
+            )
+    if eps_schedule and norm != "l1":
+        raise ValueError(f"eps_schedule is the schedule of norm='l1'; got norm={norm!r}")
+
+
+def _loss(loss: str | Loss, targets: ArrayLike | None) -> Loss:
+    """The loss as a function of logits and labels."""
+    if (loss == "dlr_targeted") != (targets is not None):
+        raise ValueError(
+            "targets [b] must be given for loss='dlr_targeted', and for no other loss; "
+            f"got loss={loss!r} and targets {'missing' if targets is None else 'given'}"
+        )
+    if callable(loss):
+        return loss
+    if loss == "dlr_targeted":
+        classes = jnp.asarray(targets)
+        return lambda logits, labels: losses.dlr_targeted(logits, labels, classes)
+    if loss not in _LOSSES:
+        names = [*_LOSSES, "dlr_targeted"]
+        raise ValueError(f"loss must be one of {names} or a function, got {loss!r}")
+    return _LOSSES[loss]
+
+
+def _first_points(
+    problem: Problem, restarts: int, **given: ArrayLike | None
+) -> dict[str, Array | None]:
+    """`start` and `noise` with an axis of restarts."""
+    if not isinstance(restarts, int) or restarts < 1:
+        raise ValueError(
+            f"restarts must be an integer of at least 1 (it is static), got {restarts!r}"
+        )
+    if all(value is not None for value in given.values()):
+        raise ValueError("start and noise must not both be given: noise makes a random start")
+    shape = problem.images.shape
+
+    def per_restart(name: str, value: ArrayLike | None) -> Array | None:
+        if value is None:
+            return None
+        array = jax.lax.stop_gradient(jnp.asarray(value, problem.images.dtype))
+        expected = shape if restarts == 1 else (restarts, *shape)
+        chex.assert_shape(array, expected, custom_message=f"{name} has the wrong shape")
+        return array.reshape(restarts, *shape)
+
+    return {name: per_restart(name, value) for name, value in given.items()}

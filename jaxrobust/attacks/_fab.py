@@ -1,0 +1,299 @@
+"""FAB, the fast adaptive boundary attack: the smallest perturbation that fools."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    LogitsFn,
+    checked_batch,
+    finite,
+    fold_keys,
+    hard_labels,
+    misclassified,
+    per_example_keys,
+    prepare,
+    where,
+)
+from jaxrobust.attacks._box_hyperplane import to_hyperplane
+from jaxrobust.losses import margin
+from jaxrobust.losses._inputs import as_logits
+
+Norm = Literal["linf", "l2", "l1"]
+# The linearised decision function at a point: images -> (its values [b], gradients [b, h, w, c]).
+Linearise = Callable[[Array], tuple[Array, Array]]
+
+# Stands in for "no adversarial point yet" where a number is needed.
+FAR = 1e10
+
+
+class _Best(NamedTuple):
+    """The nearest misclassified point so far; per example."""
+
+    images: Array
+    distance: Array  # inf where there is none
+    loss: Array
+
+
+class _Settings(NamedTuple):
+    """What does not change between restarts; numbers as arrays of the images' dtype."""
+
+    norm: Norm
+    steps: int
+    unroll: int
+    alpha_max: Array
+    eta: Array
+    beta: Array
+
+
+def fab(
+    logits_fn: LogitsFn,
+    key: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: Norm,
+    eps: ArrayLike,
+    targets: ArrayLike | None = None,
+    steps: int = 100,
+    restarts: int = 1,
+    alpha_max: ArrayLike = 0.1,
+    eta: ArrayLike = 1.05,
+    beta: ArrayLike = 0.9,
+    unroll: int = 1,
+) -> Attacked:
+    """A minimum-norm attack: walks along the decision boundary towards the clean image.
+
+    Every step linearises the classifier, projects both the iterate and the clean image onto the
+    decision hyperplane within the box (exactly), and moves to a mean of the two that favours the
+    iterate. A misclassified iterate is remembered if it is the nearest so far and drawn back
+    towards the clean image. `eps` plays no part in this (but for the radius of the noise of
+    restarts): one run serves a whole curve of radii through `distance`.
+
+    A step costs two forward and one backward pass; the untargeted form `k - 1` backward passes,
+    whose gradients are held at once.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
+      key: one PRNG key, or one per example `[b]`; used by restarts alone.
+      images: `[b, h, w, c]`, floating point in [0, 1].
+      labels: integer class indices `[b]`.
+      norm: "linf", "l2" or "l1", over all values of an image. Static.
+      eps: radius in image units within which a perturbation counts as success, `[]` or `[b]`;
+        may be traced; `inf` to ask for the smallest perturbation alone.
+      targets: class indices `[b]` for the targeted form (FAB-T): the boundary between label and
+        target is linearised; any wrong class counts. Default: the nearest boundary of all.
+      steps: number of steps, static.
+      restarts: runs, static; the first starts at the clean image, later ones from noise of half
+        the smaller of `eps` and the distance found so far.
+      alpha_max: largest weight of the clean image's projection in the mean.
+      eta: overshoot of the projections.
+      beta: what a misclassified iterate keeps of its displacement.
+      unroll: steps per iteration of the compiled loop.
+
+    Returns:
+      `Attacked`. `distance` `[b]` is the norm of the smallest adversarial perturbation found,
+      whatever `eps` (0 where the clean image is misclassified, inf where none was found), and
+      `perturbation` `[b, h, w, c]` is that perturbation (0 where none was found). `success` is
+      `distance <= eps`; `images` are the adversarial images there and the clean ones elsewhere.
+      `loss` is the margin of the nearest point, of the clean image where there is none.
+
+    Raises:
+      ValueError: if `norm`, `steps`, `restarts` or `eps` is not of the stated kind.
+      AssertionError: if a shape does not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import attacks
+      >>> def logits_fn(x): return x.mean(axis=(1, 2)) @ jnp.array([[1.0, -1.0]])
+      >>> images = jnp.full((1, 2, 2, 1), 0.5).at[0, 0, 0, 0].set(0.9)
+      >>> attacked = attacks.fab(lambda x: logits_fn(x - 0.5), jax.random.key(0), images,
+      ...     jnp.array([0]), norm="linf", eps=0.2)
+      >>> bool(attacked.success[0]), round(float(attacked.distance[0]), 3)
+      (True, 0.101)
+
+    References:
+      Croce and Hein, Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary
+      Attack, 2020 (arXiv:1907.02044), Algorithm 1 without its final search; FAB-T: 2003.01690.
+    """
+    images, labels = checked_batch(images, labels)
+    labels = hard_labels(labels)
+    _check(norm, steps, restarts)
+    eps = _checked_eps(eps, images)
+    numbers = (jnp.asarray(value, images.dtype) for value in (alpha_max, eta, beta))
+    settings = _Settings(norm, steps, min(unroll, steps), *numbers)
+    keys = per_example_keys(key, len(images))
+    network = prepare(logits_fn, images)
+
+    def evaluate(x: Array) -> Array:
+        return as_logits(network(x), "logits", classes=2)
+
+    if targets is None:
+        linearise = _nearest_boundary(evaluate, labels, norm)
+    else:
+        targets = jnp.asarray(targets)
+        chex.assert_equal_shape([labels, targets], custom_message="targets must be [b]")
+        linearise = _boundary_to(evaluate, labels, targets)
+
+    def run(restart: Array | int, best: _Best) -> _Best:
+        start = images
+        if restarts > 1:
+            radius = jnp.where(restart > 0, jnp.minimum(jnp.minimum(best.distance, eps), FAR), 0)
+            noise = jax.vmap(_direction, in_axes=(0, None, None))(
+                fold_keys(keys, restart), images[0], norm
+            )
+            start = jnp.clip(images + noise * (radius / 2)[:, None, None, None], 0, 1)
+        return _run(evaluate, linearise, settings, images, labels, start, best)[1]
+
+    best = _clean(evaluate, images, labels)
+    best = run(0, best) if restarts == 1 else jax.lax.fori_loop(0, restarts, run, best)
+    success = best.distance <= eps
+    return jax.lax.stop_gradient(
+        Attacked(
+            images=where(success, best.images, images),
+            success=success,
+            loss=best.loss,
+            perturbation=best.images - images,
+            distance=best.distance,
+        )
+    )
+
+
+def _check(norm: str, steps: int, restarts: int) -> None:
+    if norm not in ("linf", "l2", "l1"):
+        raise ValueError(f"norm must be 'linf', 'l2' or 'l1', got {norm!r}")
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be an integer of at least 1 (it is static), got {steps!r}")
+    if not isinstance(restarts, int) or restarts < 1:
+        raise ValueError(f"restarts must be an integer of at least 1, got {restarts!r}")
+
+
+def _checked_eps(eps: ArrayLike, images: Array) -> Array:
+    """`eps` `[b]`; other than a threat's radius it may be infinite."""
+    if jnp.shape(eps) not in ((), (len(images),)):
+        raise ValueError(f"eps must be one number or one per example, got shape {jnp.shape(eps)}")
+    if not isinstance(eps, jax.core.Tracer) and not np.all(np.asarray(eps) >= 0):
+        raise ValueError(f"eps must be at least 0 (image units), got {eps!r}")
+    return jnp.broadcast_to(jnp.asarray(eps, images.dtype), (len(images),))
+
+
+def _clean(evaluate: LogitsFn, images: Array, labels: Array) -> _Best:
+    """What is known before the first step: a misclassified clean image is at distance 0."""
+    logits = evaluate(images)
+    distance = jnp.where(misclassified(logits, labels), 0, jnp.inf).astype(images.dtype)
+    return _Best(images, distance, margin(logits, labels))
+
+
+def _run(
+    evaluate: LogitsFn,
+    linearise: Linearise,
+    settings: _Settings,
+    images: Array,
+    labels: Array,
+    start: Array,
+    best: _Best,
+) -> tuple[Array, _Best]:
+    """One run from one start: the last iterate and the best point."""
+
+    def size(values: Array) -> Array:
+        return _norm(values, settings.norm)[:, None, None, None]
+
+    def step(_: int, state: tuple[Array, _Best]) -> tuple[Array, _Best]:
+        x, best = state
+        from_x, from_clean = _onto_boundary(*linearise(x), x, images, settings.norm)
+        a, b = jnp.maximum(size(from_x), 1e-8), jnp.maximum(size(from_clean), 1e-8)
+        alpha = jnp.clip(a / (a + b), 0, settings.alpha_max)
+        x = (x + settings.eta * from_x) * (1 - alpha)
+        x = jnp.clip(x + (images + settings.eta * from_clean) * alpha, 0, 1)
+        logits = evaluate(x)
+        wrong = misclassified(logits, labels)
+        distance = _norm(x - images, settings.norm)
+        # A squared difference can underflow to a distance of 0, which only the clean image has.
+        nearer = wrong & (distance < best.distance) & (distance > 0)
+        best = where(nearer, _Best(x, distance, margin(logits, labels)), best)
+        return where(wrong, images + settings.beta * (x - images), x), best
+
+    return jax.lax.fori_loop(0, settings.steps, step, (start, best), unroll=settings.unroll)
+
+
+def _onto_boundary(
+    values: Array, normals: Array, x: Array, images: Array, norm: Norm
+) -> tuple[Array, Array]:
+    """Displacements of `x` and of the clean images to the boundary as linearised at `x`."""
+    batch = len(x)
+    points = jnp.stack([x, images]).reshape(2, batch, -1)
+    flat = normals.reshape(1, batch, -1)
+    change = jnp.sum(flat[0] * (points[1] - points[0]), -1)
+    excess = jnp.stack([values, finite(values + change)])[..., None]
+    both = to_hyperplane(points, flat, excess, norm=norm).reshape(2, *x.shape)
+    return both[0], both[1]
+
+
+def _boundary_to(evaluate: LogitsFn, labels: Array, targets: Array) -> Linearise:
+    """Linearises `z_target - z_label`: one backward pass."""
+
+    def linearise(x: Array) -> tuple[Array, Array]:
+        logits, pull = jax.vjp(evaluate, x)
+        difference = _difference(targets, labels, logits)
+        values = jnp.sum(_weighed(difference, logits), -1)
+        return finite(values).astype(x.dtype), finite(pull(difference)[0])
+
+    return linearise
+
+
+def _nearest_boundary(evaluate: LogitsFn, labels: Array, norm: Norm) -> Linearise:
+    """Linearises `z_c - z_label` for the class whose linearised boundary is nearest."""
+
+    def linearise(x: Array) -> tuple[Array, Array]:
+        logits, pull = jax.vjp(evaluate, x)
+        others = jnp.arange(logits.shape[-1] - 1, dtype=labels.dtype)[:, None]
+        others = others + (others >= labels[None]).astype(labels.dtype)  # all but the label
+        differences = jax.vmap(_difference, in_axes=(0, None, None))(others, labels, logits)
+        values = finite(jnp.sum(_weighed(differences, logits[None]), -1)).astype(x.dtype)
+        grads = finite(jax.vmap(lambda difference: pull(difference)[0])(differences))
+        dual: dict[str, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+        sizes = jax.vmap(_norm, in_axes=(0, None))(grads, dual[norm])
+        nearest = jnp.argmin(jnp.abs(values) / (1e-12 + sizes), 0)[None]
+        at_nearest = nearest[..., None, None, None]
+        value = jnp.take_along_axis(values, nearest, 0)[0]
+        return value, jnp.take_along_axis(grads, at_nearest, 0)[0]
+
+    return linearise
+
+
+def _difference(classes: Array, labels: Array, logits: Array) -> Array:
+    """`[b, k]`: 1 at the class, -1 at the label, 0 elsewhere."""
+    index = jnp.arange(logits.shape[-1], dtype=labels.dtype)[None]
+    at_class = (index == classes.astype(labels.dtype)[:, None]).astype(logits.dtype)
+    return at_class - (index == labels[:, None]).astype(logits.dtype)
+
+
+def _weighed(difference: Array, logits: Array) -> Array:
+    """Their product, where infinite logits of other classes do not count."""
+    return jnp.where(difference == 0, 0, difference * logits)
+
+
+def _norm(values: Array, norm: Norm) -> Array:
+    """The norm of each example `[b]`."""
+    values = jnp.abs(values.reshape(len(values), -1))
+    if norm == "linf":
+        return jnp.max(values, -1)
+    if norm == "l1":
+        return jnp.sum(values, -1)
+    return jnp.sqrt(jnp.sum(values * values, -1))
+
+
+def _direction(key: Array, image: Array, norm: Norm) -> Array:
+    """A random direction of norm 1."""
+    if norm == "linf":
+        noise = jax.random.uniform(key, image.shape, image.dtype, -1, 1)
+    else:
+        noise = jax.random.normal(key, image.shape, image.dtype)
+    return noise / _norm(noise[None], norm)[0]

@@ -1,0 +1,268 @@
+"""Square, the score-based random search: no gradients, only logits."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    LogitsFn,
+    checked_batch,
+    fold_keys,
+    hard_labels,
+    misclassified,
+    per_example_keys,
+    prepare,
+    where,
+)
+from jaxrobust.attacks._square_proposals import draw, draw_start, propose, start
+from jaxrobust.losses import margin
+from jaxrobust.threats._threat import checked_radius
+
+Norm = Literal["linf", "l2", "l1"]
+
+
+class SquareState(NamedTuple):
+    """How far a run has come; per example in every leaf, so a scheduler may drop and reorder.
+
+    Attributes:
+      images: `[b, h, w, c]`, the best images so far, inside the ball and the box.
+      loss: `[b]`, their margin (largest wrong logit less the label's), which is maximised.
+      success: `[b]` bool, they are misclassified.
+      done: `[b]` bool, the margin has reached 0 (or was NaN from the start): the example is
+        frozen. A tie is done whether or not the argmax makes it a success.
+      queries: `[b]` int32, forward passes that the example has had use of.
+    """
+
+    images: Array
+    loss: Array
+    success: Array
+    done: Array
+    queries: Array
+
+
+def square(
+    logits_fn: LogitsFn,
+    key: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: Norm,
+    eps: ArrayLike,
+    queries: int = 5000,
+    p_init: float = 0.8,
+    restarts: int = 1,
+) -> Attacked:
+    """Random search over square-shaped changes, accepted when the margin improves.
+
+    Starts from stripes (l_inf) or tiles of small pyramids (l_2, l_1) of the full radius and
+    rewrites one window per query, smaller and smaller on a fixed schedule; the l_2 and l_1
+    attacks move the norm that a second window holds to the first. A query costs one forward
+    pass. Each example has windows of its own, drawn from its key and the query's number alone.
+
+    This runs until the last example of the batch is done. To drop the others on the way, call
+    `square_init` and `square_chunk`, of which this is made.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
+      key: one PRNG key, or one per example `[b]`.
+      images: `[b, h, w, c]`, floating point in [0, 1].
+      labels: integer class indices `[b]`.
+      norm: "linf", "l2" or "l1", over all values of an image. Static.
+      eps: radius in image units, `[]` or `[b]`; may be traced.
+      queries: number of queries after the one for the start, static.
+      p_init: the share of the image in the first windows, static.
+      restarts: independent runs, static; run `r` has the keys with `r` folded in. Examples that
+        one run fooled are frozen in the next.
+
+    Returns:
+      `Attacked`; the best image found, misclassified or not, and its margin as the loss.
+
+    Raises:
+      ValueError: if an argument is not of the stated kind.
+      AssertionError: if a shape does not fit.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import attacks
+      >>> def logits_fn(x): return x.mean(axis=(1, 2)) @ jnp.array([[1.0, -1.0]])
+      >>> attacked = attacks.square(lambda x: logits_fn(x - 0.45), jax.random.key(0),
+      ...     jnp.full((2, 8, 8, 1), 0.5), jnp.array([0, 0]), norm="linf", eps=0.1, queries=200)
+      >>> attacked.success.tolist()
+      [True, True]
+
+    References:
+      Andriushchenko et al., Square Attack: a Query-efficient Black-box Adversarial Attack via
+      Random Search, 2020 (arXiv:1912.00049); l_1: Croce and Hein, 2021 (arXiv:2103.01208).
+    """
+    if not isinstance(restarts, int) or restarts < 1:
+        raise ValueError(f"restarts must be an integer of at least 1, got {restarts!r}")
+    _check_static(queries, p_init)
+    images, labels = checked_batch(images, labels)
+    keys = per_example_keys(key, len(images))
+
+    def run(restart: Array | int, fooled: Array | bool) -> SquareState:
+        run_keys = fold_keys(keys, restart)
+        state = square_init(logits_fn, run_keys, images, labels, norm=norm, eps=eps)
+        return square_chunk(
+            logits_fn,
+            state._replace(done=state.done | fooled),
+            run_keys,
+            images,
+            labels,
+            norm=norm,
+            eps=eps,
+            first_query=0,
+            queries=queries,
+            p_init=p_init,
+        )
+
+    if restarts == 1:
+        best = run(0, False)
+    else:
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(run, 0, False))
+        nothing = nothing._replace(loss=jnp.full_like(nothing.loss, -jnp.inf))
+        best = jax.lax.fori_loop(
+            0, restarts, lambda r, best: _better(best, run(r, best.success)), nothing
+        )
+    return Attacked(best.images, best.success, best.loss)
+
+
+def square_init(
+    logits_fn: LogitsFn,
+    keys: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: Norm,
+    eps: ArrayLike,
+) -> SquareState:
+    """The start of a run of `square` and its first query.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
+      keys: one PRNG key per example `[b]` (or one key, which is folded with the position).
+      images: `[b, h, w, c]`, floating point in [0, 1].
+      labels: integer class indices `[b]`.
+      norm: "linf", "l2" or "l1".
+      eps: radius in image units, `[]` or `[b]`; may be traced.
+
+    Returns:
+      The state for `square_chunk`.
+
+    Raises:
+      ValueError: if `norm` or `eps` is not of the stated kind.
+      AssertionError: if a shape does not fit.
+    """
+    keys, images, labels, eps = _checked(keys, images, labels, norm, eps)
+    best = start(draw_start(keys, images, norm), images, eps, norm=norm)
+    logits = prepare(logits_fn, images)(best)
+    loss = margin(logits, labels)
+    return SquareState(
+        images=best,
+        loss=loss,
+        success=misclassified(logits, labels),
+        done=~(loss < 0),
+        queries=jnp.ones(len(images), jnp.int32),
+    )
+
+
+def square_chunk(
+    logits_fn: LogitsFn,
+    state: SquareState,
+    keys: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: Norm,
+    eps: ArrayLike,
+    first_query: ArrayLike,
+    queries: int,
+    p_init: float = 0.8,
+) -> SquareState:
+    """Some queries of `square`, fewer where all examples are done before.
+
+    A run may be cut into any chunks, and examples may be dropped, reordered and put together
+    anew in between: an example's result stays the same, as long as its key does.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
+      state: of `square_init` or of the chunk before.
+      keys: the same keys `[b]` as `square_init` had.
+      images: `[b, h, w, c]`, the clean images.
+      labels: integer class indices `[b]`.
+      norm: "linf", "l2" or "l1".
+      eps: radius in image units, `[]` or `[b]`; may be traced.
+      first_query: how many queries the chunks before had, `[]`; may be traced.
+      queries: number of queries in this chunk, static.
+      p_init: the share of the image in the first windows, static.
+
+    Returns:
+      The state after the chunk.
+
+    Raises:
+      ValueError: if `norm`, `eps`, `queries` or `p_init` is not of the stated kind.
+      AssertionError: if a shape does not fit.
+    """
+    _check_static(queries, p_init)
+    keys, images, labels, eps = _checked(keys, images, labels, norm, eps)
+    evaluate = prepare(logits_fn, images)
+    first = jnp.asarray(first_query, jnp.int32)
+
+    def unfinished(carry: tuple[Array, SquareState]) -> Array:
+        return (carry[0] < queries) & ~jnp.all(carry[1].done)
+
+    def query(carry: tuple[Array, SquareState]) -> tuple[Array, SquareState]:
+        count, state = carry
+        iteration = first + count
+        draws = draw(keys, iteration, images.shape[-1])
+        proposed = propose(draws, iteration, state.images, images, eps, norm=norm, p_init=p_init)
+        return count + 1, _accepted(state, proposed, evaluate(proposed), labels)
+
+    return jax.lax.while_loop(unfinished, query, (jnp.asarray(0, jnp.int32), state))[1]
+
+
+def _check_static(queries: int, p_init: float) -> None:
+    if not isinstance(queries, int) or queries < 0:
+        raise ValueError(f"queries must be an integer of at least 0 (static), got {queries!r}")
+    if not 0 < p_init <= 1:
+        raise ValueError(f"p_init must be a share in (0, 1], got {p_init!r}")
+
+
+def _checked(
+    keys: Array, clean: ArrayLike, classes: ArrayLike, norm: str, eps: ArrayLike
+) -> tuple[Array, Array, Array, Array]:
+    images, labels = checked_batch(clean, classes)
+    if norm not in ("linf", "l2", "l1"):
+        raise ValueError(f"norm must be 'linf', 'l2' or 'l1', got {norm!r}")
+    if jnp.shape(eps) not in ((), (len(images),)):
+        raise ValueError(f"eps must be one number or one per example, got shape {jnp.shape(eps)}")
+    eps = checked_radius(eps, "eps", unit=" (image units, images in [0, 1])")
+    eps = jnp.broadcast_to(jnp.asarray(eps, images.dtype), (len(images),))
+    # Were the images a constant of the program, XLA would simplify (images + d) - images to d,
+    # and rounding could no longer be told from the outside.
+    images = jax.lax.optimization_barrier(jax.lax.stop_gradient(images))
+    return per_example_keys(keys, len(images)), images, hard_labels(labels), eps
+
+
+def _accepted(state: SquareState, proposed: Array, logits: Array, labels: Array) -> SquareState:
+    """The state after a query: the better image, unless the example was done before."""
+    loss = margin(logits, labels)
+    new = SquareState(
+        images=proposed,
+        loss=loss,
+        success=misclassified(logits, labels),
+        done=loss >= 0,
+        queries=state.queries,
+    )
+    kept = where((loss > state.loss) & ~state.done, new, state)
+    return kept._replace(queries=state.queries + (~state.done).astype(jnp.int32))
+
+
+def _better(old: SquareState, new: SquareState) -> SquareState:
+    """Per example the run that fooled; among equals the later unless its margin is smaller."""
+    no_worse = (new.success == old.success) & ~(new.loss < old.loss)
+    return where((new.success & ~old.success) | no_worse, new, old)

@@ -1,0 +1,269 @@
+"""AutoAttack: an ensemble of attacks on the points that are still robust."""
+
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks._attacked import LogitsFn
+from jaxrobust.evaluation._checks import (
+    Check,
+    model_checks,
+    square_check,
+    verify_images,
+)
+from jaxrobust.evaluation._ensemble import Ensemble, OneDraw
+from jaxrobust.evaluation._evaluate import as_argument, check_images
+from jaxrobust.evaluation._protocol import Norm, Protocol, WorkItem, protocol
+from jaxrobust.evaluation._report import Report
+from jaxrobust.evaluation._store import Store, digest, model_digest
+from jaxrobust.evaluation._work import Outcome, Points, bucket_sizes, forward, run_item
+
+Progress = Callable[[str, int, int], None]
+
+
+def autoattack(
+    logits_fn: LogitsFn,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: Norm,
+    eps: float,
+    version: str = "standard",
+    attacks: Sequence[str] | None = None,
+    seed: int = 0,
+    individual: bool = False,
+    batch_size: int | None = None,
+    folder: str | pathlib.Path | None = None,
+    steps: int = 100,
+    queries: int = 5000,
+    stochastic: bool = False,
+    progress: Progress = lambda item, done, total: None,
+) -> Report:
+    """Robust accuracy under AutoAttack, the field's standard.
+
+    Attacks run one after the other, each from the original images and only on points that are
+    still classified correctly. The noise of a point is folded from (seed, attack, restart,
+    target, index): the result does not depend on batch size, order of batches, number of
+    devices, or on having been interrupted. Every image that an attack returns is checked
+    against the norm, the box and an independent forward pass.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, normalisation inside. If it
+        is a pytree (as `models.logits_fn` makes it), new parameters do not recompile. With
+        `stochastic`: `(images, keys [b]) -> logits`.
+      images: `[n, h, w, c]` floating point in [0, 1].
+      labels: `[n]` integers.
+      norm: "linf", "l2" or "l1".
+      eps: radius in image units (8/255, not 8).
+      version: "standard"; "plus" (more restarts, more attacks); "rand" for randomised models;
+        "custom" with `attacks`.
+      attacks: for "custom", some of "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square".
+      seed: of all noise.
+      individual: run every attack on all correctly classified points, not only on those that
+        the attacks before left; the ensemble is the pointwise AND.
+      batch_size: largest batch; default 128 on CPU, 512 elsewhere.
+      folder: keep finished work items there and continue from them; the report may be saved
+        there too.
+      steps: iterations of APGD and FAB; anything but 100 is reported as a deviation.
+      queries: of Square; anything but 5000 is reported as a deviation.
+      stochastic: the model draws noise from the keys that it is given ("rand").
+      progress: told the work item's name, how many points it is through, and of how many.
+
+    Returns:
+      `Report`, with accuracies, masks, images, checks, protocol and timings. With fewer than
+      ten classes fewer targets are attacked, and the report says so.
+
+    Raises:
+      ValueError: for a bad argument, or a `folder` of another evaluation.
+      AttackResultError: if an attack returns an image outside its set or a verdict that an
+        independent forward pass does not confirm.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust import evaluation
+      >>> def logits_fn(x): return (x.mean(axis=(1, 2)) - 0.5) * jnp.array([[10.0, -10.0]])
+      >>> images = jnp.array([0.1, 0.45, 0.55, 0.9]).reshape(4, 1, 1, 1)
+      >>> report = evaluation.autoattack(logits_fn, images, jnp.array([1, 1, 0, 0]), norm="linf",
+      ...     eps=0.1, version="custom", attacks=["apgd-ce"], steps=5)
+      >>> report.clean_accuracy.value, report.robust_accuracy.value
+      (1.0, 0.5)
+
+    References:
+      Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
+      Parameter-free Attacks, 2020 (arXiv:2003.01690).
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    check_images(images)
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels must be integers of shape {images.shape[:1]}, "
+            f"got {labels.dtype} {labels.shape}"
+        )
+    if not (np.isfinite(eps) and eps >= 0 and (norm != "linf" or eps <= 1)):
+        raise ValueError(f"eps must be a radius in image units (8/255, not 8), got {eps!r}")
+    images, labels = images.astype(np.float32), labels.astype(np.int32)
+    if batch_size is None:
+        batch_size = 128 if jax.default_backend() == "cpu" else 512
+    sizes = bucket_sizes(min(batch_size, max(len(labels), 8)), len(jax.local_devices()))
+
+    function = as_argument(logits_fn)
+    once = OneDraw(function, jax.random.key(seed)) if stochastic else function
+    started = time.perf_counter()
+    logits, wrong, predictions = forward(once, images, labels, sizes)
+    plan = protocol(
+        version,
+        norm=norm,
+        classes=logits.shape[-1],
+        attacks=None if attacks is None else tuple(attacks),
+        steps=steps,
+        queries=queries,
+        stochastic=stochastic,
+    )
+    checked = np.resize(np.flatnonzero(~wrong) if not wrong.all() else np.arange(1), 64)
+    checks = model_checks(
+        once,
+        images[checked],
+        labels[checked],
+        dlr_attacks=any(item.settings.loss.startswith("dlr") for item in plan.items),
+        rand=version == "rand",
+    )
+    fingerprint = {
+        "images": digest(images),
+        "labels": digest(labels),
+        "model": model_digest(logits_fn, predictions),
+        "norm": norm,
+        "eps": float(np.float32(eps)),
+        "version": version,
+        "attacks": plan.attacks(),
+        "seed": seed,
+        "individual": individual,
+        "steps": steps,
+        "queries": queries,
+        "stochastic": stochastic,
+    }
+    store = Store(None if folder is None else pathlib.Path(folder), fingerprint)
+    ensemble = Ensemble(
+        function=function,
+        once=once,
+        images=images,
+        labels=labels,
+        order=np.argsort(-logits, axis=-1, kind="stable").astype(np.int32),
+        norm=norm,
+        eps=eps,
+        seed=seed,
+        individual=individual,
+        sizes=sizes,
+        clean=~wrong,
+        adversarial=images.copy(),
+        predictions=predictions.copy(),
+    )
+    for number, item in enumerate(plan.items):
+        ensemble.take(item, _outcome(ensemble, store, number, item, progress))
+    ensemble.confirm()
+    seconds = time.perf_counter() - started
+    return _report(ensemble, plan, checks, seconds=seconds, eps=eps, version=version)
+
+
+def _outcome(
+    ensemble: Ensemble, store: Store, number: int, item: WorkItem, progress: Progress
+) -> dict[str, Any]:
+    """The finished item: from the store, or run, re-examined and stored."""
+    earlier = store.load(number)
+    if earlier is not None:
+        return earlier
+    indices = ensemble.pool(item)
+    started = time.perf_counter()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(item.name, done, len(indices))
+
+    progress(item.name, 0, len(indices))
+    points = ensemble.points(item, indices)
+    if len(indices):
+        found = run_item(
+            item,
+            ensemble.function,
+            points,
+            eps=ensemble.eps,
+            seed=ensemble.seed,
+            sizes=ensemble.sizes,
+            advance=advance,
+        )
+    else:
+        none = np.zeros(0, np.float32)
+        found = Outcome(none.astype(bool), points.images, none, 0, 0)
+    arrays = _examined(ensemble, item, indices, points, found)
+    arrays["seconds"] = np.float64(time.perf_counter() - started)
+    store.save(number, arrays)
+    return arrays
+
+
+def _examined(
+    ensemble: Ensemble,
+    item: WorkItem,
+    indices: np.ndarray,
+    points: Points,
+    found: Outcome,
+) -> dict[str, Any]:
+    """What holds of an attack's claims: inside the set, and wrong in a pass of its own."""
+    claimed = np.flatnonzero(found.success)
+    images = found.images[claimed].astype(np.float32)
+    largest = verify_images(ensemble.norm, ensemble.eps, points.images[claimed], images, item.name)
+    fooled = np.zeros(len(indices), bool)
+    predictions = np.zeros(0, np.int32)
+    if len(claimed):
+        _, wrong, predicted = forward(ensemble.once, images, points.labels[claimed], ensemble.sizes)
+        fooled[claimed[wrong]] = True
+        images, predictions = images[wrong], predicted[wrong].astype(np.int32)
+    return {
+        "indices": indices,
+        "fooled": fooled,
+        "images": images,
+        "predictions": predictions,
+        "distance": found.distance,
+        "forwards": np.int64(found.forwards),
+        "backwards": np.int64(found.backwards),
+        "largest_norm": np.float64(largest),
+    }
+
+
+def _report(
+    ensemble: Ensemble,
+    plan: Protocol,
+    checks: list[Check],
+    *,
+    seconds: float,
+    eps: float,
+    version: str,
+) -> Report:
+    accuracies = {name: float(mask.mean()) for name, mask in ensemble.robust.items()}
+    helped = square_check({"clean": float(ensemble.clean.mean()), **accuracies})
+    if helped is not None:
+        checks = [*checks, helped]
+    return Report(
+        norm=ensemble.norm,
+        eps=float(eps),
+        version=version,
+        seed=ensemble.seed,
+        items=plan.items,
+        deviations=plan.deviations,
+        individual=ensemble.individual,
+        labels=ensemble.labels,
+        masks={"clean": ensemble.clean, **ensemble.robust},
+        individual_masks=ensemble.alone if ensemble.individual else {},
+        adversarial_images=ensemble.adversarial,
+        predictions=ensemble.predictions,
+        distances={k: v for k, v in ensemble.distances.items() if k.startswith("fab")},
+        largest_norm=ensemble.largest_norm,
+        checks=tuple(checks),
+        cost=ensemble.cost,
+        seconds=seconds,
+    )

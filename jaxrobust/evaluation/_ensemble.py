@@ -1,0 +1,102 @@
+"""The ensemble while it is evaluated: which points are still robust, and what fooled them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxrobust.evaluation._checks import AttackResultError
+from jaxrobust.evaluation._protocol import Norm, WorkItem
+from jaxrobust.evaluation._work import Points, forward
+
+
+@dataclass
+class Ensemble:
+    """The evaluation while it goes on; `take` enters one finished work item after the other."""
+
+    function: Any
+    once: Any  # the same for a deterministic model; a randomised one with its noise drawn
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray  # classes by falling clean logits
+    norm: Norm
+    eps: float
+    seed: int
+    individual: bool
+    sizes: list[int]
+    clean: np.ndarray
+    adversarial: np.ndarray
+    predictions: np.ndarray
+    robust: dict[str, np.ndarray] = field(default_factory=dict)  # after each attack
+    alone: dict[str, np.ndarray] = field(default_factory=dict)  # each attack by itself
+    distances: dict[str, np.ndarray] = field(default_factory=dict)
+    cost: dict[str, dict[str, float]] = field(default_factory=dict)
+    largest_norm: float = 0.0
+
+    def still_robust(self) -> np.ndarray:
+        """`[n]` bool, robust to everything so far."""
+        return next(reversed(self.robust.values())) if self.robust else self.clean
+
+    def pool(self, item: WorkItem) -> np.ndarray:
+        """The indices that an item attacks, in data-set order."""
+        alone = self.alone.get(item.settings.attack, self.clean)
+        return np.flatnonzero(alone if self.individual else self.still_robust())
+
+    def points(self, item: WorkItem, indices: np.ndarray) -> Points:
+        """What the item needs of them; targets go by the clean logits."""
+        targets = self.order[indices, item.rank - 1] if item.rank else self.labels[indices]
+        return Points(indices.astype(np.int32), self.images[indices], self.labels[indices], targets)
+
+    def take(self, item: WorkItem, found: dict[str, Any]) -> None:
+        """Enters a finished item: points fooled, their images, distances and costs."""
+        name, indices = item.settings.attack, found["indices"]
+        fooled = indices[found["fooled"]]
+        before = self.still_robust()
+        alone = self.alone.setdefault(name, self.clean.copy())
+        alone[fooled] = False
+        new = fooled[before[fooled]]
+        rows = np.isin(fooled, new)
+        self.adversarial[new] = found["images"][rows]
+        self.predictions[new] = found["predictions"][rows]
+        after = self.robust.pop(name, before).copy()
+        after[fooled] = False
+        self.robust[name] = after
+        nearest = self.distances.setdefault(name, np.full(len(self.labels), np.nan, np.float32))
+        nearest[indices] = np.fmin(nearest[indices], found["distance"])
+        cost = self.cost.setdefault(name, {"forwards": 0, "backwards": 0, "seconds": 0.0})
+        for key in cost:
+            cost[key] += float(found[key])
+        self.largest_norm = max(self.largest_norm, float(found["largest_norm"]))
+
+    def confirm(self) -> None:
+        """The last word: all images classified once more, in other batches than before.
+
+        Raises:
+          AttackResultError: if a verdict is reversed by more than rounding.
+        """
+        logits, wrong, _ = forward(self.once, self.adversarial, self.labels, self.sizes)
+        rows = np.flatnonzero(self.clean & ~self.still_robust() & ~wrong)
+        label_logits = logits[rows, self.labels[rows]]
+        others = logits[rows]
+        others[np.arange(len(rows)), self.labels[rows]] = -np.inf
+        lead = label_logits - others.max(-1, initial=-np.inf)
+        if (lead > 1e-4 * np.maximum(np.abs(label_logits), 1)).any():
+            raise AttackResultError(
+                f"{len(rows)} points that an attack fooled are classified correctly in another "
+                f"forward pass, by up to {lead.max():.3g}: is the model deterministic?"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class OneDraw:
+    """A randomised model with one draw of its noise, as a logits function of images alone."""
+
+    function: Any
+    key: Array
+
+    def __call__(self, images: Array) -> Array:
+        """Logits `[b, k]`."""
+        return self.function(images, jax.random.split(self.key, len(images)))

@@ -1,0 +1,204 @@
+"""What an AutoAttack evaluation found, and exactly what was run."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxrobust.evaluation._checks import Check
+from jaxrobust.evaluation._figures import draw_cascade
+from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._protocol import Norm, WorkItem
+from jaxrobust.evaluation._results import provenance, write_json
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The result of `autoattack`.
+
+    Attributes:
+      norm: of the ball.
+      eps: radius in image units, as given.
+      version: "standard", "plus", "rand" or "custom".
+      seed: of all noise.
+      items: the work items that were run, in order.
+      deviations: where this is not the published AutoAttack; empty if it is.
+      individual: every attack ran on all correctly classified points.
+      labels: `[n]`.
+      masks: `{"clean": [n], attack: [n]}`, True where still robust after that attack and all
+        before it.
+      individual_masks: `{attack: [n]}` of each attack by itself, if `individual`.
+      adversarial_images: `[n, h, w, c]`; the clean image where nothing fooled the model.
+      predictions: `[n]` classes of `adversarial_images`.
+      distances: `{attack: [n]}` smallest perturbation found by FAB; NaN where not attacked,
+        infinite where none was found.
+      largest_norm: of all returned perturbations.
+      checks: warnings and what they rest on.
+      cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples.
+      seconds: of the whole evaluation, compilation included.
+    """
+
+    norm: Norm
+    eps: float
+    version: str
+    seed: int
+    items: tuple[WorkItem, ...]
+    deviations: tuple[str, ...]
+    individual: bool
+    labels: np.ndarray
+    masks: dict[str, np.ndarray]
+    individual_masks: dict[str, np.ndarray]
+    adversarial_images: np.ndarray
+    predictions: np.ndarray
+    distances: dict[str, np.ndarray]
+    largest_norm: float
+    checks: tuple[Check, ...]
+    cost: dict[str, dict[str, float]]
+    seconds: float
+
+    @property
+    def clean_accuracy(self) -> Accuracy:
+        """Accuracy on the images as they are."""
+        return accuracy(self.masks["clean"])
+
+    @property
+    def robust_accuracy(self) -> Accuracy:
+        """Accuracy on points that no attack fooled, of all points."""
+        return accuracy(next(reversed(self.masks.values())))
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What was run, as plain JSON types."""
+        return {
+            "version": self.version,
+            "standard_autoattack": not self.deviations,
+            "deviations": list(self.deviations),
+            "norm": self.norm,
+            "eps": self.eps,
+            "eps_float32": float(np.float32(self.eps)),
+            "seed": self.seed,
+            "individual": self.individual,
+            "precision": "float32",
+            "attacks": [self._attack_text(name) for name in self.cost],
+        }
+
+    def _attack_text(self, name: str) -> dict[str, Any]:
+        items = [item for item in self.items if item.settings.attack == name]
+        settings = vars(items[0].settings)
+        restarts = settings["restarts"] * (1 + max(item.restart for item in items))
+        targets = len({item.rank for item in items if item.rank})
+        return {**settings, "restarts": restarts, "targets": targets}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the images, as plain JSON types."""
+        return {
+            "protocol": self.protocol,
+            "clean_accuracy": self.clean_accuracy._asdict(),
+            "robust_accuracy": self.robust_accuracy._asdict(),
+            "after_attack": {k: accuracy(v)._asdict() for k, v in self.masks.items()},
+            "individual": {k: accuracy(v)._asdict() for k, v in self.individual_masks.items()},
+            "fab_distances": {k: _distance_figures(v) for k, v in self.distances.items()},
+            "largest_norm": self.largest_norm,
+            "checks": [check._asdict() for check in self.checks],
+            "cost": self.cost,
+            "seconds": round(self.seconds, 3),
+            "points": {k: v.astype(int).tolist() for k, v in self.masks.items()},
+            "provenance": provenance(),
+        }
+
+    def text(self) -> str:
+        """The report for people."""
+        kind = "AutoAttack" if not self.deviations else "NOT the standard AutoAttack"
+        lines = [
+            f"{kind}, version {self.version}: {self.norm}, eps {self.eps:.6g} (image units), "
+            f"seed {self.seed}, {len(self.labels)} points",
+            *(f"  deviation: {text}" for text in self.deviations),
+            f"clean accuracy   {self.clean_accuracy}",
+            f"robust accuracy  {self.robust_accuracy}",
+        ]
+        for name, mask in list(self.masks.items())[1:]:
+            cost = self.cost[name]
+            alone = self.individual_masks.get(name)
+            by_itself = "" if alone is None else f", by itself {int(alone.sum())}"
+            lines.append(
+                f"  after {name:<9} {int(mask.sum()):>6} robust{by_itself}  "
+                f"({cost['forwards']:,.0f} forwards, {cost['backwards']:,.0f} backwards, "
+                f"{cost['seconds']:.1f} s)"
+            )
+        for name, distances in self.distances.items():
+            figures = _distance_figures(distances)
+            if figures["attacked"]:
+                lines.append(
+                    f"  {name} distances of {figures['attacked']} attacked points: "
+                    f"mean {figures['mean']:.4g}, median {figures['median']:.4g}"
+                )
+        warned = [check for check in self.checks if not check.passed]
+        lines += [f"  warning: {c.name}: {c.message} ({c.value:.4g})" for c in warned]
+        passed = len(self.checks) - len(warned)
+        lines.append(f"{passed} of {len(self.checks)} checks passed, {self.seconds:.1f} s")
+        return "\n".join(lines)
+
+    def model_card(self, **fields: Any) -> dict[str, Any]:
+        """The result in the fields of RobustBench's model cards.
+
+        Args:
+          **fields: `name`, `authors`, `link`, `architecture`, `dataset` and what else a card
+            has; the rest is filled in.
+
+        Returns:
+          The card; accuracies in percent as strings, as the leaderboard has them.
+        """
+        card = {
+            "link": "",
+            "name": "",
+            "authors": "",
+            "additional_data": False,
+            "number_forward_passes": 1,
+            "dataset": "",
+            "venue": "Unpublished",
+            "architecture": "",
+            "eps": f"{self.eps:.8g}",
+            "clean_acc": f"{100 * self.clean_accuracy.value:.2f}",
+            "reported": "",
+            "autoattack_acc": f"{100 * self.robust_accuracy.value:.2f}",
+            "unreliable": any(not check.passed for check in self.checks),
+            "footnote": "; ".join(self.deviations),
+        }
+        return card | fields
+
+    def save(self, folder: str | pathlib.Path) -> list[pathlib.Path]:
+        """Writes `report.json`, `report.txt`, `adversarial.npz`, `model_card.json`, `cascade.png`.
+
+        Args:
+          folder: made if missing.
+
+        Returns:
+          The files.
+        """
+        folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "report.json", self.to_dict())
+        (folder / "report.txt").write_text(self.text() + "\n")
+        write_json(folder / "model_card.json", self.model_card())
+        arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
+        arrays |= {"images": self.adversarial_images, "labels": self.labels}
+        np.savez_compressed(folder / "adversarial.npz", predictions=self.predictions, **arrays)
+        draw_cascade(
+            folder / "cascade.png",
+            {name: float(mask.mean()) for name, mask in self.masks.items()},
+            title=f"AutoAttack ({self.version}), {self.norm}, eps {self.eps:.6g}",
+        )
+        names = ("report.json", "report.txt", "adversarial.npz", "model_card.json", "cascade.png")
+        return [folder / name for name in names]
+
+
+def _distance_figures(distances: np.ndarray) -> dict[str, Any]:
+    attacked = distances[~np.isnan(distances)]
+    found = attacked[np.isfinite(attacked)]
+    return {
+        "attacked": len(attacked),
+        "found": len(found),
+        "mean": float(found.mean()) if len(found) else None,
+        "median": float(np.median(attacked)) if len(found) else None,
+    }

@@ -1,0 +1,297 @@
+"""Running one work item on the points that are still robust, in a few batch shapes."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxrobust.attacks import apgd, fab
+from jaxrobust.attacks._attacked import LogitsFn, misclassified
+from jaxrobust.attacks._square import SquareState, square_chunk, square_init
+from jaxrobust.evaluation._batches import over_devices
+from jaxrobust.evaluation._protocol import ATTACKS, AttackSettings, WorkItem
+
+CHUNK = 250  # queries of Square between two compactions
+
+
+class Points(NamedTuple):
+    """Some points of the data set.
+
+    Attributes:
+      indices: `[p]` int32, in the data set; noise is folded from them.
+      images: `[p, h, w, c]` clean images.
+      labels: `[p]`.
+      targets: `[p]` target classes of this item (0 for untargeted attacks).
+    """
+
+    indices: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
+
+
+class Outcome(NamedTuple):
+    """What an item found on its points.
+
+    Attributes:
+      success: `[p]` bool, the attack's own claim.
+      images: `[p, h, w, c]`.
+      distance: `[p]` norm of the smallest perturbation (FAB; infinite if none), else NaN.
+      forwards: forward passes of single examples that the protocol asks for.
+      backwards: likewise backward passes.
+    """
+
+    success: np.ndarray
+    images: np.ndarray
+    distance: np.ndarray
+    forwards: int
+    backwards: int
+
+
+def bucket_sizes(batch_size: int, devices: int) -> list[int]:
+    """The three batch shapes that are ever compiled, each a multiple of the device count."""
+    sizes = (batch_size, batch_size // 4, batch_size // 16)
+    return sorted({max(devices, -(-max(s, 8) // devices) * devices) for s in sizes}, reverse=True)
+
+
+def buckets(size: int, sizes: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Covers `size` points by batches: yields (start, number of points, batch shape).
+
+    A shape is taken if it wastes at most half of itself; else a smaller one is filled first.
+    """
+    start = 0
+    while start < size:
+        left = size - start
+        fitting = [s for s in sizes if s < 2 * left or s == sizes[-1]]
+        shape = max(fitting) if left > min(fitting) else sizes[-1]
+        count = min(left, shape)
+        yield start, count, shape
+        start += count
+
+
+def run_item(
+    item: WorkItem,
+    logits_fn: Any,
+    points: Points,
+    *,
+    eps: float,
+    seed: int,
+    sizes: list[int],
+    advance: Callable[[int], None],
+) -> Outcome:
+    """Runs a work item on points that are still robust."""
+    if item.settings.attack == "square":
+        return _run_square(
+            item, logits_fn, points, eps=eps, seed=seed, sizes=sizes, advance=advance
+        )
+    radius = np.float32(eps)
+    attack = fab_batch if item.settings.attack.startswith("fab") else apgd_batch
+    parts = []
+    for start, count, shape in buckets(len(points.indices), sizes):
+        batch = padded(points, start, count, shape)
+        number = ATTACKS.index(item.settings.attack)
+        keys = item_keys(seed, number, item.restart, item.rank, batch.indices)
+        arguments = over_devices((keys, batch.images, batch.labels, batch.targets))
+        found = attack(item.settings, logits_fn, *arguments, radius)
+        parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], found))
+        advance(count)
+    success, images, distance = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    size, steps = len(points.indices), item.settings.steps
+    if attack is fab_batch:
+        runs = steps * size * item.settings.restarts
+        differences = 1 if item.settings.attack == "fab-t" else logits_of(logits_fn, points) - 1
+        return Outcome(success, images, distance, 2 * runs, differences * runs)
+    passes = (steps + 1) * item.settings.eot * size
+    return Outcome(success, images, distance, passes, passes)
+
+
+def logits_of(logits_fn: Any, points: Points) -> int:
+    """The number of classes, from shapes alone."""
+    return jax.eval_shape(logits_fn, points.images[:1]).shape[-1]
+
+
+def padded(points: Points, start: int, count: int, shape: int) -> Points:
+    """A batch of one shape: the points, then repeats of the first of them."""
+    rows = np.full(shape, start)
+    rows[:count] = np.arange(start, start + count)
+    return Points(*(field[rows] for field in points))
+
+
+@jax.jit
+def item_keys(seed: int, attack: int, restart: int, rank: int, indices: Array) -> Array:
+    """A key per point of (seed, attack, restart, target rank, index in the data set)."""
+    key = jax.random.key(seed)
+    for number in (attack, restart, rank):
+        key = jax.random.fold_in(key, number)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+
+
+@partial(jax.jit, static_argnums=0)
+def apgd_batch(
+    settings: AttackSettings,
+    logits_fn: LogitsFn,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    targets: Array,
+    eps: Array,
+) -> tuple[Array, Array, Array]:
+    """APGD on one batch: success, images and no distance."""
+    loss: Any = settings.loss
+    if loss == "margin_targeted":
+        loss = _margin_to(targets)
+    found = apgd(
+        logits_fn,
+        keys,
+        images,
+        labels,
+        norm=settings.norm,
+        eps=eps,
+        loss=loss,
+        targets=targets if loss == "dlr_targeted" else None,
+        steps=settings.steps,
+        eot=settings.eot,
+        stochastic=settings.stochastic,
+        eps_schedule=settings.eps_schedule,
+    )
+    return found.success, found.images, jnp.full(len(images), jnp.nan, jnp.float32)
+
+
+def _margin_to(targets: Array) -> Any:
+    """The margin against one target, for three classes, where the targeted DLR is undefined."""
+
+    def loss(logits: Array, labels: Array) -> Array:
+        classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)[None]
+        to_target = jnp.where(targets[:, None] == classes, logits, 0).sum(-1)
+        return to_target - jnp.where(labels[:, None] == classes, logits, 0).sum(-1)
+
+    return loss
+
+
+@partial(jax.jit, static_argnums=0)
+def fab_batch(
+    settings: AttackSettings,
+    logits_fn: LogitsFn,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    targets: Array,
+    eps: Array,
+) -> tuple[Array, Array, Array]:
+    """FAB on one batch: success within eps, images and smallest distances."""
+    found = fab(
+        logits_fn,
+        keys,
+        images,
+        labels,
+        norm=settings.norm,
+        eps=eps,
+        targets=targets if settings.attack == "fab-t" else None,
+        steps=settings.steps,
+        restarts=settings.restarts,
+    )
+    assert found.distance is not None
+    return found.success, found.images, found.distance
+
+
+def _run_square(
+    item: WorkItem,
+    logits_fn: Any,
+    points: Points,
+    *,
+    eps: float,
+    seed: int,
+    sizes: list[int],
+    advance: Callable[[int], None],
+) -> Outcome:
+    """Square in chunks of queries; points that are done leave between chunks."""
+    norm, radius = item.settings.norm, np.float32(eps)
+    attack = ATTACKS.index("square")
+
+    def step(rows: np.ndarray, state: SquareState | None, first: int, queries: int) -> SquareState:
+        chosen = Points(*(field[rows] for field in points))
+        parts = []
+        for start, count, shape in buckets(len(rows), sizes):
+            batch = padded(chosen, start, count, shape)
+            keys = item_keys(seed, attack, item.restart, 0, batch.indices)
+            arguments = over_devices((keys, batch.images, batch.labels))
+            if state is None:
+                new = _square_init(norm, logits_fn, *arguments, radius)
+            else:
+                take = np.full(shape, start)
+                take[:count] = np.arange(start, start + count)
+                part = over_devices(jax.tree.map(lambda leaf, t=take: leaf[t], state))
+                new = _square_chunk(norm, queries, logits_fn, part, *arguments, radius, first)
+            parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], new))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+    state = step(np.arange(len(points.indices)), None, 0, 0)
+    state = jax.tree.map(np.array, state)
+    for first in range(0, item.settings.steps, CHUNK):
+        rows = np.flatnonzero(~state.done)
+        if not len(rows):
+            break
+        part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], state)
+        new = step(rows, part, first, min(CHUNK, item.settings.steps - first))
+        for whole, changed in zip(state, new, strict=True):
+            whole[rows] = changed
+        advance(int((state.done[rows]).sum()))
+    advance(int((~state.done).sum()))
+    distance = np.full(len(points.indices), np.nan, np.float32)
+    return Outcome(state.success, state.images, distance, int(state.queries.sum()), 0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _square_init(
+    norm: Any, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, eps: Array
+) -> SquareState:
+    return square_init(logits_fn, keys, images, labels, norm=norm, eps=eps)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _square_chunk(
+    norm: Any,
+    queries: int,
+    logits_fn: LogitsFn,
+    state: SquareState,
+    keys: Array,
+    images: Array,
+    labels: Array,
+    eps: Array,
+    first_query: Array,
+) -> SquareState:
+    return square_chunk(
+        logits_fn,
+        state,
+        keys,
+        images,
+        labels,
+        norm=norm,
+        eps=eps,
+        first_query=first_query,
+        queries=queries,
+    )
+
+
+@jax.jit
+def clean_batch(logits_fn: LogitsFn, images: Array, labels: Array) -> tuple[Array, Array, Array]:
+    """Logits, whether misclassified, and the prediction."""
+    logits = logits_fn(images)
+    return logits, misclassified(logits, labels), jnp.argmax(logits, -1)
+
+
+def forward(
+    logits_fn: Any, images: np.ndarray, labels: np.ndarray, sizes: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`clean_batch` over any number of images."""
+    points = Points(np.arange(len(labels), dtype=np.int32), images, labels, labels)
+    parts = []
+    for start, count, shape in buckets(len(labels), sizes):
+        batch = padded(points, start, count, shape)
+        out = clean_batch(logits_fn, *over_devices((batch.images, batch.labels)))
+        parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], out))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -1,0 +1,64 @@
+"""SCORE's squared-error loss."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.losses._divergences import squared_error
+from jaxrobust.losses._inputs import as_logits, at_label
+
+
+def score(
+    clean_logits: ArrayLike,
+    adv_logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    beta: ArrayLike,
+    label_smoothing: float = 0.0,
+    clip: ArrayLike = 0.0,
+) -> Array:
+    r"""SCORE: squared error to the label plus `beta` times that between clean and adversarial.
+
+    .. math:: \ell = \|p(x) - t\|_2^2 + \beta \max(\|p(x') - p(x)\|_2^2 - c, 0)
+
+    Gradients flow through both distributions of the second term, as in the authors' code.
+
+    Args:
+      clean_logits: `[..., k]`, of the natural images.
+      adv_logits: `[..., k]`, of the adversarial images.
+      labels: integer class indices `[...]`, or probabilities `[..., k]` (taken as they are).
+      beta: the trade-off; 3 and 4 in the published tables. May be traced.
+      label_smoothing: `s` in [0, 1]: the target `t` has `1 - s` on the label and `s / (k - 1)`
+        elsewhere (not the convention of `cross_entropy`).
+      clip: `c`; robust errors below it are not worth reducing. May be traced.
+
+    Returns:
+      `[...]`, float32 (float64 for float64 logits).
+
+    Raises:
+      ValueError: if an argument is not of the stated kind.
+      AssertionError: if the numbers of classes differ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.losses import score
+      >>> z = jnp.zeros((1, 2))
+      >>> score(z, z, jnp.array([1]), beta=4.0).tolist()
+      [0.5]
+
+    References:
+      Pang et al., Robustness and Accuracy Could Be Reconcilable by (Proper) Definition, 2022
+      (arXiv:2202.10103), Section 5, the LSE objective.
+    """
+    clean = as_logits(clean_logits, "clean_logits", classes=2)
+    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
+        targets = jnp.asarray(labels, clean.dtype)
+    else:
+        clean, mask = at_label(clean, labels)
+        off = label_smoothing / (clean.shape[-1] - 1)
+        targets = jnp.where(mask, 1 - label_smoothing, off).astype(clean.dtype)
+    natural = jnp.sum(jnp.square(jax.nn.softmax(clean) - targets), -1)
+    robust = squared_error(clean, adv_logits)
+    clipped = jax.nn.relu(robust - jnp.asarray(clip, robust.dtype))
+    return natural + jnp.asarray(beta, natural.dtype) * clipped.astype(natural.dtype)
