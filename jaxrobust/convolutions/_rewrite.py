@@ -58,7 +58,8 @@ def _rewrite_parameter(value: Any) -> Any:
 
 def _rewrite_convolution(eqn: Any) -> Any:
     avals = [v.aval for v in eqn.invars]
-    form = faster_form(eqn.params, *avals, eqn.outvars[0].aval)
+    images, kernel = avals
+    form = faster_form(eqn.params, images, kernel, eqn.outvars[0].aval)
     if form is None:
         return eqn
     # Tracing the form yields one equation, a call with a custom rule; it takes this one's place.

@@ -27,6 +27,7 @@ class Standard:
     """
 
     label_smoothing: float = field(default=0.0, metadata={"static": True})
+
     @property
     def attack_statistics(self) -> Literal["running", "batch"]:
         return "running"
