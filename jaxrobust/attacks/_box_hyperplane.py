@@ -26,7 +26,7 @@ def to_hyperplane(points: Array, normals: Array, excess: Array, *, norm: str) ->
 
     References:
       Croce and Hein, Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary
-      Attack, 2020 (arXiv:1907.02044), Eq. 4 and its solution in the appendix.
+      Attack, 2020 (arXiv:1907.02044), the projections onto a hyperplane within the box.
     """
     if norm != "linf":
         normals = jnp.where(jnp.abs(normals) <= 1e-8, 0, normals)

@@ -1,7 +1,6 @@
 """FAB, the fast adaptive boundary attack: the smallest perturbation that fools."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -23,12 +22,15 @@ from jaxrobust.attacks._attacked import (
     where,
 )
 from jaxrobust.attacks._box_hyperplane import to_hyperplane
+from jaxrobust.attacks._fab_boundaries import (
+    Linearise,
+    Norm,
+    boundary_to,
+    nearest_boundary,
+    norm_of,
+)
 from jaxrobust.losses import margin
 from jaxrobust.losses._inputs import as_logits
-
-Norm = Literal["linf", "l2", "l1"]
-# The linearised decision function at a point: images -> (its values [b], gradients [b, h, w, c]).
-Linearise = Callable[[Array], tuple[Array, Array]]
 
 # Stands in for "no adversarial point yet" where a number is needed.
 FAR = 1e10
@@ -77,8 +79,7 @@ def fab(
     towards the clean image. `eps` plays no part in this (but for the radius of the noise of
     restarts): one run serves a whole curve of radii through `distance`.
 
-    A step costs two forward and one backward pass; the untargeted form `k - 1` backward passes,
-    whose gradients are held at once.
+    A step costs two forward and one backward pass; the untargeted form `k - 1` backward passes.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -136,11 +137,11 @@ def fab(
         return as_logits(network(x), "logits", classes=2)
 
     if targets is None:
-        linearise = _nearest_boundary(evaluate, labels, norm)
+        linearise = nearest_boundary(evaluate, labels, norm)
     else:
         targets = jnp.asarray(targets)
         chex.assert_equal_shape([labels, targets], custom_message="targets must be [b]")
-        linearise = _boundary_to(evaluate, labels, targets)
+        linearise = boundary_to(evaluate, labels, targets)
 
     def run(restart: Array | int, best: _Best) -> _Best:
         start = images
@@ -203,7 +204,7 @@ def _run(
     """One run from one start: the last iterate and the best point."""
 
     def size(values: Array) -> Array:
-        return _norm(values, settings.norm)[:, None, None, None]
+        return norm_of(values, settings.norm)[:, None, None, None]
 
     def step(_: int, state: tuple[Array, _Best]) -> tuple[Array, _Best]:
         x, best = state
@@ -214,7 +215,7 @@ def _run(
         x = jnp.clip(x + (images + settings.eta * from_clean) * alpha, 0, 1)
         logits = evaluate(x)
         wrong = misclassified(logits, labels)
-        distance = _norm(x - images, settings.norm)
+        distance = norm_of(x - images, settings.norm)
         # A squared difference can underflow to a distance of 0, which only the clean image has.
         nearer = wrong & (distance < best.distance) & (distance > 0)
         best = where(nearer, _Best(x, distance, margin(logits, labels)), best)
@@ -236,64 +237,10 @@ def _onto_boundary(
     return both[0], both[1]
 
 
-def _boundary_to(evaluate: LogitsFn, labels: Array, targets: Array) -> Linearise:
-    """Linearises `z_target - z_label`: one backward pass."""
-
-    def linearise(x: Array) -> tuple[Array, Array]:
-        logits, pull = jax.vjp(evaluate, x)
-        difference = _difference(targets, labels, logits)
-        values = jnp.sum(_weighed(difference, logits), -1)
-        return finite(values).astype(x.dtype), finite(pull(difference)[0])
-
-    return linearise
-
-
-def _nearest_boundary(evaluate: LogitsFn, labels: Array, norm: Norm) -> Linearise:
-    """Linearises `z_c - z_label` for the class whose linearised boundary is nearest."""
-
-    def linearise(x: Array) -> tuple[Array, Array]:
-        logits, pull = jax.vjp(evaluate, x)
-        others = jnp.arange(logits.shape[-1] - 1, dtype=labels.dtype)[:, None]
-        others = others + (others >= labels[None]).astype(labels.dtype)  # all but the label
-        differences = jax.vmap(_difference, in_axes=(0, None, None))(others, labels, logits)
-        values = finite(jnp.sum(_weighed(differences, logits[None]), -1)).astype(x.dtype)
-        grads = finite(jax.vmap(lambda difference: pull(difference)[0])(differences))
-        dual: dict[str, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
-        sizes = jax.vmap(_norm, in_axes=(0, None))(grads, dual[norm])
-        nearest = jnp.argmin(jnp.abs(values) / (1e-12 + sizes), 0)[None]
-        at_nearest = nearest[..., None, None, None]
-        value = jnp.take_along_axis(values, nearest, 0)[0]
-        return value, jnp.take_along_axis(grads, at_nearest, 0)[0]
-
-    return linearise
-
-
-def _difference(classes: Array, labels: Array, logits: Array) -> Array:
-    """`[b, k]`: 1 at the class, -1 at the label, 0 elsewhere."""
-    index = jnp.arange(logits.shape[-1], dtype=labels.dtype)[None]
-    at_class = (index == classes.astype(labels.dtype)[:, None]).astype(logits.dtype)
-    return at_class - (index == labels[:, None]).astype(logits.dtype)
-
-
-def _weighed(difference: Array, logits: Array) -> Array:
-    """Their product, where infinite logits of other classes do not count."""
-    return jnp.where(difference == 0, 0, difference * logits)
-
-
-def _norm(values: Array, norm: Norm) -> Array:
-    """The norm of each example `[b]`."""
-    values = jnp.abs(values.reshape(len(values), -1))
-    if norm == "linf":
-        return jnp.max(values, -1)
-    if norm == "l1":
-        return jnp.sum(values, -1)
-    return jnp.sqrt(jnp.sum(values * values, -1))
-
-
 def _direction(key: Array, image: Array, norm: Norm) -> Array:
     """A random direction of norm 1."""
     if norm == "linf":
         noise = jax.random.uniform(key, image.shape, image.dtype, -1, 1)
     else:
         noise = jax.random.normal(key, image.shape, image.dtype)
-    return noise / _norm(noise[None], norm)[0]
+    return noise / norm_of(noise[None], norm)[0]

@@ -71,7 +71,8 @@ def convolution_table(
 ) -> list[ConvolutionRow]:
     """Times loops of gradient steps with stock convolutions and with `fast_on_cpu`.
 
-    Both programs of a row are compiled first, then run in turn; the minimum counts.
+    Both programs of a row are compiled first, then run in turn; the minimum counts. The default
+    table takes minutes, nearly all of them in stock kernel gradients of the widest networks.
 
     Args:
       cases: the networks.

@@ -4,8 +4,8 @@ Why this exists. XLA's CPU backend has a fast convolution for one layout only: i
 `[n, *space, c]`, kernel `[*space, in, out]`. The gradients that JAX derives ask for others, with
 the kernel's channels swapped, or with batch and channels swapped. At the top level of a program a
 compiler pass inserts the transposes that put this right. It does not look inside loop bodies, so
-there (PGD, a scanned training step) a scalar loop nest runs instead: 4 to 50 times slower for the
-gradient of the images, 25 to 150 times for that of the kernel. The cure is to write the transposes
+there (PGD, a scanned training step) a scalar loop nest runs instead: 3 to 50 times slower for the
+gradient of the images, 20 to 150 times for that of the kernel. The cure is to write the transposes
 down. `_forms` holds the mathematics: one convolution, same value, derivatives in the fast layout.
 `_rewrite` finds every convolution of a foreign function in its trace and puts that form in its
 place. `_fast_on_cpu` is the switch. Nothing else of the function changes.

@@ -143,7 +143,7 @@ def test_last_iterates_and_float64(data, float64):
     logits_fn, x = tiny_model(data, dtype=jnp.float64), jnp.asarray(data["x"], jnp.float64)
     y, targets = jnp.asarray(data["y"]), jnp.argsort(logits_fn(x), axis=1)[:, -2]
     settings = _fab._Settings("l1", 30, 1, *(jnp.float64(v) for v in (0.1, 1.05, 0.9)))
-    linearise = _fab._boundary_to(logits_fn, y, targets)
+    linearise = _fab.boundary_to(logits_fn, y, targets)
 
     @jax.jit
     def run(x):
