@@ -97,16 +97,7 @@ def autoattack(
       Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks, 2020 (arXiv:2003.01690).
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    check_images(images)
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels must be integers of shape {images.shape[:1]}, "
-            f"got {labels.dtype} {labels.shape}"
-        )
-    if not (np.isfinite(eps) and eps >= 0 and (norm != "linf" or eps <= 1)):
-        raise ValueError(f"eps must be a radius in image units (8/255, not 8), got {eps!r}")
-    images, labels = images.astype(np.float32), labels.astype(np.int32)
+    images, labels = _checked(images, labels, norm, eps)
     if batch_size is None:
         batch_size = 128 if jax.default_backend() == "cpu" else 512
     sizes = bucket_sizes(min(batch_size, max(len(labels), 8)), len(jax.local_devices()))
@@ -124,14 +115,7 @@ def autoattack(
         queries=queries,
         stochastic=stochastic,
     )
-    checked = np.resize(np.flatnonzero(~wrong) if not wrong.all() else np.arange(1), 64)
-    checks = model_checks(
-        once,
-        images[checked],
-        labels[checked],
-        dlr_attacks=any(item.settings.loss.startswith("dlr") for item in plan.items),
-        rand=version == "rand",
-    )
+    checks = _checks(once, images, labels, wrong, plan)
     fingerprint = {
         "images": digest(images),
         "labels": digest(labels),
@@ -167,6 +151,32 @@ def autoattack(
     ensemble.confirm()
     seconds = time.perf_counter() - started
     return _report(ensemble, plan, checks, seconds=seconds, eps=eps, version=version)
+
+
+def _checks(
+    once: Any, images: np.ndarray, labels: np.ndarray, wrong: np.ndarray, plan: Protocol
+) -> list[Check]:
+    """The model's checks on a batch of correctly classified points, the ones attacks start at."""
+    rows = np.resize(np.arange(1) if wrong.all() else np.flatnonzero(~wrong), 64)
+    dlr_attacks = any(item.settings.loss.startswith("dlr") for item in plan.items)
+    rand = plan.version == "rand"
+    return model_checks(once, images[rows], labels[rows], dlr_attacks=dlr_attacks, rand=rand)
+
+
+def _checked(
+    images: ArrayLike, labels: ArrayLike, norm: str, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images as float32 and labels as int32, if the arguments make sense together."""
+    images, labels = np.asarray(images), np.asarray(labels)
+    check_images(images)
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels must be integers of shape {images.shape[:1]}, "
+            f"got {labels.dtype} {labels.shape}"
+        )
+    if not (np.isfinite(eps) and eps >= 0 and (norm != "linf" or eps <= 1)):
+        raise ValueError(f"eps must be a radius in image units (8/255, not 8), got {eps!r}")
+    return images.astype(np.float32), labels.astype(np.int32)
 
 
 def _outcome(
