@@ -66,7 +66,9 @@ def create_state(
         )
 
     try:
-        jax.eval_shape(create)
+        shapes = jax.eval_shape(create)
+        if any(leaf.size == 0 for leaf in jax.tree.leaves(shapes.params)):
+            raise ValueError("the images are too small: a layer is left with nothing to see")
     except Exception as error:  # a network may fail in any way on images it was not made for
         reason = str(error).strip().splitlines()[0][:200]
         raise ValueError(
