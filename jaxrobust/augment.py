@@ -1,6 +1,7 @@
 """Augmentations: each call makes a function `(key, image [h, w, c]) -> image`, vmapped by users.
 
-Images are floats in [0, 1]; the functions are traceable and keep shape and dtype.
+Those that mix examples make a `BatchAugmentation` of the whole batch. Images are floats in
+[0, 1]; the functions are traceable and keep dtype and the shape of an image.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 Augmentation = Callable[[Array, Array], Array]
+# (key, images [b, h, w, c], label probabilities [b, k]) -> images, label probabilities
+BatchAugmentation = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
 def pad_crop(*, pad: int = 4) -> Augmentation:
@@ -67,3 +70,108 @@ def flip(*, probability: float = 0.5) -> Augmentation:
         return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
 
     return apply
+
+
+def cutout(*, size: int = 8) -> Augmentation:
+    """Blackens a square of `size` x `size` pixels around a random pixel, cut at the border.
+
+    Args:
+      size: pixels, at least 1.
+
+    Returns:
+      `(key, image) -> image`.
+
+    Raises:
+      ValueError: if `size` is less than 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import augment
+      >>> image = augment.cutout(size=1)(jax.random.key(0), jnp.ones((4, 4, 3)))
+      >>> float(image.sum())
+      45.0
+
+    References:
+      DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
+      2017.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+
+    def apply(key: Array, image: Array) -> Array:
+        height, width = image.shape[:2]
+        box, _ = _box(key, height, width, size, size)
+        return jnp.where(box[..., None], jnp.zeros_like(image), image)
+
+    return apply
+
+
+def cutmix(*, alpha: float = 1.0, parts: int = 1) -> BatchAugmentation:
+    """Pastes a random box of another image of the batch into every image, and mixes the labels.
+
+    One box and one permutation serve all images of a part. The box has the share 1 - lambda of
+    the image's area, lambda ~ Beta(alpha, alpha), before it is cut at the border; labels are
+    mixed by the area that is left.
+
+    Args:
+      alpha: of the Beta distribution, positive; 1 is uniform.
+      parts: equal parts of the batch, each with its own box and permutation (SCORE's CutMix
+        batches of 512 are four copies of 128 images, mixed separately: 4 parts).
+
+    Returns:
+      `(key, images [b, h, w, c], labels [b, k]) -> (images, labels)` of the same shapes; labels
+      are probabilities, one-hot before.
+
+    Raises:
+      ValueError: if `alpha` is not positive, or the batch has no `parts` equal parts.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import augment
+      >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.eye(4)
+      >>> images, labels = augment.cutmix()(jax.random.key(0), images, labels)
+      >>> images.shape, labels.sum(1).tolist()
+      ((4, 8, 8, 3), [1.0, 1.0, 1.0, 1.0])
+
+    References:
+      Yun et al., CutMix, ICCV 2019, algorithm 1; Rebuffi et al., Data Augmentation Can Improve
+      Robustness, NeurIPS 2021.
+    """
+    if alpha <= 0:
+        raise ValueError(f"alpha must be positive, got {alpha}")
+    if parts < 1:
+        raise ValueError(f"parts must be at least 1, got {parts}")
+
+    def once(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        share_key, box_key, order_key = jax.random.split(key, 3)
+        height, width = images.shape[1:3]
+        ratio = jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha))
+        sides = (jnp.floor(side * ratio).astype(jnp.int32) for side in (height, width))
+        box, area = _box(box_key, height, width, *sides)
+        partner = jax.random.permutation(order_key, len(images))
+        mixed = jnp.where(box[None, ..., None], images[partner], images)
+        share = (area / (height * width)).astype(labels.dtype)
+        return mixed, (1 - share) * labels + share * labels[partner]
+
+    def apply(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        if len(images) % parts:
+            raise ValueError(f"a batch of {len(images)} images has no {parts} equal parts")
+        split = [leaf.reshape(parts, -1, *leaf.shape[1:]) for leaf in (images, labels)]
+        mixed, soft = jax.vmap(once)(jax.random.split(key, parts), *split)
+        return mixed.reshape(images.shape), soft.reshape(labels.shape)
+
+    return apply
+
+
+def _box(
+    key: Array, height: int, width: int, rows: Array | int, columns: Array | int
+) -> tuple[Array, Array]:
+    """A mask `[h, w]` of `rows` x `columns` around a uniform pixel, cut at the border; its area."""
+    spans = []
+    for number, (side, length) in enumerate(((height, rows), (width, columns))):
+        centre = jax.random.randint(jax.random.fold_in(key, number), (), 0, side)
+        start = centre - length // 2
+        place = jnp.arange(side)
+        spans.append((place >= start) & (place < start + length))
+    inside = spans[0][:, None] & spans[1][None, :]
+    return inside, jnp.sum(inside)

@@ -1,14 +1,17 @@
-"""Learning-rate schedules in epochs; each call makes `steps_per_epoch, epochs -> optax schedule`.
+"""Schedules in epochs; each call makes `steps_per_epoch, epochs -> optax schedule`.
 
-Recipes state their schedules in epochs; the loop knows how many steps an epoch has.
+Recipes state their schedules in epochs; the loop knows how many steps an epoch has. They serve
+learning rates and everything else that changes during training: `lam`, `eps`, momentum.
 """
 
 import itertools
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 Schedule = Callable[[int, int], optax.Schedule]
 
@@ -58,13 +61,135 @@ def piecewise(*, value: float, drops: Sequence[tuple[float, float]]) -> Schedule
     return build
 
 
-def cosine(*, peak: float, warmup_epochs: float = 0.0, end: float = 0.0) -> Schedule:
+def stages(*, values: Sequence[tuple[float, float]]) -> Schedule:
+    """A constant for each stage of training.
+
+    Args:
+      values: pairs `(epoch, value)` in order; the value holds from that 0-based epoch on. The
+        first epoch is 0.
+
+    Returns:
+      `(steps_per_epoch, epochs) -> schedule`.
+
+    Raises:
+      ValueError: if the epochs do not start at 0 or do not rise.
+
+    Example:
+      >>> from jaxrobust import schedules
+      >>> lam = schedules.stages(values=[(0, float("inf")), (2, -1.0)])(10, 5)
+      >>> float(lam(19)), float(lam(20))
+      (inf, -1.0)
+    """
+    epochs_of = [epoch for epoch, _ in values]
+    if not values or epochs_of[0] != 0 or sorted(set(epochs_of)) != epochs_of:
+        raise ValueError(
+            f"values must be (epoch, value) pairs from epoch 0 on, rising; got {values}"
+        )
+
+    def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
+        constants = [optax.constant_schedule(value) for _, value in values]
+        bounds = [round(epoch * steps_per_epoch) for epoch in epochs_of[1:]]
+        return optax.join_schedules(constants, bounds)
+
+    return build
+
+
+def linear(
+    *, start: float, end: float, from_epoch: float = 0.0, to_epoch: float | None = None
+) -> Schedule:
+    """A ramp from one value to another, constant before and after.
+
+    Args:
+      start: the value until `from_epoch`.
+      end: the value from `to_epoch` on.
+      from_epoch: 0-based epoch at which the ramp begins.
+      to_epoch: 0-based epoch at which it ends; default: the end of training.
+
+    Returns:
+      `(steps_per_epoch, epochs) -> schedule`.
+
+    Example:
+      >>> from jaxrobust import schedules
+      >>> eps = schedules.linear(start=0.0, end=0.1, to_epoch=2)(10, 5)
+      >>> [round(float(eps(step)), 3) for step in (0, 10, 20, 40)]
+      [0.0, 0.05, 0.1, 0.1]
+    """
+
+    def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
+        first = from_epoch * steps_per_epoch
+        last = (epochs if to_epoch is None else to_epoch) * steps_per_epoch
+
+        def value(step: Any) -> Array:
+            part = (jnp.asarray(step, jnp.result_type(float)) - first) / max(last - first, 1)
+            return start + (end - start) * jnp.clip(part, 0, 1)
+
+        return value
+
+    return build
+
+
+def one_cycle(
+    *,
+    peak: float,
+    start: float | None = None,
+    end: float | None = None,
+    warmup: float = 0.025,
+) -> Schedule:
+    """PyTorch's OneCycleLR stepped once per epoch: half a cosine up to `peak`, half a cosine down.
+
+    SCORE's recipe: learning rate `one_cycle(peak=0.2)`, and, since OneCycleLR also cycles the
+    momentum, `schedules={"optimizer.momentum": one_cycle(peak=0.85, start=0.95, end=0.95)}`.
+
+    Args:
+      peak: the value at the end of the warm-up.
+      start: the value of the first epoch; default `peak / 25`.
+      end: the value of the last epoch; default `peak / 25e4`.
+      warmup: the warm-up's part of all epochs.
+
+    Returns:
+      `(steps_per_epoch, epochs) -> schedule`.
+
+    Example:
+      >>> from jaxrobust import schedules
+      >>> rate = schedules.one_cycle(peak=0.2)(98, 400)
+      >>> round(float(rate(0)), 4), round(float(rate(9 * 98)), 4)
+      (0.008, 0.2)
+    """
+    first = peak / 25 if start is None else start
+    final = peak / 25e4 if end is None else end
+
+    def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
+        top, last = warmup * epochs - 1, epochs - 1
+
+        def value(step: Any) -> Array:
+            epoch = jnp.floor(jnp.asarray(step, jnp.result_type(float)) / steps_per_epoch)
+            up = _half_cosine(first, peak, epoch / top) if top > 0 else peak
+            down = _half_cosine(peak, final, (epoch - top) / max(last - top, 1))
+            return jnp.where(epoch <= top, up, down)
+
+        return value
+
+    return build
+
+
+def _half_cosine(start: float, end: float, part: Array) -> Array:
+    return end + (start - end) / 2 * (1 + jnp.cos(jnp.pi * jnp.clip(part, 0, 1)))
+
+
+def cosine(
+    *,
+    peak: float,
+    warmup_epochs: float = 0.0,
+    end: float = 0.0,
+    per: Literal["step", "epoch"] = "step",
+) -> Schedule:
     """Linear warm-up to `peak`, then half a cosine to `end` at the last step.
 
     Args:
       peak: the largest learning rate.
       warmup_epochs: length of the warm-up, from 0.
       end: the learning rate at the end.
+      per: "step" moves at every step, "epoch" at every epoch.
 
     Returns:
       `(steps_per_epoch, epochs) -> schedule`.
@@ -81,7 +206,14 @@ def cosine(*, peak: float, warmup_epochs: float = 0.0, end: float = 0.0) -> Sche
         warmup = min(round(warmup_epochs * steps_per_epoch), total - 1)
         initial = peak if warmup == 0 else 0.0
         schedule = optax.warmup_cosine_decay_schedule(initial, peak, warmup, total, end)
-        # Optax mixes its floats with the step's integer, which strict promotion refuses.
-        return lambda step: schedule(jnp.asarray(step, jnp.float32))
+
+        def value(step: Any) -> Array:
+            # Optax mixes its floats with the step's integer, which strict promotion refuses.
+            count = jnp.asarray(step, jnp.result_type(float))
+            if per == "epoch":
+                count = jnp.floor(count / steps_per_epoch) * steps_per_epoch
+            return schedule(count)
+
+        return value
 
     return build

@@ -57,7 +57,7 @@ MISTAKES = {
     ),
     "wrong part": (
         ["train", TRADES, "--set", "objective=trade"],
-        "choose from pgd_at, standard, trades",
+        "mart, pgd_at, score, standard, trades",
     ),
     "wrong radius": (["train", TRADES, "--set", "threat.eps=8"], "image units: 8/255, not 8"),
     "no value": (["train", TRADES, "--set", "epochs"], "write path=value"),

@@ -26,6 +26,7 @@ class Attacked(NamedTuple):
         correctly (GAIRAT's measure), or `None` from attacks that do not count.
       perturbation: the threat's own description of the returned images (a pytree), or `None`.
       distance: `[b]`; norm of the smallest perturbation found, from minimum-norm attacks only.
+      state: of a stateful model after the attack's forward passes, or `None`.
     """
 
     images: Array
@@ -34,18 +35,19 @@ class Attacked(NamedTuple):
     kappa: Array | None = None
     perturbation: Any = None
     distance: Array | None = None
+    state: Any = None
 
 
-def prepare(logits_fn: LogitsFn, images: Array) -> LogitsFn:
+def prepare(logits_fn: Callable, *examples: Any) -> Callable:
     """`logits_fn` as attacks run it: constant in its parameters, fast on CPU.
 
     Without the stop_gradient an attack inside a differentiated training loss would carry
-    tangents of all parameters through its loop.
+    tangents of all parameters through its loop. `examples` are arguments as it will get them.
     """
     # The lambda: JAX hashes the function, and a callable pytree need not be hashable.
-    converted, captured = jax.closure_convert(lambda x: logits_fn(x), images)
+    converted, captured = jax.closure_convert(lambda *args: logits_fn(*args), *examples)
     constants = jax.lax.stop_gradient(captured)
-    return fast_on_cpu(lambda x: converted(x, *constants))
+    return fast_on_cpu(lambda *args: converted(*args, *constants))
 
 
 def checked_batch(images: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:

@@ -49,6 +49,7 @@ class _State(NamedTuple):
     best: Any  # (z, loss, wrong) of the best iterate so far, or () where the last is kept
     kappa: Array
     patience: Array  # further steps after the first misclassification; frozen below 0
+    state: Any  # of a stateful model; () for the others
 
 
 def pgd(
@@ -67,6 +68,7 @@ def pgd(
     keep: Literal["last", "best"] = "last",
     stop_after: ArrayLike | None = None,
     unroll: int | None = None,
+    state: Any = None,
 ) -> Attacked:
     r"""Projected gradient ascent on `loss` inside a threat's set.
 
@@ -99,6 +101,9 @@ def pgd(
       stop_after: freeze an example this many steps after it is first found misclassified (the
         tau of friendly training); `[]` or `[b]`, may be traced. Default: never.
       unroll: steps per iteration of the compiled loop; default per backend, see `UNROLL`.
+      state: of a model that changes with every forward pass (BatchNorm in training mode): any
+        pytree. `logits_fn` is then `(images, state) -> (logits, state)`, and `Attacked.state` is
+        the state after `steps` passes. One start only.
 
     Returns:
       `Attacked`. `kappa` counts the correctly classified among the iterates
@@ -129,6 +134,8 @@ def pgd(
     """
     images, labels = checked_batch(images, labels)
     _check(steps, restarts, momentum, keep)
+    if state is not None and restarts > 1:
+        raise ValueError(f"restarts must be 1 for a model with state, got {restarts}")
     if unroll is None:
         unroll = UNROLL.get(jax.default_backend(), 1)
     start = jax.tree.map(jnp.asarray, start)
@@ -143,12 +150,16 @@ def pgd(
         unroll=min(unroll, max(steps, 1)),
     )
     keys = per_example_keys(key, len(images))
-    evaluate = prepare(logits_fn, images)
+    if state is None:
+        stateless = prepare(logits_fn, images)
+        evaluate, state = (lambda x, nothing: (stateless(x), nothing)), ()
+    else:
+        evaluate = prepare(logits_fn, images, state)
 
     def run(restart: Array | int, restart_start: Any) -> Attacked:
         if restart_start is None:
             restart_start = settings.verbs.init(fold_keys(keys, restart), images)
-        return _run(evaluate, settings, images, labels, restart_start)
+        return _run(evaluate, settings, images, labels, restart_start, state)
 
     if restarts == 1:
         attacked = run(0, start)
@@ -170,18 +181,19 @@ def _check(steps: int, restarts: int, momentum: float, keep: str) -> None:
 
 
 def _run(
-    logits_fn: LogitsFn, settings: _Settings, images: Array, labels: Array, start: Any
+    logits_fn: Any, settings: _Settings, images: Array, labels: Array, start: Any, model_state: Any
 ) -> Attacked:
     """One run from one start."""
     verbs = settings.verbs
 
-    def forward(z: Any) -> tuple[Array, tuple[Array, Array]]:
-        logits = logits_fn(verbs.apply(z, images))
+    def forward(z: Any, model_state: Any) -> tuple[Array, tuple[Array, Array, Any]]:
+        logits, model_state = logits_fn(verbs.apply(z, images), model_state)
         losses = settings.loss(logits, labels)
-        return jnp.sum(losses), (losses, misclassified(logits, labels))
+        return jnp.sum(losses), (losses, misclassified(logits, labels), model_state)
 
     def step(_: int, state: _State) -> _State:
-        grads, (losses, wrong) = jax.grad(forward, has_aux=True)(state.z)
+        grads, aux = jax.grad(forward, has_aux=True)(state.z, state.state)
+        losses, wrong, model_state = aux
         grads = finite(grads)
         patience = jnp.where(wrong, state.patience - 1, state.patience)
         active = (patience >= 0) if settings.stop_after is not None else None
@@ -196,22 +208,26 @@ def _run(
             best=_better(state.best, (state.z, losses, wrong)) if settings.keep_best else (),
             kappa=state.kappa + counted.astype(jnp.int32),
             patience=patience,
+            state=model_state,
         )
 
-    state = _initial(settings, images, labels, start, forward)
+    state = _initial(settings, images, labels, start, model_state, forward)
     state = jax.lax.fori_loop(0, settings.steps, step, state, unroll=settings.unroll)
     # Where only images and kappa are used (training), the compiler drops this last forward pass.
-    losses, wrong = forward(state.z)[1]
+    losses, wrong, _ = forward(state.z, state.state)[1]
     z = state.z
     if settings.keep_best:
         z, losses, wrong = _better(state.best, (z, losses, wrong))
     adversarial = jnp.clip(verbs.apply(z, images), 0, 1)
-    return Attacked(adversarial, wrong, losses, kappa=state.kappa, perturbation=z)
+    after = None if model_state == () else state.state
+    return Attacked(adversarial, wrong, losses, kappa=state.kappa, perturbation=z, state=after)
 
 
-def _initial(settings: _Settings, images: Array, labels: Array, start: Any, forward: Any) -> _State:
+def _initial(
+    settings: _Settings, images: Array, labels: Array, start: Any, model_state: Any, forward: Any
+) -> _State:
     batch = len(images)
-    losses = jax.eval_shape(forward, start)[1][0]
+    losses = jax.eval_shape(forward, start, model_state)[1][0]
     best: tuple = ()
     if settings.keep_best:
         best = (start, jnp.full(losses.shape, -jnp.inf, losses.dtype), jnp.zeros(batch, bool))
@@ -222,6 +238,7 @@ def _initial(settings: _Settings, images: Array, labels: Array, start: Any, forw
         best=best,
         kappa=jnp.zeros(batch, jnp.int32),
         patience=jnp.broadcast_to(jnp.asarray(patience, jnp.int32), (batch,)),
+        state=model_state,
     )
 
 

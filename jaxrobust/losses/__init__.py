@@ -1,8 +1,14 @@
 """Losses: pure functions of logits, one value per example; the mean is the caller's."""
 
+from jaxrobust.losses._binary import binary_boundary as binary_boundary
+from jaxrobust.losses._binary import binary_trades as binary_trades
+from jaxrobust.losses._binary import exponential as exponential
+from jaxrobust.losses._binary import hinge as hinge
 from jaxrobust.losses._cross_entropy import cross_entropy as cross_entropy
+from jaxrobust.losses._divergences import clip_bound as clip_bound
 from jaxrobust.losses._divergences import distance as distance
 from jaxrobust.losses._divergences import kl_divergence as kl_divergence
+from jaxrobust.losses._divergences import label_distance as label_distance
 from jaxrobust.losses._divergences import squared_error as squared_error
 from jaxrobust.losses._gairat import gair_trades as gair_trades
 from jaxrobust.losses._gairat import gairat as gairat

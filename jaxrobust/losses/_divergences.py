@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import aligned
+from jaxrobust.losses._inputs import aligned, as_targets
 
 LogDistance = Callable[[Array, Array], Array]
 
@@ -105,13 +105,86 @@ def distance(name: str) -> Callable[[ArrayLike, ArrayLike], Array]:
     return partial(_of_logits, name)
 
 
+def label_distance(name: str) -> Callable[..., Array]:
+    """The named distance between labels and a softmax distribution, as a function of its logits.
+
+    `distance(name)` with the labels in the place of `p`: `kl` is KL(t || p(z)). Labels may have
+    zeros; `rkl` and `sqrt_rkl` are infinite there.
+
+    Args:
+      name: as in `distance`.
+
+    Returns:
+      A function `(logits [..., k], labels, *, label_smoothing=0.0) -> [...]`; `labels` are integer
+      class indices `[...]` or probabilities `[..., k]` (taken as they are). A smoothed label has
+      `1 - s` on the class and `s / (k - 1)` elsewhere, as in `score`.
+
+    Raises:
+      ValueError: for an unknown name; the message lists the valid ones.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.losses import label_distance
+      >>> label_distance("l1")(jnp.array([[9e3, 0.0]]), jnp.array([1])).tolist()
+      [2.0]
+
+    References:
+      Pang et al., 2022 (arXiv:2202.10103), Section 3 and the distances of its tables.
+    """
+    if name not in LOG_DISTANCES:
+        raise ValueError(f"distance name {name!r} is unknown; choose from {sorted(LOG_DISTANCES)}")
+    return partial(_to_labels, name)
+
+
+def _to_labels(
+    name: str, logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0
+) -> Array:
+    scores, targets = as_targets(logits, labels, label_smoothing)
+    return LOG_DISTANCES[name](jnp.log(targets), jax.nn.log_softmax(scores))
+
+
+def clip_bound(name: str, clip_loss: float, num_classes: int) -> Array:
+    """The error that `clip_loss` makes acceptable: the distance of a slightly wrong prediction.
+
+    The distance between a one-hot label and the prediction that has `1 - clip_loss` on it and the
+    rest spread evenly. 0 for `clip_loss` 0 (the authors' code gives NaN for some distances then).
+
+    Args:
+      name: as in `distance`.
+      clip_loss: probability in [0, 1) that a prediction may miss.
+      num_classes: number of classes `k`.
+
+    Returns:
+      `[]`.
+
+    Raises:
+      ValueError: for an unknown name, or `clip_loss` outside [0, 1).
+
+    Example:
+      >>> from jaxrobust.losses import clip_bound
+      >>> round(float(clip_bound("squared_error", 0.3, 10)), 6)
+      0.1
+
+    References:
+      Pang et al., 2022 (arXiv:2202.10103), the clipped losses without extra data.
+    """
+    if not 0 <= clip_loss < 1:
+        raise ValueError(f"clip_loss must be in [0, 1), got {clip_loss}")
+    first = jnp.arange(num_classes) == 0
+    prediction = jnp.where(first, 1 - clip_loss, clip_loss / (num_classes - 1))
+    logits = jnp.log(prediction.astype(jnp.result_type(float)))
+    return label_distance(name)(logits, jnp.zeros((), jnp.int32))
+
+
 def _of_logits(name: str, p_logits: ArrayLike, q_logits: ArrayLike) -> Array:
     p, q = aligned(p_logits=p_logits, q_logits=q_logits)
     return LOG_DISTANCES[name](jax.nn.log_softmax(p), jax.nn.log_softmax(q))
 
 
 def _kl(log_p: Array, log_q: Array) -> Array:
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
+    p = jnp.exp(log_p)
+    absent = p == 0  # 0 log 0 = 0, also where log_p is -inf; a comparison that NaN does not pass
+    return jnp.sum(jnp.where(absent, 0, p * (jnp.where(absent, 0, log_p) - log_q)), -1)
 
 
 def _reverse(measure: LogDistance) -> LogDistance:

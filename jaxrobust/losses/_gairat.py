@@ -48,20 +48,27 @@ def gairat_weights(
       Zhang et al., Geometry-aware Instance-reweighted Adversarial Training, 2021 (ICLR,
       arXiv:2010.01736), Eq. 6.
     """
+    log_weights = gairat_log_weights(kappa, num_steps=num_steps, lam=lam, kind=kind)
+    count = jnp.asarray(log_weights.size, log_weights.dtype)
+    total = jax.nn.logsumexp(log_weights) - jnp.log(count)
+    return jax.lax.stop_gradient(jnp.exp(log_weights - total))
+
+
+def gairat_log_weights(
+    kappa: ArrayLike, *, num_steps: int, lam: ArrayLike, kind: str = "tanh"
+) -> Array:
+    """Logarithms `[b]` of the weights before their normalisation; see `gairat_weights`."""
     kappa = jnp.asarray(kappa, jnp.result_type(float))
     if kind not in ("tanh", "sigmoid", "discrete"):
         raise ValueError(f"kind must be 'tanh', 'sigmoid' or 'discrete', got {kind!r}")
     if num_steps < (1 if kind == "discrete" else 2):
         raise ValueError(f"num_steps must be at least 2 for kind {kind!r}, got {num_steps}")
     if kind == "discrete":
-        log_weights = jnp.log((num_steps + 1 - kappa) / (num_steps + 1))
-    else:
-        half = num_steps // 2
-        slope = 2 if kind == "tanh" else 1
-        shift = jnp.asarray(lam, kappa.dtype) + (half - kappa) * 5 / half
-        log_weights = jax.nn.log_sigmoid(slope * shift)
-    total = jax.nn.logsumexp(log_weights) - jnp.log(jnp.asarray(kappa.size, kappa.dtype))
-    return jax.lax.stop_gradient(jnp.exp(log_weights - total))
+        return jnp.log((num_steps + 1 - kappa) / (num_steps + 1))
+    half = num_steps // 2
+    slope = 2 if kind == "tanh" else 1
+    shift = jnp.asarray(lam, kappa.dtype) + (half - kappa) * 5 / half
+    return jax.nn.log_sigmoid(slope * shift)
 
 
 def gairat(

@@ -55,3 +55,18 @@ def at_label(logits: Array, labels: ArrayLike, name: str = "labels") -> tuple[Ar
 def pick(values: Array, mask: Array) -> Array:
     """The entry of the last axis that the one-hot boolean mask selects."""
     return jnp.where(mask, values, jnp.zeros_like(values)).sum(-1)
+
+
+def as_targets(
+    logits: ArrayLike, labels: ArrayLike, label_smoothing: float = 0.0
+) -> tuple[Array, Array]:
+    """Logits and the label's distribution `[..., k]`: `1 - s` on it, `s / (k - 1)` elsewhere.
+
+    Labels that are probabilities already are taken as they are.
+    """
+    scores = as_logits(logits, "logits", classes=2)
+    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
+        return scores, jnp.asarray(labels, scores.dtype)
+    scores, mask = at_label(scores, labels)
+    off = label_smoothing / (scores.shape[-1] - 1)
+    return scores, jnp.where(mask, 1 - label_smoothing, off).astype(scores.dtype)

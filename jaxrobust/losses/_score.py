@@ -6,7 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.losses._divergences import squared_error
-from jaxrobust.losses._inputs import as_logits, at_label
+from jaxrobust.losses._inputs import as_targets
 
 
 def score(
@@ -51,13 +51,7 @@ def score(
       Pang et al., Robustness and Accuracy Could Be Reconcilable by (Proper) Definition, 2022
       (arXiv:2202.10103), Section 5, the LSE objective.
     """
-    clean = as_logits(clean_logits, "clean_logits", classes=2)
-    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
-        targets = jnp.asarray(labels, clean.dtype)
-    else:
-        clean, mask = at_label(clean, labels)
-        off = label_smoothing / (clean.shape[-1] - 1)
-        targets = jnp.where(mask, 1 - label_smoothing, off).astype(clean.dtype)
+    clean, targets = as_targets(clean_logits, labels, label_smoothing)
     natural = jnp.sum(jnp.square(jax.nn.softmax(clean) - targets), -1)
     robust = squared_error(clean, adv_logits)
     clipped = jax.nn.relu(robust - jnp.asarray(clip, robust.dtype))

@@ -1,11 +1,37 @@
 """Objectives: min-max recipes, each an inner attack and an outer loss."""
 
+from jaxrobust.objectives._distances import DistancePGDAT as distance_pgd_at
+from jaxrobust.objectives._distances import DistanceTrades as distance_trades
+from jaxrobust.objectives._gair_trades import GairTrades as gair_trades
+from jaxrobust.objectives._gairat import Gairat as gairat
+from jaxrobust.objectives._gairat import GairFat as gair_fat
+from jaxrobust.objectives._mart import Mart as mart
 from jaxrobust.objectives._objective import Batch as Batch
 from jaxrobust.objectives._objective import Objective as Objective
 from jaxrobust.objectives._objective import Pass as Pass
+from jaxrobust.objectives._objective import Stateful as Stateful
 from jaxrobust.objectives._objective import Views as Views
+from jaxrobust.objectives._pgd_at import FAT as fat
 from jaxrobust.objectives._pgd_at import PGDAT as pgd_at
+from jaxrobust.objectives._score import Score as score
 from jaxrobust.objectives._standard import Standard as standard
 from jaxrobust.objectives._trades import Trades as trades
 
-__all__ = ["Batch", "Objective", "Pass", "Views", "pgd_at", "standard", "trades"]
+__all__ = [
+    "Batch",
+    "Objective",
+    "Pass",
+    "Stateful",
+    "Views",
+    "distance_pgd_at",
+    "distance_trades",
+    "fat",
+    "gair_fat",
+    "gair_trades",
+    "gairat",
+    "mart",
+    "pgd_at",
+    "score",
+    "standard",
+    "trades",
+]

@@ -1,13 +1,16 @@
 """What an objective is: an inner attack and an outer loss, and the passes between them."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from jaxrobust.attacks._attacked import LogitsFn, misclassified
 from jaxrobust.threats import Threat
+
+AttackStatistics = Literal["running", "batch", "update"]
+Statistics = Literal["running", "batch"]  # of objectives whose attack leaves them alone
 
 
 class Batch(NamedTuple):
@@ -28,10 +31,15 @@ class Views(NamedTuple):
     Attributes:
       images: adversarial images `[b, h, w, c]` by view name; constants.
       extras: per-example arrays `[b, ...]` that the outer loss wants (GAIRAT's kappa).
+      log_weights: `[b]`, logarithms of the examples' weights in the outer loss, or `None` for
+        equal ones. The train step normalises them to mean 1 over the batch of all devices.
+      batch_stats: running statistics after the attack, where the attack updates them.
     """
 
     images: dict[str, Array]
     extras: dict[str, Array]
+    log_weights: Array | None = None
+    batch_stats: Any = None
 
 
 class Pass(NamedTuple):
@@ -46,6 +54,18 @@ class Pass(NamedTuple):
     view: str
 
 
+class Stateful(NamedTuple):
+    """A network whose running statistics move with every forward pass of the attack.
+
+    Attributes:
+      apply: `(images, batch_stats) -> (logits, batch_stats)`.
+      batch_stats: before the attack.
+    """
+
+    apply: Callable[[Array, Any], tuple[Array, Any]]
+    batch_stats: Any
+
+
 class Objective(Protocol):
     """A min-max recipe.
 
@@ -55,12 +75,14 @@ class Objective(Protocol):
 
     Attributes:
       attack_statistics: what BatchNorm uses inside the attack: "running" statistics, or the
-        statistics of the attacked "batch" itself (the running ones are then left alone).
+        statistics of the attacked "batch" itself: the running ones are then left alone, or, with
+        "update", moved by every attack step. With "update" the logits function that `inner` gets
+        is a `Stateful`.
       passes: the outer forward passes in order. Each updates the running statistics once.
     """
 
     @property
-    def attack_statistics(self) -> Literal["running", "batch"]: ...
+    def attack_statistics(self) -> AttackStatistics: ...
 
     @property
     def passes(self) -> tuple[Pass, ...]: ...
@@ -72,15 +94,6 @@ class Objective(Protocol):
         self, logits: dict[str, Array], batch: Batch, extras: dict[str, Array]
     ) -> tuple[Array, dict[str, Array]]:
         """The loss `[b]` to minimise and per-example metrics `[b]`, from logits by pass."""
-
-
-def default_step_size(threat: Any, steps: int, step_size: ArrayLike | None) -> Any:
-    """`step_size`, or 2.5 eps / steps: far enough to cross the ball and come back (Madry)."""
-    if step_size is not None:
-        return step_size
-    if not hasattr(threat, "eps"):
-        raise ValueError(f"step_size must be given for {type(threat).__name__}: it has no one eps")
-    return 2.5 * threat.eps / max(steps, 1)
 
 
 def correct(logits: Array, labels: Array) -> Array:

@@ -1,16 +1,15 @@
-"""PGD adversarial training (Madry et al.)."""
+"""PGD adversarial training (Madry et al.) and its friendly form."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks import pgd
 from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy
-from jaxrobust.objectives._objective import Batch, Pass, Views, correct, default_step_size
+from jaxrobust.objectives._attack import inner_pgd
+from jaxrobust.objectives._objective import AttackStatistics, Batch, Pass, Views, correct
 from jaxrobust.threats import Threat
 
 
@@ -27,7 +26,10 @@ class PGDAT:
     Args:
       steps: attack steps.
       step_size: in the threat's units; default 2.5 eps / steps. May be traced.
-      attack_statistics: BatchNorm in the attack: "running" (the papers' default) or "batch".
+      attack_statistics: BatchNorm in the attack: "running" (the papers' default), "batch", or
+        "update" (the attack moves the running statistics).
+      tau: stop an example this many steps after it is first misclassified; default never. May be
+        traced.
 
     Example:
       >>> from jaxrobust import objectives
@@ -40,9 +42,8 @@ class PGDAT:
 
     steps: int = field(default=10, metadata={"static": True})
     step_size: ArrayLike | None = None
-    attack_statistics: Literal["running", "batch"] = field(
-        default="running", metadata={"static": True}
-    )
+    attack_statistics: AttackStatistics = field(default="running", metadata={"static": True})
+    tau: ArrayLike | None = None
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -50,17 +51,18 @@ class PGDAT:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """PGD on the cross-entropy."""
-        attacked = pgd(
+        attacked = inner_pgd(
             logits_fn,
             key,
-            batch.images,
-            batch.labels,
-            threat=threat,
+            batch,
+            threat,
             loss=cross_entropy,
             steps=self.steps,
-            step_size=default_step_size(threat, self.steps, self.step_size),
+            step_size=self.step_size,
+            start="uniform",
+            stop_after=self.tau,
         )
-        return Views({"adv": attacked.images}, {})
+        return Views({"adv": attacked.images}, {}, batch_stats=attacked.state)
 
     def outer(
         self, logits: dict[str, Array], batch: Batch, extras: dict[str, Array]
@@ -68,3 +70,31 @@ class PGDAT:
         """Cross-entropy on the adversarial images."""
         loss = cross_entropy(logits["adv"], batch.labels)
         return loss, {"robust_accuracy": correct(logits["adv"], batch.labels)}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class FAT(PGDAT):
+    """Friendly adversarial training: PGD that stops soon after it has succeeded.
+
+    `pgd_at` with early-stopped PGD: an example is left alone `tau` steps after it is first
+    misclassified. The authors raise `tau` during training (0, 3, 6 after epochs 0, 40, 70): a
+    schedule of `objective.tau` does that without recompilation.
+
+    Args:
+      steps: attack steps, at most.
+      step_size: as in `pgd_at`.
+      attack_statistics: as in `pgd_at`.
+      tau: further steps after the first misclassification. May be traced.
+
+    Example:
+      >>> from jaxrobust import objectives
+      >>> objectives.fat(tau=3).steps
+      10
+
+    References:
+      Zhang et al., Attacks Which Do Not Kill Training Make Adversarial Learning Stronger, 2020
+      (arXiv:2002.11242), Algorithm 1.
+    """
+
+    tau: ArrayLike | None = 0

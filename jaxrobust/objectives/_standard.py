@@ -1,14 +1,13 @@
 """Training without an attack."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import jax
 from jax import Array
 
 from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy
-from jaxrobust.objectives._objective import Batch, Pass, Views, correct
+from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
 from jaxrobust.threats import Threat
 
 
@@ -29,7 +28,7 @@ class Standard:
     label_smoothing: float = field(default=0.0, metadata={"static": True})
 
     @property
-    def attack_statistics(self) -> Literal["running", "batch"]:
+    def attack_statistics(self) -> Statistics:
         return "running"
 
     @property

@@ -1,17 +1,17 @@
 """TRADES."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks import pgd
-from jaxrobust.attacks._attacked import LogitsFn, fold_keys, per_example_keys
-from jaxrobust.losses import cross_entropy, kl_divergence
-from jaxrobust.objectives._objective import Batch, Pass, Views, correct, default_step_size
+from jaxrobust.attacks._attacked import LogitsFn, Loss
+from jaxrobust.losses import cross_entropy, distance, kl_divergence, label_distance
+from jaxrobust.objectives._attack import Start, inner_pgd
+from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
 from jaxrobust.threats import Threat
 
 
@@ -32,12 +32,19 @@ class Trades:
     passes (unless dropout draws another mask); BatchNorm's running statistics are not, since
     they are updated in the order clean, adversarial, clean.
 
+    The KL baseline of SCORE's code is `trades(label_smoothing=0.1, start="uniform",
+    attack_statistics="batch")`, with `attack_target="label"` where CutMix makes soft labels.
+
     Args:
       beta: the trade-off, 1/lambda of the paper. May be traced.
       steps: attack steps.
       step_size: in the threat's units; default 2.5 eps / steps. May be traced.
       attack_statistics: BatchNorm in the attack: "running" as published, or "batch".
       clean_passes: 2 for the authors' three forward passes, 1 for the efficient form.
+      label_smoothing: of the cross-entropy, as in `losses.cross_entropy`; soft labels are taken
+        as they are.
+      start: where the attack begins: "gaussian" as published, or "uniform" in the threat.
+      attack_target: what the attack moves away from: the "clean" output, or the "label".
 
     Example:
       >>> from jaxrobust import objectives
@@ -51,10 +58,11 @@ class Trades:
     beta: ArrayLike = 6.0
     steps: int = field(default=10, metadata={"static": True})
     step_size: ArrayLike | None = None
-    attack_statistics: Literal["running", "batch"] = field(
-        default="running", metadata={"static": True}
-    )
+    attack_statistics: Statistics = field(default="running", metadata={"static": True})
     clean_passes: Literal[1, 2] = field(default=1, metadata={"static": True})
+    label_smoothing: float = field(default=0.0, metadata={"static": True})
+    start: Start = field(default="gaussian", metadata={"static": True})
+    attack_target: Literal["clean", "label"] = field(default="clean", metadata={"static": True})
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -62,18 +70,17 @@ class Trades:
         return (*twice, Pass("clean_again", "clean")) if self.clean_passes == 2 else twice
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
-        """PGD on KL(p(x) || p(x')) from Gaussian noise."""
-        target = jax.lax.stop_gradient(logits_fn(batch.images))
-        attacked = pgd(
+        """PGD on KL(p(x) || p(x'))."""
+        loss = away_from(self.attack_target, "kl", logits_fn, batch)
+        attacked = inner_pgd(
             logits_fn,
             key,
-            batch.images,
-            batch.labels,
-            threat=threat,
-            loss=lambda logits, labels: kl_divergence(target, logits),
+            batch,
+            threat,
+            loss=loss,
             steps=self.steps,
-            step_size=default_step_size(threat, self.steps, self.step_size),
-            start=gaussian_start(key, batch.images, threat),
+            step_size=self.step_size,
+            start=self.start,
         )
         return Views({"adv": attacked.images}, {})
 
@@ -82,7 +89,10 @@ class Trades:
     ) -> tuple[Array, dict[str, Array]]:
         """`losses.trades`, with the divergence's clean logits of their own pass if there is one."""
         clean, adv = logits["clean"], logits["adv"]
-        natural = cross_entropy(clean, batch.labels)
+        if batch.labels.ndim == 2:  # soft: less their entropy, a constant, as published
+            natural = label_distance("kl")(clean, batch.labels)
+        else:
+            natural = cross_entropy(clean, batch.labels, label_smoothing=self.label_smoothing)
         boundary = kl_divergence(logits.get("clean_again", clean), adv)
         metrics = {
             "accuracy": correct(clean, batch.labels),
@@ -93,15 +103,11 @@ class Trades:
         return natural + jnp.asarray(self.beta, natural.dtype) * boundary, metrics
 
 
-def gaussian_start(key: Array, images: Array, threat: Any, *, scale: float = 1e-3) -> Any:
-    """Gaussian noise in the shape of the threat's perturbations, one draw per example.
-
-    Only for threats on pixel values: noise of this scale has no meaning in degrees or pixels of
-    shift, for which `None` (the threat's own random start) is returned.
-    """
-    shape = jax.eval_shape(threat.init, jax.random.key(0), images[0])
-    if not hasattr(shape, "shape") or shape.shape != images.shape[1:]:
-        return None
-    keys = fold_keys(per_example_keys(key, len(images)), 0)
-    noise = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:], images.dtype))(keys)
-    return scale * noise
+def away_from(target: str, name: str, logits_fn: LogitsFn, batch: Batch) -> Loss:
+    """The attack's loss: a distance from the clean output, computed once, or from the label."""
+    if target == "label":
+        return label_distance(name)
+    if target != "clean":
+        raise ValueError(f"attack_target must be 'clean' or 'label', got {target!r}")
+    clean = jax.lax.stop_gradient(logits_fn(batch.images))
+    return lambda logits, labels: distance(name)(clean, logits)

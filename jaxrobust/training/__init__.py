@@ -2,10 +2,10 @@
 
 from jaxrobust.training._checkpoints import CheckpointError as CheckpointError
 from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
+from jaxrobust.training._folder import read_config as read_config
 from jaxrobust.training._interrupt import Interrupted as Interrupted
 from jaxrobust.training._loop import NonFiniteLossError as NonFiniteLossError
 from jaxrobust.training._loop import Trained as Trained
-from jaxrobust.training._loop import read_config as read_config
 from jaxrobust.training._loop import train as train
 from jaxrobust.training._reporting import read_rows as read_rows
 from jaxrobust.training._runs import Run as Run

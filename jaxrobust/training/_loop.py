@@ -1,8 +1,6 @@
 """The training loop, read from top to bottom."""
 
-import json
 import math
-import os
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -14,20 +12,22 @@ import jax.numpy as jnp
 
 from jaxrobust.data import Dataset, epoch_order
 from jaxrobust.evaluation import PGD, evaluate
-from jaxrobust.experiment import Experiment, from_dict, to_dict
+from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
 from jaxrobust.training._checkpoints import Checkpoints
+from jaxrobust.training._folder import claim
 from jaxrobust.training._interrupt import Interrupted, StopRequest
+from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._reporting import MetricsFile, TrainingBar
+from jaxrobust.training._settings import step_settings
 from jaxrobust.training._state import (
     TrainState,
     build_model,
-    build_optimizer,
     create_state,
     evaluated_variables,
 )
-from jaxrobust.training._step import StepSettings, device_mesh, make_train_step, replicated
+from jaxrobust.training._step import device_mesh, make_train_step, replicated
 
 
 class NonFiniteLossError(Exception):
@@ -96,9 +96,11 @@ def train(
     dataset = experiment.build("data")
     rest, held_out = dataset.held_out(experiment.validation.size, seed=experiment.seed)
     mesh = device_mesh(devices)
-    if experiment.batch_size % mesh.size:
+    parts = mesh.size * experiment.microbatches
+    if experiment.batch_size % parts:
         raise ValueError(
-            f"batch_size must be a multiple of the {mesh.size} devices, got {experiment.batch_size}"
+            f"batch_size must be a multiple of the {mesh.size} devices times "
+            f"{experiment.microbatches} microbatches, got {experiment.batch_size}"
         )
     images, labels = replicated((rest.train_images, rest.train_labels), mesh)
     order_of = jax.jit(
@@ -123,14 +125,7 @@ def train(
         say(f"resuming {experiment.name} at step {restored_step}")
 
     # ---- the step ---------------------------------------------------------------------------
-    settings = StepSettings(
-        model=model,
-        optimizer=optimizer,
-        augmentations=experiment.build("augment"),
-        max_value=dataset.max_value,
-        global_batch_norm=experiment.batch_norm == "global",
-        ema_decay=experiment.ema_decay,
-    )
+    settings = step_settings(experiment, model, optimizer, dataset, steps_per_epoch)
     train_step = make_train_step(settings, mesh)
     validate = make_validation(experiment, held_out, threat)
 
@@ -261,53 +256,3 @@ def make_validation(
 def on_device(tree: Any) -> Any:
     """Python numbers as float32 arrays: their values are then no part of the compiled program."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
-
-
-def claim(workdir: pathlib.Path, experiment: Experiment, *, resume: bool) -> None:
-    """Makes the folder this experiment's, or says why it cannot be.
-
-    Raises:
-      ValueError: if it holds a run and `resume` is not set, or a run of another configuration.
-    """
-    config = workdir / "config.json"
-    if config.exists():
-        there = read_config(workdir)
-        if not resume:
-            raise ValueError(
-                f"{workdir} already holds the run {there.name!r}; "
-                "continue it with --resume or choose another --workdir"
-            )
-        if there != experiment:
-            old, new = to_dict(there), to_dict(experiment)
-            differing = sorted(k for k in new if old[k] != new[k])
-            raise ValueError(
-                f"{workdir} holds a run whose {', '.join(differing)} differ; "
-                "choose another --workdir"
-            )
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    temporary = workdir / "config.json.tmp"
-    temporary.write_text(json.dumps(to_dict(experiment), indent=2) + "\n")
-    os.replace(temporary, config)
-
-
-def read_config(workdir: str | pathlib.Path) -> Experiment:
-    """The experiment whose run a folder holds.
-
-    Args:
-      workdir: the run's folder.
-
-    Returns:
-      The `Experiment` of its `config.json`.
-
-    Raises:
-      ValueError: if the folder holds no run, or its configuration cannot be read.
-    """
-    path = pathlib.Path(workdir) / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{workdir} holds no run: there is no config.json in it")
-    try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    return from_dict(values)

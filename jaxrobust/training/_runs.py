@@ -10,10 +10,10 @@ from jaxrobust.data import Dataset
 from jaxrobust.experiment import Experiment
 from jaxrobust.models import logits_fn
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._loop import read_config
+from jaxrobust.training._folder import read_config
+from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._state import (
     build_model,
-    build_optimizer,
     create_state,
     evaluated_variables,
 )

@@ -19,6 +19,7 @@ class TrainState(NamedTuple):
       batch_stats: running statistics of BatchNorm; empty without.
       opt_state: Optax's state.
       ema_params: moving average of the parameters, or `None`.
+      ema_batch_stats: moving average of the running statistics, or `None`.
       key: raw key data (uint32) of the run; every draw folds the step into it.
     """
 
@@ -28,6 +29,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     ema_params: Any
     key: Array
+    ema_batch_stats: Any = None
 
 
 def create_state(
@@ -55,13 +57,15 @@ def create_state(
     @jax.jit
     def create() -> TrainState:
         variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
-        params = variables["params"]
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        averaged = experiment.ema_batch_stats == "average" and experiment.ema_decay > 0
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            batch_stats=variables.get("batch_stats", {}),
+            batch_stats=batch_stats,
             opt_state=optimizer.init(params),
             ema_params=jax.tree.map(jnp.copy, params) if experiment.ema_decay else None,
+            ema_batch_stats=jax.tree.map(jnp.copy, batch_stats) if averaged else None,
             key=jax.random.key_data(run_key),
         )
 
@@ -88,21 +92,11 @@ def evaluated_variables(state: TrainState) -> dict[str, Any]:
       What the model's `apply` takes.
     """
     params = state.params if state.ema_params is None else state.ema_params
+    batch_stats = state.batch_stats if state.ema_batch_stats is None else state.ema_batch_stats
     variables = {"params": params}
-    return {**variables, "batch_stats": state.batch_stats} if state.batch_stats else variables
+    return {**variables, "batch_stats": batch_stats} if batch_stats else variables
 
 
 def build_model(experiment: Experiment, num_classes: int) -> Any:
     """The experiment's network for the data's number of classes."""
     return experiment.build("model", num_classes=num_classes)
-
-
-def build_optimizer(
-    experiment: Experiment, steps_per_epoch: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimizer with weight decay and schedule, and the schedule for the log."""
-    schedule = experiment.build("learning_rate")(steps_per_epoch, experiment.epochs)
-    optimizer = experiment.build("optimizer", learning_rate=schedule)
-    if experiment.weight_decay:
-        optimizer = optax.chain(optax.add_decayed_weights(experiment.weight_decay), optimizer)
-    return optimizer, schedule

@@ -1,7 +1,7 @@
 """The train step: written for one device of a named axis, run on all of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,11 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxrobust.objectives import Batch, Objective
+from jaxrobust.objectives import Batch, Objective, Stateful, Views
 from jaxrobust.threats import Threat
+from jaxrobust.training._hyperparameters import replaced
 from jaxrobust.training._state import TrainState
+from jaxrobust.training._updates import Averaging, updated, weight_perturbation
 
 AXIS = "devices"
 Metrics = dict[str, Array]
@@ -29,17 +31,31 @@ class StepSettings:
       model: the Flax network.
       optimizer: the Optax transformation.
       augmentations: `(key, image) -> image`, in order.
+      batch_augmentations: `(key, images, labels) -> images, labels` on the labels' probabilities
+        `[b, k]`, in order, after `augmentations`; partners are of the same device.
+      num_classes: `k`, for `batch_augmentations`.
       max_value: the uint8 value that means 1.0.
       global_batch_norm: share BatchNorm's batch statistics over devices in the outer passes.
-      ema_decay: of the parameter average; 0 for none.
+      averaging: of the parameters, or `None`.
+      microbatches: parts of a device's batch that are computed one after the other, to save
+        memory; BatchNorm sees a part at a time.
+      schedules: `(path, schedule)` pairs: values of the objective ("objective.lam") or the threat
+        ("threat.eps") as functions of the step.
+      awp: size of the adversarial weight perturbation, relative to each kernel's norm; a function
+        of the step, or `None`.
     """
 
     model: Any
     optimizer: optax.GradientTransformation
     augmentations: tuple[Callable, ...] = ()
+    batch_augmentations: tuple[Callable, ...] = ()
+    num_classes: int = 0
     max_value: int = 255
     global_batch_norm: bool = True
-    ema_decay: float = field(default=0.0)
+    averaging: Averaging | None = None
+    microbatches: int = 1
+    schedules: tuple[tuple[str, optax.Schedule], ...] = ()
+    awp: optax.Schedule | None = None
 
 
 def device_mesh(devices: Sequence[Any] | None) -> Mesh:
@@ -113,78 +129,165 @@ def device_step(
     """One step of one device: its share of the batch, then averages over `axis`.
 
     Keys are folded by the example's position in the global batch, so that augmentation and
-    attack noise do not depend on the number of devices. (Dropout masks do: Flax draws them for
-    a whole local batch.)
+    attack noise do not depend on the number of devices. (Dropout masks and CutMix's partners do:
+    they are drawn for a whole local batch.)
     """
     step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
     augment_keys, attack_keys = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
-    dropout_key = jax.random.fold_in(step_key, positions[0])
+    local_key = jax.random.fold_in(step_key, positions[0])
+    objective, threat = replaced(settings.schedules, state.step, objective, threat)
 
-    x = images[indices].astype(jnp.result_type(float)) / settings.max_value
+    batch = _batch(settings, augment_keys, local_key, images[indices], labels[indices])
+    parts = _split((batch, attack_keys), settings.microbatches)
+    views = _attacked(settings, state, objective, threat, local_key, parts)
+    weights = _normalised(views.log_weights, axis)
+    parts = (parts[0], views._replace(log_weights=None), weights)
+
+    def gradients(params: Any) -> tuple[Any, Any, Metrics]:
+        grads, statistics, metrics = _gradients(
+            settings, axis, state, params, objective, local_key, parts
+        )
+        return jax.lax.pmean((grads, statistics, metrics), axis)
+
+    if settings.awp is None:
+        grads, statistics, metrics = gradients(state.params)
+    else:
+        # The weights move where the loss grows most; the gradient there updates the old weights.
+        uphill, _, _ = gradients(state.params)
+        size = settings.awp(state.step)
+        grads, statistics, metrics = gradients(weight_perturbation(state.params, uphill, size=size))
+    new_state = updated(settings.optimizer, settings.averaging, state, grads, statistics)
+    return new_state, metrics
+
+
+def _batch(
+    settings: StepSettings, keys: Array, local_key: Array, images: Array, labels: Array
+) -> Batch:
+    """The device's augmented batch, in [0, 1]."""
+    x = images.astype(jnp.result_type(float)) / settings.max_value
     for number, augmentation in enumerate(settings.augmentations):
-        x = jax.vmap(augmentation)(_fold(augment_keys, number), x)
-    batch = Batch(x, labels[indices])
+        x = jax.vmap(augmentation)(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x)
+    if settings.batch_augmentations:
+        labels = jax.nn.one_hot(labels, settings.num_classes, dtype=x.dtype)
+    for number, mix in enumerate(settings.batch_augmentations):
+        x, labels = mix(jax.random.fold_in(local_key, 1000 + number), x, labels)
+    return Batch(x, labels)
 
+
+def _split(tree: Any, parts: int) -> Any:
+    """Leaves `[b, ...]` as `[parts, b / parts, ...]`."""
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), tree)
+
+
+def _attacked(
+    settings: StepSettings,
+    state: TrainState,
+    objective: Objective,
+    threat: Threat,
+    key: Array,
+    parts: tuple[Batch, Array],
+) -> Views:
+    """The adversarial views of all parts, `[parts, b / parts, ...]`; constants."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    attacked_logits = _attack_logits_fn(settings.model, variables, objective, dropout_key)
-    views = objective.inner(attacked_logits, attack_keys, batch, threat)
-    views = jax.lax.stop_gradient(views)
+    logits_fn = _attack_logits_fn(settings.model, variables, objective, key)
 
-    model = settings.model.clone(axis_name=axis if settings.global_batch_norm else None)
+    def inner(part: tuple[Batch, Array]) -> Views:
+        return objective.inner(logits_fn, part[1], part[0], threat)
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
-        statistics, logits = state.batch_stats, {}
-        for number, (name, view) in enumerate(objective.passes):
-            logits[name], updated = model.apply(
-                {"params": params, "batch_stats": statistics},
-                batch.images if view == "clean" else views.images[view],
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": jax.random.fold_in(dropout_key, number)},
-            )
-            statistics = updated.get("batch_stats", statistics)
-        losses, metrics = objective.outer(logits, batch, views.extras)
-        metrics = {name: jnp.mean(value) for name, value in metrics.items()}
-        return jnp.mean(losses), (statistics, {"loss": jnp.mean(losses), **metrics})
-
-    grads, (statistics, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
-    grads, statistics, metrics = jax.lax.pmean((grads, statistics, metrics), axis)
-    return _updated(settings, state, grads, statistics), metrics
+    if settings.microbatches == 1:  # no loop around the attack's loop
+        first = jax.tree.map(lambda leaf: leaf[0], parts)
+        views = inner(first)
+        statistics = views.batch_stats
+        views = jax.tree.map(lambda leaf: leaf[None], views._replace(batch_stats=None))
+        return jax.lax.stop_gradient(views._replace(batch_stats=statistics))
+    if objective.attack_statistics == "update":
+        raise ValueError(
+            'microbatches must be 1 for attack_statistics "update", '
+            f"got {settings.microbatches}: the attacks of the parts would not follow each other"
+        )
+    return jax.lax.stop_gradient(jax.lax.map(inner, parts))
 
 
 def _attack_logits_fn(
     model: Any, variables: dict[str, Any], objective: Objective, dropout_key: Array
-) -> Callable[[Array], Array]:
+) -> Any:
     """The network as the attack sees it: on running statistics, or on the attacked batch's own."""
     variables = jax.lax.stop_gradient(variables)
     if objective.attack_statistics == "running":
         return lambda images: model.apply(variables, images, train=False)
 
-    def with_batch_statistics(images: Array) -> Array:
-        logits, _ = model.apply(
-            variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key}
+    def apply(images: Array, batch_stats: Any) -> tuple[Array, Any]:
+        logits, after = model.apply(
+            {**variables, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
         )
-        return logits
+        return logits, after.get("batch_stats", batch_stats)
 
-    return with_batch_statistics
+    before = variables.get("batch_stats", {})
+    if objective.attack_statistics == "update":
+        return Stateful(apply, before)
+    return lambda images: apply(images, before)[0]
 
 
-def _updated(settings: StepSettings, state: TrainState, grads: Any, statistics: Any) -> TrainState:
-    updates, opt_state = settings.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema_params = state.ema_params
-    if settings.ema_decay:
-        ema_params = optax.incremental_update(params, ema_params, 1 - settings.ema_decay)
-    return TrainState(
-        step=state.step + 1,
-        params=params,
-        batch_stats=statistics,
-        opt_state=opt_state,
-        ema_params=ema_params,
-        key=state.key,
+def _normalised(log_weights: Array | None, axis: str) -> Array | None:
+    """The weights with mean 1 over the batches of all devices."""
+    if log_weights is None:
+        return None
+    weights = jnp.exp(log_weights - jax.lax.pmax(jnp.max(log_weights), axis))
+    return weights / jax.lax.pmean(jnp.mean(weights), axis)
+
+
+def _gradients(
+    settings: StepSettings,
+    axis: str,
+    state: TrainState,
+    params: Any,
+    objective: Objective,
+    key: Array,
+    parts: tuple[Batch, Views, Array | None],
+) -> tuple[Any, Any, Metrics]:
+    """Gradients, running statistics and metrics of one device, averaged over its parts."""
+    model = settings.model.clone(axis_name=axis if settings.global_batch_norm else None)
+    batches, views, weights = parts
+    before = state.batch_stats if views.batch_stats is None else views.batch_stats
+    views = views._replace(batch_stats=None)
+
+    def loss_fn(params: Any, statistics: Any, number: Array | int, part: Any) -> Any:
+        batch, views, weights = part
+        logits = {}
+        for position, (name, view) in enumerate(objective.passes):
+            logits[name], after = model.apply(
+                {"params": params, "batch_stats": statistics},
+                batch.images if view == "clean" else views.images[view],
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.fold_in(jax.random.fold_in(key, number), position)},
+            )
+            statistics = after.get("batch_stats", statistics)
+        losses, metrics = objective.outer(logits, batch, views.extras)
+        loss = jnp.mean(losses if weights is None else weights.astype(losses.dtype) * losses)
+        metrics = {name: jnp.mean(value) for name, value in metrics.items()}
+        return loss, (statistics, {"loss": loss, **metrics})
+
+    gradient = jax.grad(loss_fn, has_aux=True)
+    if settings.microbatches == 1:
+        part = jax.tree.map(lambda leaf: leaf[0], (batches, views, weights))
+        grads, (statistics, metrics) = gradient(params, before, 0, part)
+        return grads, statistics, metrics
+
+    def accumulate(carry: tuple, numbered: tuple[Array, Any]) -> tuple[tuple, Metrics]:
+        total, statistics = carry
+        grads, (statistics, metrics) = gradient(params, statistics, *numbered)
+        return (jax.tree.map(jnp.add, total, grads), statistics), metrics
+
+    numbers = jnp.arange(settings.microbatches)
+    start = (jax.tree.map(jnp.zeros_like, params), before)
+    (total, statistics), metrics = jax.lax.scan(
+        accumulate, start, (numbers, (batches, views, weights))
     )
-
-
-def _fold(keys: Array, number: int) -> Array:
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    grads = jax.tree.map(lambda leaf: leaf / settings.microbatches, total)
+    return grads, statistics, {name: jnp.mean(value) for name, value in metrics.items()}

@@ -243,7 +243,7 @@ def test_all_traces_of_a_training_run_are_one(golden):
 
 
 def test_default_step_size_crosses_the_ball(key):
-    from jaxrobust.objectives._objective import default_step_size
+    from jaxrobust.objectives._attack import default_step_size
 
     assert float(default_step_size(threats.linf(0.1), 10, None)) == pytest.approx(0.025)
     assert default_step_size(threats.linf(0.1), 10, 0.01) == 0.01

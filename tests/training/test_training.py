@@ -217,7 +217,7 @@ def test_a_folder_belongs_to_one_run(uninterrupted):
 
 
 def test_clear_errors_before_anything_is_computed(tmp_path):
-    with pytest.raises(ValueError, match="batch_size must be a multiple of the 8 devices, got 100"):
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the 8 devices times"):
         train(small(batch_size=100), tmp_path / "a")
     with pytest.raises(ValueError, match="batch_size must be at most the 1373 training examples"):
         train(small(batch_size=4096), tmp_path / "b", devices=ONE)

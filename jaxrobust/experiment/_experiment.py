@@ -1,11 +1,8 @@
 """Experiments are data: one frozen dataclass that round-trips through JSON."""
 
-import importlib.util
 import inspect
-import json
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_type_hints
 
 import flax.linen as nn
@@ -13,7 +10,7 @@ import optax
 import pydantic
 
 from jaxrobust import augment, data, models, objectives, schedules, threats
-from jaxrobust.spec import Number, Spec, checked, choices, first_problem, use
+from jaxrobust.spec import Number, Spec, checked, choices, use
 
 FORBID_EXTRA = pydantic.ConfigDict(extra="forbid")
 
@@ -40,6 +37,7 @@ PARTS: dict[str, dict[str, Callable]] = {
     "optimizer": {name: getattr(optax, name) for name in ("adam", "adamw", "lion", "sgd")},
     "learning_rate": choices(schedules, _returns(lambda kind: kind == schedules.Schedule)),
     "augment": choices(augment, _returns(lambda kind: kind == augment.Augmentation)),
+    "batch_augment": choices(augment, _returns(lambda kind: kind == augment.BatchAugmentation)),
 }
 
 
@@ -91,11 +89,24 @@ class Experiment:
       threat: the set of `jaxrobust.threats` that training and evaluation attack in.
       optimizer: of Optax, without its learning rate.
       learning_rate: a schedule of `jaxrobust.schedules`.
+      schedules: values that change during training, each a schedule of `jaxrobust.schedules` by
+        path: "objective.NAME", "threat.NAME", "optimizer.momentum" or "awp".
       weight_decay: added to the gradient as `weight_decay * parameter` (PyTorch's SGD).
+      decayed: parameters with weight decay: "all", "no_norm" (all but norm layers'), or "kernels"
+        (also no biases).
       epochs: passes over the training data.
       batch_size: examples per step over all devices.
+      microbatches: parts of a device's batch that are computed one after the other (gradient
+        accumulation, for small memories); BatchNorm sees a part at a time.
       augment: augmentations of `jaxrobust.augment`, in order.
+      batch_augment: augmentations of whole batches (CutMix), after `augment`.
       ema_decay: decay of the parameter average that is evaluated; 0 for none.
+      ema_warmup: part of the training, in [0, 1), during which the average is a copy of the
+        parameters; then its decay rises to `ema_decay` (Gowal et al.). `None`: constant decay.
+      ema_batch_stats: running statistics that the average is evaluated with: the "live" ones of
+        the trained network (the papers), or their own "average".
+      awp: size of the adversarial weight perturbation, relative to each kernel's norm (0.005 in
+        its paper; a further forward and backward pass); 0 for none.
       batch_norm: "global" statistics over all devices (the numbers of one device), or
         "per_device" (no communication).
       validation: how the best checkpoint is chosen.
@@ -113,11 +124,18 @@ class Experiment:
     threat: Spec
     optimizer: Spec = field(default_factory=lambda: use("sgd", momentum=0.9))
     learning_rate: Spec = field(default_factory=lambda: use("cosine", peak=0.1))
+    schedules: dict[str, Spec] = field(default_factory=dict)
     weight_decay: Number = 0.0
+    decayed: Literal["all", "no_norm", "kernels"] = "all"
     epochs: int = 10
     batch_size: int = 128
+    microbatches: int = 1
     augment: tuple[Spec, ...] = ()
+    batch_augment: tuple[Spec, ...] = ()
     ema_decay: Number = 0.0
+    ema_warmup: Number | None = None
+    ema_batch_stats: Literal["live", "average"] = "live"
+    awp: Number = 0.0
     batch_norm: Literal["global", "per_device"] = "global"
     validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -134,11 +152,45 @@ class Experiment:
             else:
                 specs = checked(value, PARTS[name], name)
             object.__setattr__(self, name, specs)
-        for name, least in (("epochs", 0), ("batch_size", 1)):
+        object.__setattr__(self, "schedules", self._checked_schedules())
+        for name, least in (("epochs", 0), ("batch_size", 1), ("microbatches", 1), ("awp", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.ema_warmup is not None and not 0 <= self.ema_warmup < 1:
+            raise ValueError(f"ema_warmup must be in [0, 1), got {self.ema_warmup}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+
+    def _checked_schedules(self) -> dict[str, Spec]:
+        paths = self.changing()
+        for path in self.schedules:
+            if path not in paths:
+                raise ValueError(
+                    f"schedules: {path!r} is no value that may change; "
+                    f"choose from {', '.join(paths)}"
+                )
+        return {
+            path: checked(spec, PARTS["learning_rate"], f"schedules[{path!r}]")
+            for path, spec in self.schedules.items()
+        }
+
+    def changing(self) -> list[str]:
+        """The paths of the values that `schedules` may change."""
+        paths = ["awp", "optimizer.momentum"]
+        for head in ("objective", "threat"):
+            free = [f.name for f in fields(self.build(head)) if not f.metadata.get("static")]
+            paths += [f"{head}.{name}" for name in free]
+        return paths
+
+    def part(self, name: str) -> Callable:
+        """The exported callable that a part's `Spec` names."""
+        return PARTS[name][getattr(self, name).name]
+
+    def schedule(self, path: str, steps_per_epoch: int) -> optax.Schedule:
+        """The scheduled value at `path` as a function of the step."""
+        spec = self.schedules[path]
+        make = PARTS["learning_rate"][spec.name](**spec.kwargs)
+        return make(steps_per_epoch, self.epochs)
 
     def build(self, part: str, **extra: Any) -> Any:
         """The object that a part's `Spec` stands for.
@@ -174,123 +226,3 @@ class Tradeoff:
             raise ValueError(
                 f"members of {self.name} must have different names, at least one; got {names}"
             )
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The experiment as plain JSON types."""
-    return pydantic.TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
-def from_dict(values: Mapping[str, Any], kind: type = Experiment) -> Any:
-    """The experiment that `to_dict` wrote.
-
-    Raises:
-      ValueError: in one line, naming the field and the valid choices.
-    """
-    try:
-        return pydantic.TypeAdapter(kind).validate_python(dict(values))
-    except pydantic.ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        prefix = f"{where}: " if where else ""
-        raise ValueError(prefix + first_problem(error)) from None
-
-
-def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
-    """The experiment with `path=value` assignments applied.
-
-    `epochs=3`, `validation.size=100`, `objective.beta=3` (an argument of the part),
-    `objective=pgd_at` (another part, with its defaults). Values are read as the field's type;
-    fractions such as `8/255` and JSON are understood.
-
-    Args:
-      experiment: the experiment to start from.
-      assignments: `path=value` strings, applied in order.
-
-    Returns:
-      A new, validated experiment.
-
-    Raises:
-      ValueError: in one line, for a path that does not exist or a value that does not fit; the
-        valid choices are named.
-
-    Example:
-      >>> from jaxrobust.experiment import Experiment, override
-      >>> from jaxrobust.spec import use
-      >>> experiment = Experiment(name="x", data=use("digits"), model=use("mlp"),
-      ...     objective=use("trades"), threat=use("linf", eps=0.1))
-      >>> override(experiment, ["threat.eps=8/255", "epochs=3"]).threat.kwargs
-      {'eps': 0.03137254901960784}
-    """
-    for assignment in assignments:
-        path, sign, text = assignment.partition("=")
-        if not sign or not path:
-            raise ValueError(f"--set {assignment!r}: write path=value, such as epochs=3")
-        values = to_dict(experiment)
-        _assign(values, experiment, path.strip().split("."), _parsed(text), path.strip())
-        experiment = from_dict(values)
-    return experiment
-
-
-def _assign(values: dict, owner: Any, path: list[str], value: Any, whole: str) -> None:
-    head, *rest = path
-    names = [f.name for f in fields(owner)]
-    if isinstance(owner, Spec):
-        if rest:
-            raise ValueError(f"--set {whole}: {head!r} of {owner.name} has no parts")
-        values["kwargs"][head] = value
-        return
-    if head not in names:
-        raise ValueError(f"--set {whole}: {head!r} is unknown; choose from {', '.join(names)}")
-    current = getattr(owner, head)
-    if not rest:
-        is_part = isinstance(current, Spec) and isinstance(value, str)
-        values[head] = {"name": value} if is_part else value
-    elif is_dataclass(current):
-        _assign(values[head], current, rest, value, whole)
-    else:
-        raise ValueError(f"--set {whole}: {head!r} has no parts to set")
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text.strip()
-
-
-def load(path: str | pathlib.Path) -> Experiment | Tradeoff:
-    """The `config` of an experiment file.
-
-    Args:
-      path: a Python file that defines `config`, an `Experiment` or a `Tradeoff`.
-
-    Raises:
-      ValueError: if the file does not exist or defines no `config`.
-    """
-    path = pathlib.Path(path)
-    if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"{path} is not an experiment file: it must be an existing .py file")
-    module_spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    config = getattr(module, "config", None)
-    if not isinstance(config, Experiment | Tradeoff):
-        raise ValueError(f"{path} must define `config`, an Experiment or a Tradeoff")
-    return config
-
-
-__all__ = [
-    "PARTS",
-    "Evaluation",
-    "Experiment",
-    "Tradeoff",
-    "Validation",
-    "from_dict",
-    "load",
-    "override",
-    "replace",
-    "to_dict",
-    "use",
-]

@@ -1,0 +1,129 @@
+"""Experiments as JSON, as Python files, and with parts of them overridden."""
+
+import importlib.util
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pydantic
+
+from jaxrobust.experiment._experiment import Experiment, Tradeoff
+from jaxrobust.spec import Spec, first_problem
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The experiment as plain JSON types; infinities are strings."""
+    return _plain(pydantic.TypeAdapter(type(config)).dump_python(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if value in (math.inf, -math.inf) else value  # JSON has no infinity
+
+
+def from_dict(values: Mapping[str, Any], kind: type = Experiment) -> Any:
+    """The experiment that `to_dict` wrote.
+
+    Raises:
+      ValueError: in one line, naming the field and the valid choices.
+    """
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        prefix = f"{where}: " if where else ""
+        raise ValueError(prefix + first_problem(error)) from None
+
+
+def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
+    """The experiment with `path=value` assignments applied.
+
+    `epochs=3`, `validation.size=100`, `objective.beta=3` (an argument of the part),
+    `objective=pgd_at` (another part, with its defaults). Values are read as the field's type;
+    fractions such as `8/255` and JSON are understood.
+
+    Args:
+      experiment: the experiment to start from.
+      assignments: `path=value` strings, applied in order.
+
+    Returns:
+      A new, validated experiment.
+
+    Raises:
+      ValueError: in one line, for a path that does not exist or a value that does not fit; the
+        valid choices are named.
+
+    Example:
+      >>> from jaxrobust.experiment import Experiment, override
+      >>> from jaxrobust.spec import use
+      >>> experiment = Experiment(name="x", data=use("digits"), model=use("mlp"),
+      ...     objective=use("trades"), threat=use("linf", eps=0.1))
+      >>> override(experiment, ["threat.eps=8/255", "epochs=3"]).threat.kwargs
+      {'eps': 0.03137254901960784}
+    """
+    for assignment in assignments:
+        path, sign, text = assignment.partition("=")
+        if not sign or not path:
+            raise ValueError(f"--set {assignment!r}: write path=value, such as epochs=3")
+        values = to_dict(experiment)
+        _assign(values, experiment, path.strip().split("."), _parsed(text), path.strip())
+        experiment = from_dict(values)
+    return experiment
+
+
+def _assign(values: dict, owner: Any, path: list[str], value: Any, whole: str) -> None:
+    head, *rest = path
+    names = [f.name for f in fields(owner)]
+    if isinstance(owner, Spec):
+        if rest:
+            raise ValueError(f"--set {whole}: {head!r} of {owner.name} has no parts")
+        values["kwargs"][head] = value
+        return
+    if head not in names:
+        raise ValueError(f"--set {whole}: {head!r} is unknown; choose from {', '.join(names)}")
+    current = getattr(owner, head)
+    if not rest:
+        is_part = isinstance(current, Spec) and isinstance(value, str)
+        values[head] = {"name": value} if is_part else value
+    elif isinstance(current, dict):  # such as schedules, whose keys are paths themselves
+        values[head][".".join(rest)] = value
+    elif is_dataclass(current):
+        _assign(values[head], current, rest, value, whole)
+    else:
+        raise ValueError(f"--set {whole}: {head!r} has no parts to set")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text.strip()
+
+
+def load(path: str | pathlib.Path) -> Experiment | Tradeoff:
+    """The `config` of an experiment file.
+
+    Args:
+      path: a Python file that defines `config`, an `Experiment` or a `Tradeoff`.
+
+    Raises:
+      ValueError: if the file does not exist or defines no `config`.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"{path} is not an experiment file: it must be an existing .py file")
+    module_spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    config = getattr(module, "config", None)
+    if not isinstance(config, Experiment | Tradeoff):
+        raise ValueError(f"{path} must define `config`, an Experiment or a Tradeoff")
+    return config

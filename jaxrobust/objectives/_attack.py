@@ -1,0 +1,74 @@
+"""The PGD inside the objectives: where it starts, how far it steps."""
+
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks import Attacked, pgd
+from jaxrobust.attacks._attacked import LogitsFn, Loss, fold_keys, per_example_keys
+from jaxrobust.objectives._objective import Batch, Stateful
+from jaxrobust.threats import Threat, batched
+
+Start = Literal["uniform", "gaussian", "gaussian_in_box"]
+
+
+def inner_pgd(
+    logits_fn: LogitsFn | Stateful,
+    key: Array,
+    batch: Batch,
+    threat: Threat,
+    *,
+    loss: Loss,
+    steps: int,
+    step_size: ArrayLike | None,
+    start: Start,
+    stop_after: ArrayLike | None = None,
+) -> Attacked:
+    """PGD as the training objectives run it: one start, the last iterate."""
+    stateful = isinstance(logits_fn, Stateful)
+    return pgd(
+        logits_fn.apply if stateful else logits_fn,  # type: ignore[union-attr, arg-type]
+        key,
+        batch.images,
+        batch.labels,
+        threat=threat,
+        loss=loss,
+        steps=steps,
+        step_size=default_step_size(threat, steps, step_size),
+        start=initial(key, batch.images, threat, start),
+        stop_after=stop_after,
+        state=logits_fn.batch_stats if stateful else None,  # type: ignore[union-attr]
+    )
+
+
+def default_step_size(threat: Any, steps: int, step_size: ArrayLike | None) -> Any:
+    """`step_size`, or 2.5 eps / steps: far enough to cross the ball and come back (Madry)."""
+    if step_size is not None:
+        return step_size
+    if not hasattr(threat, "eps"):
+        raise ValueError(f"step_size must be given for {type(threat).__name__}: it has no one eps")
+    return 2.5 * threat.eps / max(steps, 1)
+
+
+def initial(key: Array, images: Array, threat: Any, start: Start) -> Any:
+    """The perturbation that an attack begins with, one draw per example.
+
+    "uniform" is the threat's own random point, cut to the box. "gaussian" is noise of standard
+    deviation 0.001, neither clipped nor projected; "gaussian_in_box" clips the image that it
+    makes. For threats that are not on pixel values noise has no meaning (degrees, pixels of
+    shift), and they start at random there too.
+    """
+    if start not in get_args(Start):
+        raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {start!r}")
+    keys = fold_keys(per_example_keys(key, len(images)), 0)
+    shape = jax.eval_shape(threat.init, jax.random.key(0), images[0])
+    on_pixels = hasattr(shape, "shape") and shape.shape == images.shape[1:]
+    if start == "uniform" or not on_pixels:
+        return batched(threat, len(images)).init(keys, images)
+    noise = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:], images.dtype))(keys)
+    if start == "gaussian":
+        return 1e-3 * noise
+    return jnp.clip(images + 1e-3 * noise, 0, 1) - images

@@ -1,0 +1,57 @@
+"""The folder of a run: whose it is."""
+
+import json
+import os
+import pathlib
+
+from jaxrobust.experiment import Experiment, from_dict, to_dict
+
+
+def claim(workdir: pathlib.Path, experiment: Experiment, *, resume: bool) -> None:
+    """Makes the folder this experiment's, or says why it cannot be.
+
+    Raises:
+      ValueError: if it holds a run and `resume` is not set, or a run of another configuration.
+    """
+    config = workdir / "config.json"
+    if config.exists():
+        there = read_config(workdir)
+        if not resume:
+            raise ValueError(
+                f"{workdir} already holds the run {there.name!r}; "
+                "continue it with --resume or choose another --workdir"
+            )
+        if there != experiment:
+            old, new = to_dict(there), to_dict(experiment)
+            differing = sorted(k for k in new if old[k] != new[k])
+            raise ValueError(
+                f"{workdir} holds a run whose {', '.join(differing)} differ; "
+                "choose another --workdir"
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = workdir / "config.json.tmp"
+    temporary.write_text(json.dumps(to_dict(experiment), indent=2) + "\n")
+    os.replace(temporary, config)
+
+
+def read_config(workdir: str | pathlib.Path) -> Experiment:
+    """The experiment whose run a folder holds.
+
+    Args:
+      workdir: the run's folder.
+
+    Returns:
+      The `Experiment` of its `config.json`.
+
+    Raises:
+      ValueError: if the folder holds no run, or its configuration cannot be read.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{workdir} holds no run: there is no config.json in it")
+    try:
+        values = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    return from_dict(values)
