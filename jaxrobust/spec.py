@@ -23,7 +23,7 @@ class Spec:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
-def use(name: str, **kwargs: Any) -> Spec:
+def use(name: str, /, **kwargs: Any) -> Spec:
     """A part of an experiment by its exported name.
 
     Args:

@@ -189,8 +189,8 @@ def test_a_tradeoff_is_not_done_twice(cli, tmp_path):
     assert code == 0
     assert again.count("finished earlier") == len(first["members"])
     second = json.loads((tmp_path / "t/results.json").read_text())
-    assert {k: v["worst_case_accuracy"] for k, v in first["members"].items()} == {
-        k: v["worst_case_accuracy"] for k, v in second["members"].items()
+    assert {k: v["figures"] for k, v in first["members"].items()} == {
+        k: v["figures"] for k, v in second["members"].items()
     }
     assert "±" in out
 

@@ -105,3 +105,33 @@ def test_links_between_pages_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_contributing_adds_an_objective_with_one_file_and_one_line(tmp_path):
+    """In a copy of the package: the command line lists the new objective and trains it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    file, line = re.findall(r"```python\n(.*?)```", text, re.S)[:2]
+    shutil.copytree(
+        ROOT / "jaxrobust",
+        tmp_path / "jaxrobust",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    folder = tmp_path / "jaxrobust" / "objectives"
+    (folder / "_pairing.py").write_text(file)
+    with (folder / "__init__.py").open("a") as init:
+        init.write(line)
+    experiment = str(ROOT / "experiments" / "digits_trades.py")
+    small = ["--set", "objective=pairing", "--set", "epochs=1", "--set", "validation.size=0"]
+    for words, expected in (
+        (["list", "objective"], "pairing(weight=0.5"),
+        (["train", experiment, *small, "--quiet"], "trained digits_trades to step 11"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", "from jaxrobust.cli import main; main()", *words],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout

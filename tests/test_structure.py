@@ -92,7 +92,7 @@ def test_help_does_not_load_jax():
 
 
 PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
-PUBLIC += ("evaluation", "convolutions", "training")
+PUBLIC += ("evaluation", "convolutions", "training", "mixing", "theory")
 
 
 def exported() -> list[tuple[str, object]]:

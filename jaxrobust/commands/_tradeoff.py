@@ -3,16 +3,19 @@
 import pathlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from jaxrobust.commands._autoattack import autoattack_run
 from jaxrobust.commands._compile_time import CompileTime
 from jaxrobust.commands._evaluate import earlier_row, evaluate_run, threat_text
-from jaxrobust.evaluation import Accuracy, Point, draw_tradeoff, provenance, write_json
+from jaxrobust.commands._summary import Figure, clean_and_worst, summary
+from jaxrobust.evaluation import Point, draw_tradeoff, provenance, write_json
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict
-from jaxrobust.training import train
+from jaxrobust.training import Interrupted, train
 
 
 def run_tradeoff(
@@ -24,8 +27,9 @@ def run_tradeoff(
 ) -> dict[str, Any]:
     """Trains and attacks what is not finished yet, then writes the figure and the table.
 
-    Members live in `members/` of the folder; one that was interrupted goes on where it
-    stopped, one that is finished is not done again.
+    Members live in `members/` of the folder, one folder per seed; one that was interrupted goes on
+    where it stopped, one that is finished is not done again, and where one fails the others go
+    on: the table and `results.json` say why it failed.
 
     Args:
       tradeoff: the members.
@@ -34,42 +38,19 @@ def run_tradeoff(
       say: where lines for the user go.
 
     Returns:
-      What `results.json` holds.
+      What `results.json` holds: by member its `runs` (a row per seed), its `figures` (mean, low
+      and high of each column) and, if there was one, its `failure`.
     """
     started, compile_time = time.perf_counter(), CompileTime()
+    members: dict[str, dict[str, Any]] = {}
     with compile_time:
-        rows = {
-            member.name: _member(member, workdir / "members" / member.name, quiet=quiet, say=say)
-            for member in tradeoff.members
-        }
-    results: dict[str, Any] = {
-        "name": tradeoff.name,
-        "members": rows,
-        "provenance": provenance(),
-        "seconds": {
-            "total": round(time.perf_counter() - started, 2),
-            **compile_time.seconds(),
-        },
-    }
-    write_json(workdir / "results.json", results)
-    steps = tradeoff.members[0].evaluation.steps
-    points = [
-        Point(
-            name,
-            Accuracy(**row["clean_accuracy"]),
-            Accuracy(**row["worst_case_accuracy"]),
-        )
-        for name, row in rows.items()
-    ]
-    draw_tradeoff(
-        workdir / "tradeoff.png",
-        points,
-        title=f"{tradeoff.name}: accuracy against robustness (bars: 95 % intervals)",
-        robust_label=f"accuracy under PGD-{steps} (CE and margin) (%)\n"
-        f"{threat_text(tradeoff.members[0])}, image units",
-    )
-    _print_table(tradeoff, rows)
-    seconds = results["seconds"]
+        for member in tradeoff.members:
+            members[member.name] = _member(tradeoff, member, workdir, quiet=quiet, say=say)
+            _write(workdir, tradeoff, members, {})
+    seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
+    results = _write(workdir, tradeoff, members, seconds)
+    _draw(workdir / "tradeoff.png", tradeoff, members)
+    _print_table(tradeoff, members)
     say(
         f"{seconds['total']:.1f} s in all, of them {seconds['tracing']:.1f} s tracing and "
         f"{seconds['compilation']:.1f} s compilation"
@@ -79,35 +60,118 @@ def run_tradeoff(
 
 
 def _member(
+    tradeoff: Tradeoff,
+    member: Experiment,
+    workdir: pathlib.Path,
+    *,
+    quiet: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """All seeds of one member; what fails is told and kept in the results."""
+    found: dict[str, Any] = {"objective": to_dict(member)["objective"], "runs": []}
+    try:
+        for seed in tradeoff.seeds or (member.seed,):
+            folder = workdir / "members" / member.name
+            folder = folder / f"seed{seed}" if tradeoff.seeds else folder
+            row = _run(replace(member, seed=seed), folder, quiet=quiet, say=say)
+            row["autoattack_accuracy"] = {
+                f"{norm} {eps:.6g}": _autoattack(folder, norm, eps, quiet=quiet)
+                for norm, eps in tradeoff.autoattack.items()
+            }
+            found["runs"].append(row)
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except Exception as error:  # one member that cannot be trained must not cost the others
+        found["failure"] = f"{type(error).__name__}: {error}"
+        say(f"{member.name} failed: {found['failure']}")
+    found["figures"] = {name: f._asdict() for name, f in summary(found["runs"]).items()}
+    return found
+
+
+def _run(
     member: Experiment, workdir: pathlib.Path, *, quiet: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The member's row: of an earlier evaluation, or after training what is missing."""
+    """The row of one seed: of an earlier evaluation, or after training what is missing."""
     there = (workdir / "config.json").exists()
     trained = train(member, workdir, resume=there, quiet=quiet, say=say)
     row = earlier_row(workdir, checkpoint="best", evaluation=member.evaluation)
     if row is None:
         row = evaluate_run(workdir, quiet=quiet, say=say)
-        say(f"{member.name}: trained and attacked in {trained.seconds:.1f} s of training")
+        row["seconds"] = round(trained.seconds, 2)
+        say(
+            f"{member.name}, seed {member.seed}: trained and attacked in "
+            f"{trained.seconds:.1f} s of training"
+        )
     else:
-        say(f"{member.name}: finished earlier, taken from {workdir}")
-    return {"objective": to_dict(member)["objective"], **row}
+        say(f"{member.name}, seed {member.seed}: finished earlier, taken from {workdir}")
+    return row
 
 
-def _print_table(tradeoff: Tradeoff, rows: dict[str, dict[str, Any]]) -> None:
-    attacks = list(next(iter(rows.values()))["robust_accuracy"])
-    member = tradeoff.members[0]
+def _autoattack(workdir: pathlib.Path, norm: str, eps: float, *, quiet: bool) -> dict[str, Any]:
+    """The accuracy under AutoAttack; its finished items are not done again."""
+    (report,) = autoattack_run(workdir, norm=norm, eps=[eps], quiet=quiet, say=lambda line: None)
+    return report.robust_accuracy._asdict()
+
+
+def _write(
+    workdir: pathlib.Path, tradeoff: Tradeoff, members: dict[str, Any], seconds: dict[str, float]
+) -> dict[str, Any]:
+    results = {
+        "name": tradeoff.name,
+        "seeds": list(tradeoff.seeds),
+        "autoattack": dict(tradeoff.autoattack),
+        "members": members,
+        "provenance": provenance(),
+        "seconds": seconds,
+    }
+    write_json(workdir / "results.json", results)
+    return results
+
+
+def _draw(path: pathlib.Path, tradeoff: Tradeoff, members: dict[str, Any]) -> None:
+    """The plane of clean and robust accuracy: AutoAttack's where it was run."""
+    points = []
+    for name, member in members.items():
+        if member["figures"]:
+            figures = {column: Figure(**f) for column, f in member["figures"].items()}
+            points.append(Point(name, *clean_and_worst(figures)))
+    if not points:
+        return
+    first = tradeoff.members[0]
+    if tradeoff.autoattack:
+        norm, eps = next(iter(tradeoff.autoattack.items()))
+        attack = f"AutoAttack (%)\n{norm} eps {eps:.6g}"
+    else:
+        attack = f"PGD-{first.evaluation.steps} (CE and margin) (%)\n{threat_text(first)}"
+    draw_tradeoff(
+        path,
+        points,
+        title=f"{tradeoff.name}: accuracy against robustness (bars: {_bars(tradeoff)})",
+        robust_label=f"accuracy under {attack}, image units",
+    )
+
+
+def _bars(tradeoff: Tradeoff) -> str:
+    count = len(tradeoff.seeds)
+    return f"range of {count} seeds" if count > 1 else "95 % intervals"
+
+
+def _print_table(tradeoff: Tradeoff, members: dict[str, Any]) -> None:
+    shown = [member for member in members.values() if member["figures"]]
+    columns = list(shown[0]["figures"]) if shown else []
     table = Table(
-        title=f"{tradeoff.name}: accuracy in % (± half the 95 % interval), {threat_text(member)}",
+        title=f"{tradeoff.name}: accuracy in % (± half of {_bars(tradeoff)}), "
+        f"{threat_text(tradeoff.members[0])}",
         title_justify="left",
     )
     table.add_column("method", no_wrap=True)
-    for column in ("clean", *(f"{a} ({member.evaluation.steps})" for a in attacks), "worst"):
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for name, row in rows.items():
-        figures = [row["clean_accuracy"], *row["robust_accuracy"].values()]
-        figures.append(row["worst_case_accuracy"])
-        table.add_row(
-            name,
-            *(f"{100 * f['value']:.1f} ±{50 * (f['high'] - f['low']):.1f}" for f in figures),
-        )
+    for name, member in members.items():
+        if member["figures"]:
+            figures = [member["figures"][column] for column in columns]
+            cells = [f"{100 * f['value']:.1f} ±{50 * (f['high'] - f['low']):.1f}" for f in figures]
+        else:
+            cells = ["failed"] + [""] * (len(columns) - 1)
+        table.add_row(name, *cells)
     Console().print(table)

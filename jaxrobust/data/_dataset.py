@@ -1,5 +1,6 @@
 """A classification data set in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,3 +81,32 @@ class Dataset:
         images, labels = self.train_images, self.train_labels
         rest = replace(self, train_images=images[kept], train_labels=labels[kept])
         return rest, replace(rest, test_images=images[out], test_labels=labels[out])
+
+    def select(self, classes: Sequence[int]) -> "Dataset":
+        """The examples of some classes, which become classes 0, 1, ... in the order given.
+
+        Args:
+          classes: different class indices, at least two.
+
+        Returns:
+          A data set of `len(classes)` classes.
+
+        Raises:
+          ValueError: if a class does not exist or is given twice.
+        """
+        if len(set(classes)) < max(2, len(classes)) or not set(classes) <= set(
+            range(self.num_classes)
+        ):
+            raise ValueError(
+                f"classes must be at least two different ones of 0..{self.num_classes - 1} "
+                f"of {self.name}, got {list(classes)}"
+            )
+        place = np.full(self.num_classes, -1, np.int32)
+        place[list(classes)] = np.arange(len(classes))
+        parts = {}
+        for part in ("train", "test"):
+            labels = place[getattr(self, f"{part}_labels")]
+            parts[f"{part}_images"] = getattr(self, f"{part}_images")[labels >= 0]
+            parts[f"{part}_labels"] = labels[labels >= 0]
+        name = f"{self.name}[{','.join(map(str, classes))}]"
+        return replace(self, name=name, num_classes=len(classes), **parts)

@@ -1,15 +1,20 @@
 """scikit-learn's handwritten digits: real images that come with the package."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxrobust.data._dataset import Dataset
 
 
-def digits() -> Dataset:
+def digits(*, classes: Sequence[int] | None = None) -> Dataset:
     """1,797 handwritten digits of 8 x 8 pixels with 17 grey levels, split 1,437 / 360.
 
     The split is a fixed permutation (NumPy's default generator, seed 0): the first 1,437 train,
     the last 360 test.
+
+    Args:
+      classes: the classes to keep, as in `Dataset.select`; default all.
 
     Returns:
       The data set; grey level 16 is 1.0.
@@ -32,7 +37,7 @@ def digits() -> Dataset:
     images = bunch.images.astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int32)
     train, test = order[:1437], order[-360:]
-    return Dataset(
+    dataset = Dataset(
         name="digits",
         train_images=images[train],
         train_labels=labels[train],
@@ -41,3 +46,4 @@ def digits() -> Dataset:
         num_classes=10,
         max_value=16,
     )
+    return dataset if classes is None else dataset.select(classes)

@@ -118,7 +118,7 @@ def draw_tradeoff(
             robust[0],
             xerr=[[clean[0] - clean[1]], [clean[2] - clean[0]]],
             yerr=[[robust[0] - robust[1]], [robust[2] - robust[0]]],
-            fmt=MARKERS[number % len(MARKERS)],
+            fmt=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
             color=COLOURS[number % len(COLOURS)],
             markersize=8,
             elinewidth=1,

@@ -31,6 +31,7 @@ def _is_threat(returned: Any) -> bool:
 # Which exports may stand in which field.
 PARTS: dict[str, dict[str, Callable]] = {
     "data": choices(data, _returns(_is(data.Dataset))),
+    "generated": choices(data, _returns(_is(data.Generated))),
     "model": choices(models, _returns(_is(nn.Module))),
     "objective": choices(objectives, lambda value: is_dataclass(value) and hasattr(value, "outer")),
     "threat": choices(threats, _returns(_is_threat)),
@@ -84,6 +85,7 @@ class Experiment:
     Attributes:
       name: names the run's folder and its results.
       data: a data set of `jaxrobust.data`.
+      generated: generated images mixed into every batch, or `None`.
       model: a network of `jaxrobust.models`; `num_classes` comes from the data.
       objective: a recipe of `jaxrobust.objectives`.
       threat: the set of `jaxrobust.threats` that training and evaluation attack in.
@@ -119,6 +121,7 @@ class Experiment:
 
     name: str
     data: Spec
+    generated: Spec | None = None
     model: Spec
     objective: Spec
     threat: Spec
@@ -145,6 +148,8 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in PARTS:
             value = getattr(self, name)
+            if value is None:
+                continue
             if isinstance(value, tuple):
                 specs: Any = tuple(
                     checked(spec, PARTS[name], f"{name}[{i}]") for i, spec in enumerate(value)
@@ -198,8 +203,13 @@ class Experiment:
         Args:
           part: a field that holds a `Spec` or a tuple of them.
           **extra: further keyword arguments, such as the optimizer's learning rate.
+
+        Returns:
+          What the part's function returns; a tuple for a tuple, `None` for a part left out.
         """
         value = getattr(self, part)
+        if value is None:
+            return None
         if isinstance(value, tuple):
             return tuple(PARTS[part][spec.name](**spec.kwargs) for spec in value)
         return PARTS[part][value.name](**{**extra, **value.kwargs})
@@ -212,12 +222,17 @@ class Tradeoff:
     Attributes:
       name: names the folder and the figure.
       members: the experiments; their names label the points and must differ.
+      seeds: training seeds of every member; empty for the member's own.
+      autoattack: radius in image units by norm ("linf", "l2", "l1"): every run is also evaluated
+        with the standard AutoAttack on all test images, in every norm named.
     """
 
     __pydantic_config__ = FORBID_EXTRA
 
     name: str
     members: tuple[Experiment, ...]
+    seeds: tuple[int, ...] = ()
+    autoattack: dict[Literal["linf", "l2", "l1"], Number] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [member.name for member in self.members]
@@ -226,3 +241,8 @@ class Tradeoff:
             raise ValueError(
                 f"members of {self.name} must have different names, at least one; got {names}"
             )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds of {self.name} must be different, got {list(self.seeds)}")
+        unknown = sorted(set(self.autoattack) - {"linf", "l2", "l1"})
+        if unknown:
+            raise ValueError(f"autoattack: norm {unknown[0]!r} is unknown; choose linf, l2 or l1")

@@ -51,6 +51,10 @@ def binary_boundary(clean_logits: ArrayLike, adv_logits: ArrayLike, *, lam: Arra
 
     .. math:: \max(0, 1 - f(x') f(x) / \lambda)
 
+    The authors' attack maximises it as it stands. Where f(x)^2 >= lambda it is flat around x,
+    and an attack that starts there finds no gradient: training ends early, with a maximum that
+    is not small. The product -f(x')f(x) has the same maximisers and no flat part.
+
     Args:
       clean_logits: `[..., 1]`, of the natural images.
       adv_logits: `[..., 1]`, of the adversarial images.
@@ -71,10 +75,7 @@ def binary_boundary(clean_logits: ArrayLike, adv_logits: ArrayLike, *, lam: Arra
     References:
       Zhang et al., 2019 (arXiv:1901.08573), Eq. 3.
     """
-    clean, adv = (
-        one_logit(clean_logits, "clean_logits"),
-        one_logit(adv_logits, "adv_logits"),
-    )
+    clean, adv = one_logit(clean_logits, "clean_logits"), one_logit(adv_logits, "adv_logits")
     dtype = np.result_type(clean.dtype, adv.dtype)
     product = clean.astype(dtype) * adv.astype(dtype)
     return jax.nn.relu(1 - product / jnp.asarray(lam, dtype))
@@ -116,7 +117,7 @@ def exponential(logits: ArrayLike, labels: ArrayLike) -> Array:
     The authors' attack maximises `1 + exp(-f y)` and calls it logistic; gradients are the same.
     Where an example is misclassified by so much that the exponential would overflow, the value
     is capped and its gradient is 0. Beyond `f y` of about 100 (in float32) it underflows, and
-    an attack finds no gradient: `binary_boundary` does not have that flaw on the other side.
+    an attack finds no gradient.
 
     Args:
       logits: `[..., 1]`.

@@ -33,11 +33,13 @@ class BatchNorm(nn.Module):
       momentum: share of the old running value that an update keeps (1 - PyTorch's momentum).
       epsilon: added to the variance.
       axis_name: mapped axis whose devices share their batch statistics; None for per device.
+      affine: a learned scale and bias follow the normalisation.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = None
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -45,8 +47,9 @@ class BatchNorm(nn.Module):
         features = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, (features,), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones, (features,), jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
         wide = x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)
         mean, var = running_mean.value, running_var.value
         if train:
@@ -57,9 +60,13 @@ class BatchNorm(nn.Module):
                 self._update(running_mean, mean)
                 self._update(running_var, unbiased)
         shape = (1,) * (x.ndim - 1) + (features,)
-        gain = scale * jax.lax.rsqrt(var + self.epsilon)
-        shifted = wide - mean.reshape(shape)
-        return (shifted * gain.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+        gain = jax.lax.rsqrt(var + self.epsilon)
+        if self.affine:
+            gain = scale * gain
+        normalised = (wide - mean.reshape(shape)) * gain.reshape(shape)
+        if self.affine:
+            normalised = normalised + bias.reshape(shape)
+        return normalised.astype(x.dtype)
 
     def _statistics(self, x: Array) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))

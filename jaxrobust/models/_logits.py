@@ -19,6 +19,14 @@ class LogitsFunction:
         """Images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, in evaluation mode."""
         return self.model.apply(self.variables, images, train=False)
 
+    def with_features(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        """Logits, and the intermediate features that the network names ("stage1", ...)."""
+        logits, state = self.model.apply(
+            self.variables, images, train=False, mutable=["intermediates"]
+        )
+        sown = state.get("intermediates", {})
+        return logits, {name: values[-1] for name, values in sown.items()}
+
 
 def logits_fn(model: Any, variables: Any) -> LogitsFunction:
     """The model in evaluation mode as a logits function, for attacks and evaluations.
@@ -31,7 +39,8 @@ def logits_fn(model: Any, variables: Any) -> LogitsFunction:
       variables: what `model.init` returns.
 
     Returns:
-      A callable, images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`.
+      A callable, images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`; its `with_features` returns
+      the intermediate features too.
 
     Example:
       >>> import jax, jax.numpy as jnp

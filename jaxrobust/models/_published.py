@@ -7,6 +7,7 @@ from typing import Any, Literal
 import flax.linen as nn
 
 from jaxrobust.models._preact_resnet import preact_resnet18
+from jaxrobust.models._rawrn import ra_wide_resnet
 from jaxrobust.models._resnet import resnet50
 from jaxrobust.models._wide_resnet import wide_resnet
 
@@ -37,6 +38,7 @@ _NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "WRN-82-8 SiLU": (wide_resnet, {"depth": 82, "width": 8, **_DEEPMIND}),
     "WRN-94-16 SiLU": (wide_resnet, {"depth": 94, "width": 16, **_DEEPMIND}),
     "WRN-106-16 SiLU": (wide_resnet, {"depth": 106, "width": 16, **_DEEPMIND}),
+    "RaWRN-70-16": (ra_wide_resnet, {}),
     "PreActResNet-18": (preact_resnet18, {}),
     "PreActResNet-18 Rice": (preact_resnet18, _RICE_CIFAR100),
     "PreActResNet-18 SiLU": (preact_resnet18, {"shortcut": "raw_3x3", **_DEEPMIND}),
@@ -120,6 +122,7 @@ _CIFAR10_LINF = _entries(
     ("Cui2023Decoupled_WRN-34-10", "WRN-34-10", 85.31, 57.09),
     ("Bartoldson2024Adversarial_WRN-82-8", "WRN-82-8 SiLU", 93.11, 71.59),
     ("Bartoldson2024Adversarial_WRN-94-16", "WRN-94-16 SiLU", 93.68, 73.71),
+    ("Peng2023Robust", "RaWRN-70-16", 93.27, 71.07),
     ("Carmon2019Unlabeled", "WRN-28-10", 89.69, 59.53),
     ("Standard", "WRN-28-10", 94.78, 0.0),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.models._layers import BatchNorm, kaiming_normal, normalize, torch_dense
@@ -31,6 +32,7 @@ class SmallCNN(nn.Module):
                 )(x)
                 x = nn.relu(x)
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            self.sow("intermediates", f"stage{stage}", x)
         x = x.reshape(len(x), -1)
         x = nn.relu(torch_dense(200, x.shape[-1], "dense1")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -73,6 +75,60 @@ def small_cnn(
     return SmallCNN(num_classes, dropout, tuple(mean), tuple(std))
 
 
+class BinaryCNN(nn.Module):
+    """See `binary_cnn`."""
+
+    dropout: float = 0.5
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        x = nn.relu(
+            nn.max_pool(nn.Conv(10, (5, 5), padding="VALID", name="conv1")(images), (2, 2), (2, 2))
+        )
+        x = nn.Conv(20, (5, 5), padding="VALID", name="conv2")(x)
+        # Whole channels are dropped, as in the published network.
+        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        x = nn.relu(nn.max_pool(x, (2, 2), (2, 2)))
+        x = x.reshape(len(x), -1)
+        x = nn.relu(nn.Dense(50, name="dense1")(x))
+        self.sow("intermediates", "pooled", x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        score = nn.Dense(1, name="dense2")(x)
+        return jnp.concatenate([-score / 2, score / 2], -1)
+
+
+def binary_cnn(*, num_classes: int = 2, dropout: float = 0.5) -> BinaryCNN:
+    """TRADES' network for two MNIST digits: one score, 21,381 parameters.
+
+    The score `f` becomes the logits `(-f/2, f/2)`, so that class 1 is `f > 0` and their difference
+    is `f`.
+
+    Args:
+      num_classes: 2.
+      dropout: rate, in [0, 1); needs a `dropout` key in training.
+
+    Returns:
+      A Flax module; images `[b, 28, 28, 1]` in [0, 1] -> logits `[b, 2]`.
+
+    Raises:
+      ValueError: if `num_classes` is not 2.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import models
+      >>> variables = models.binary_cnn().init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(variables))
+      21381
+
+    References:
+      Zhang et al., 2019 (arXiv:1901.08573), the MNIST experiment of Section 4.
+    """
+    if num_classes != 2:
+        raise ValueError(f"num_classes must be 2 for binary_cnn, got {num_classes}")
+    return BinaryCNN(dropout)
+
+
 class DigitsCNN(nn.Module):
     """See `digits_cnn`."""
 
@@ -93,6 +149,7 @@ class DigitsCNN(nn.Module):
             if self.batch_norm:
                 x = BatchNorm(axis_name=self.axis_name, name=f"norm{layer}")(x, train=train)
             x = nn.relu(x)
+            self.sow("intermediates", f"stage{layer}", x)
         return nn.Dense(self.num_classes, name="dense")(x.reshape(len(x), -1))
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrobust.models._mixing_network import MixingNetwork
 from jaxrobust.models._torch_file import read_torch_file
 from jaxrobust.models._torch_names import Layout, layouts
 
@@ -31,7 +32,7 @@ _ENTRIES = (
 )
 # Wrappers' names before a key: data parallelism, an attribute, torch.compile, a Sequential whose
 # first member normalises (then it holds `0.mean` and `0.std`, or nothing).
-_PREFIX = re.compile(r"^((module|model|_orig_mod|[01])\.)+")
+_PREFIX = re.compile(r"^((module|model|policy_net|_orig_mod|[01])\.)+")
 # Not part of the network that is evaluated: TRADES' unused branch, counters, the copy of the
 # network inside the robustness library's attacker.
 _IGNORED = re.compile(r"(^sub_block1\.|(^|\.)num_batches_tracked$|^attacker\.|^n_averaged$)")
@@ -168,6 +169,8 @@ def _select(tree: Any, is_tensor: Callable[[Any], bool], entry: str | None, sour
         found = entry or next((name for name in _ENTRIES if name in dicts), None)
         if found is None:
             break
+        if found == "model" and "bn" in dicts:  # a mixing network and its output's normalisation
+            return {**parts["model"], **{f"bn.{k}": v for k, v in parts["bn"].items()}}
         tree, entry = parts[found], None
     if any(map(is_tensor, parts.values())):
         return parts
@@ -205,6 +208,9 @@ def _check_normalisation(weights: Mapping[str, Any], model: nn.Module, source: s
 
 def _shapes(model: nn.Module, weights: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     """Our path -> shape of everything that the network needs, for the file's kind of images."""
+    if isinstance(model, MixingNetwork):
+        shapes = jax.eval_shape(model.init, jax.random.key(0), *model.example_inputs())
+        return flax.traverse_util.flatten_dict(shapes)
     size, channels = layouts(model)[0].image_size, 3
     for layout in layouts(model):
         kernel = np.shape(weights.get(f"{layout.names[layout.first]}.weight", ()))

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
+from jaxrobust.models._bit import BiTResNet
+from jaxrobust.models._mixing_network import MixingNetwork
 from jaxrobust.models._preact_resnet import PreActResNet
 from jaxrobust.models._resnet import ResNet
 from jaxrobust.models._small import SmallCNN
@@ -17,7 +19,8 @@ class Layout(NamedTuple):
 
     Attributes:
       names: our layer name -> theirs.
-      block: their name of our `stage{stage}_block{index}`; `stage0` counts from zero.
+      block: their name of our `stage{stage}_block{index}`; `stage0` counts from zero, `index1`
+        from one.
       flattened: dense layers after a flattening -> the channels of what was flattened: PyTorch
         flattens channels first, we flatten them last.
       first: our name of the convolution that reads the images.
@@ -35,7 +38,7 @@ class Layout(NamedTuple):
         if len(path) == 1:
             return self.names[path[0]]
         stage, index = (int(part) for part in path[0].removeprefix("stage").split("_block"))
-        block = self.block.format(stage=stage, stage0=stage - 1, index=index)
+        block = self.block.format(stage=stage, stage0=stage - 1, index=index, index1=index + 1)
         return f"{block}.{self.names[path[1]]}"
 
 
@@ -48,14 +51,17 @@ def _convs_and_norms(conv: str, norm: str, first: int) -> dict[str, str]:
 
 _BN = _convs_and_norms("conv{}", "bn{}", first=1)
 _RESNET = _BN | {"stem": "conv1", "dense": "linear", "shortcut": "shortcut.0"}
+# Of RaWRN; TRADES' has none.
+_SQUEEZE = {"squeeze1": "se.fc1", "squeeze2": "se.fc2"}
 
 _TRADES_WRN = Layout(
-    _BN | {"stem": "conv1", "norm": "bn1", "dense": "fc", "shortcut": "convShortcut"},
+    _BN | {"stem": "conv1", "norm": "bn1", "dense": "fc", "shortcut": "convShortcut"} | _SQUEEZE,
     block="block{stage}.layer.{index}",
 )
 _DEEPMIND_WRN = Layout(
     _convs_and_norms("conv_{}", "batchnorm_{}", first=0)
-    | {"stem": "init_conv", "norm": "batchnorm", "dense": "logits", "shortcut": "shortcut"},
+    | {"stem": "init_conv", "norm": "batchnorm", "dense": "logits", "shortcut": "shortcut"}
+    | _SQUEEZE,
     block="layer.{stage0}.block.{index}",
 )
 _PREACT = Layout(_RESNET | {"norm": "bn"}, block="layer{stage}.{index}")
@@ -89,12 +95,25 @@ _VGG16 = Layout(
     first="stage1_conv0",
 )
 
+_BIT = Layout(
+    _convs_and_norms("conv{}", "gn{}", first=1)
+    | {"stem": "root.conv", "norm": "head.gn", "dense": "head.conv", "shortcut": "downsample"},
+    block="body.block{stage}.unit{index1:02d}",
+)
+_MIXING_NETWORK = Layout(
+    _BN | {"merge": "conv1x1", "dense": "linear", "output_norm": "bn", "shortcut": "shortcut.0"},
+    block="layers.{stage0}.{index}",
+    first="merge",
+)
+
 _LAYOUTS: dict[type[nn.Module], tuple[Layout, ...]] = {
     WideResNet: (_TRADES_WRN, _DEEPMIND_WRN),
     PreActResNet: (_PREACT, _DEEPMIND_PREACT),
     ResNet: (_POST_ACTIVATION,),
     VGG: (_VGG16,),
     SmallCNN: (_SMALL_CNN,),
+    BiTResNet: (_BIT,),
+    MixingNetwork: (_MIXING_NETWORK,),
 }
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.models._layers import (
@@ -20,6 +21,7 @@ class _Block(nn.Module):
     features: int
     stride: int
     layers: Layers
+    squeeze: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -28,10 +30,19 @@ class _Block(nn.Module):
         y = layers.conv(self.features, 3, self.stride, name="conv1")(active)
         y = layers.act(layers.norm("norm2")(y, train=train))
         y = layers.conv(self.features, name="conv2")(y)
+        if self.squeeze:
+            y = y * self._excitation(y)
         if self.stride != 1 or x.shape[-1] != self.features:
             # The activated input feeds the shortcut too; an identity carries the raw one.
             x = layers.conv(self.features, 1, self.stride, name="shortcut")(active)
         return x + y
+
+    def _excitation(self, y: Array) -> Array:
+        """A factor in (0, 1) for each channel, from the channels' means."""
+        layers, hidden = self.layers, round(self.squeeze * self.features)
+        mean = jnp.mean(y, (1, 2), keepdims=True)
+        mean = nn.relu(layers.conv(hidden, 1, bias=True, name="squeeze1")(mean))
+        return nn.sigmoid(layers.conv(self.features, 1, bias=True, name="squeeze2")(mean))
 
 
 class WideResNet(nn.Module):
@@ -47,6 +58,7 @@ class WideResNet(nn.Module):
     layers: Layers = Layers(kernel_init=kaiming_normal_fan_out)
     remat: bool = False
     axis_name: str | None = None
+    squeeze: float = 0.0  # share of the channels in the squeeze-and-excitation; 0 for none
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
@@ -59,7 +71,8 @@ class WideResNet(nn.Module):
         ):
             for index in range(blocks):
                 stride = 2 if stage > 1 and index == 0 else 1
-                x = block(features, stride, layers, name=f"stage{stage}_block{index}")(x, train)
+                name = f"stage{stage}_block{index}"
+                x = block(features, stride, layers, self.squeeze, name=name)(x, train)
             self.sow("intermediates", f"stage{stage}", x)
         x = layers.pool(layers.act(layers.norm("norm")(x, train=train)))
         self.sow("intermediates", "pooled", x)

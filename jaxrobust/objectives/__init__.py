@@ -1,5 +1,6 @@
 """Objectives: min-max recipes, each an inner attack and an outer loss."""
 
+from jaxrobust.objectives._binary_trades import BinaryTrades as binary_trades
 from jaxrobust.objectives._distances import DistancePGDAT as distance_pgd_at
 from jaxrobust.objectives._distances import DistanceTrades as distance_trades
 from jaxrobust.objectives._gair_trades import GairTrades as gair_trades
@@ -23,6 +24,7 @@ __all__ = [
     "Pass",
     "Stateful",
     "Views",
+    "binary_trades",
     "distance_pgd_at",
     "distance_trades",
     "fat",

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust import losses
 from jaxrobust.attacks._attacked import LogitsFn
-from jaxrobust.losses import clip_bound, distance, label_distance
+from jaxrobust.losses import clip_bound, label_distance
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import (
     AttackStatistics,
@@ -35,7 +36,7 @@ class DistancePGDAT:
     BatchNorm's running statistics ("update").
 
     Args:
-      name: the distance, as in `losses.distance`; not `rkl` or `sqrt_rkl`, which are infinite.
+      distance: as in `losses.distance`; not `rkl` or `sqrt_rkl`, which are infinite.
       steps: attack steps.
       step_size: in the threat's units; default 2.5 eps / steps. May be traced.
       attack_statistics: BatchNorm in the attack: "update" as published, "batch" or "running".
@@ -47,14 +48,14 @@ class DistancePGDAT:
 
     Example:
       >>> from jaxrobust import objectives
-      >>> objectives.distance_pgd_at(name="squared_error", clip_loss=0.4).passes
+      >>> objectives.distance_pgd_at(distance="squared_error", clip_loss=0.4).passes
       (Pass(name='adv', view='adv'),)
 
     References:
       Pang et al., 2022 (arXiv:2202.10103), the tables without extra data.
     """
 
-    name: str = field(default="squared_error", metadata={"static": True})
+    distance: str = field(default="squared_error", metadata={"static": True})
     steps: int = field(default=10, metadata={"static": True})
     step_size: ArrayLike | None = None
     attack_statistics: AttackStatistics = field(default="update", metadata={"static": True})
@@ -62,7 +63,7 @@ class DistancePGDAT:
     clip_loss: float = field(default=0.0, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        check_distance(self.name, self.label_smoothing)
+        check_distance(self.distance, self.label_smoothing)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -77,7 +78,7 @@ class DistancePGDAT:
             key,
             batch,
             threat,
-            loss=label_distance(self.name),
+            loss=label_distance(self.distance),
             steps=self.steps,
             step_size=self.step_size,
             start="uniform",
@@ -89,8 +90,10 @@ class DistancePGDAT:
     ) -> tuple[Array, dict[str, Array]]:
         """The clipped distance between adversarial output and label."""
         adv = logits["adv"]
-        error = label_distance(self.name)(adv, batch.labels, label_smoothing=self.label_smoothing)
-        loss = jax.nn.relu(error - bound(self.name, self.clip_loss, adv).astype(error.dtype))
+        error = label_distance(self.distance)(
+            adv, batch.labels, label_smoothing=self.label_smoothing
+        )
+        loss = jax.nn.relu(error - bound(self.distance, self.clip_loss, adv).astype(error.dtype))
         return loss, {"robust_accuracy": correct(adv, batch.labels)}
 
 
@@ -105,7 +108,7 @@ class DistanceTrades:
     overwrites a value that differentiation needs); here all distances train.
 
     Args:
-      name: the distance, as in `losses.distance`; not `rkl` or `sqrt_rkl`, which are infinite.
+      distance: as in `losses.distance`; not `rkl` or `sqrt_rkl`, which are infinite.
       beta: the trade-off; 6 in the paper. May be traced.
       steps: attack steps.
       step_size: in the threat's units; default 2.5 eps / steps. May be traced.
@@ -119,14 +122,14 @@ class DistanceTrades:
 
     Example:
       >>> from jaxrobust import objectives
-      >>> [p.name for p in objectives.distance_trades(name="js").passes]
+      >>> [p.name for p in objectives.distance_trades(distance="js").passes]
       ['adv', 'clean']
 
     References:
       Pang et al., 2022 (arXiv:2202.10103), the tables without extra data.
     """
 
-    name: str = field(default="squared_error", metadata={"static": True})
+    distance: str = field(default="squared_error", metadata={"static": True})
     beta: ArrayLike = 6.0
     steps: int = field(default=10, metadata={"static": True})
     step_size: ArrayLike | None = None
@@ -136,7 +139,7 @@ class DistanceTrades:
     clip_clean: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        check_distance(self.name, self.label_smoothing)
+        check_distance(self.distance, self.label_smoothing)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -149,7 +152,7 @@ class DistanceTrades:
             key,
             batch,
             threat,
-            loss=away_from("clean", self.name, logits_fn, batch),
+            loss=away_from("clean", self.distance, logits_fn, batch),
             steps=self.steps,
             step_size=self.step_size,
             start="gaussian_in_box",
@@ -161,12 +164,12 @@ class DistanceTrades:
     ) -> tuple[Array, dict[str, Array]]:
         """The clipped sum of natural and robust distance."""
         clean, adv = logits["clean"], logits["adv"]
-        natural = label_distance(self.name)(
+        natural = label_distance(self.distance)(
             clean, batch.labels, label_smoothing=self.label_smoothing
         )
-        robust = distance(self.name)(clean, adv)
+        robust = losses.distance(self.distance)(clean, adv)
         beta = jnp.asarray(self.beta, natural.dtype)
-        b = bound(self.name, self.clip_loss, clean).astype(natural.dtype)
+        b = bound(self.distance, self.clip_loss, clean).astype(natural.dtype)
         if self.clip_clean:
             loss = jax.nn.relu(natural + beta * robust - b)
         else:
@@ -187,9 +190,9 @@ def bound(name: str, clip_loss: float, logits: Array) -> Array:
 
 def check_distance(name: str, label_smoothing: float) -> None:
     """Refuses distances that do not exist or are infinite against a label."""
-    distance(name)  # names the choices
+    losses.distance(name)  # names the choices
     if name in ("rkl", "sqrt_rkl") and not label_smoothing:
         raise ValueError(
-            f"name {name!r} is infinite against a one-hot label: set label_smoothing above 0, "
+            f"distance {name!r} is infinite against a one-hot label: set label_smoothing above 0, "
             "or choose 'kl', 'js' or another distance"
         )

@@ -4,18 +4,18 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrobust.data import Dataset, epoch_order
+from jaxrobust.data import Dataset
 from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
 from jaxrobust.training._checkpoints import Checkpoints
+from jaxrobust.training._feed import Feed
 from jaxrobust.training._folder import claim
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._optimizer import build_optimizer
@@ -102,17 +102,10 @@ def train(
             f"batch_size must be a multiple of the {mesh.size} devices times "
             f"{experiment.microbatches} microbatches, got {experiment.batch_size}"
         )
-    images, labels = replicated((rest.train_images, rest.train_labels), mesh)
-    order_of = jax.jit(
-        partial(epoch_order, size=len(rest.train_labels), batch_size=experiment.batch_size)
-    )
+    feed = Feed.of(experiment, rest)
+    images, labels = replicated((feed.images, feed.labels), mesh)
+    order_of, steps_per_epoch = jax.jit(feed.order), feed.steps_per_epoch
     order_key = jax.random.fold_in(jax.random.key(experiment.seed), 1)
-    steps_per_epoch = len(rest.train_labels) // experiment.batch_size
-    if steps_per_epoch == 0:
-        raise ValueError(
-            f"batch_size must be at most the {len(rest.train_labels)} training examples, "
-            f"got {experiment.batch_size}"
-        )
 
     # ---- model, optimizer, state ------------------------------------------------------------
     model = build_model(experiment, dataset.num_classes)

@@ -59,6 +59,7 @@ def test_the_page_shows_the_table():
         ("WRN-82-8 SiLU", "cifar10", 79_125_466),
         ("WRN-94-16 SiLU", "cifar10", 365_915_610),
         ("WRN-106-16 SiLU", "cifar10", 415_475_162),
+        ("RaWRN-70-16", "cifar10", 267_240_802),
         ("PreActResNet-18", "cifar10", 11_172_170),
         ("PreActResNet-18 Rice", "cifar100", 11_218_340),
         ("PreActResNet-18 SiLU", "cifar10", 12_548_426),

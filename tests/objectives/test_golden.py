@@ -149,10 +149,10 @@ def test_every_distance_without_extra_data(golden, monkeypatch, distance, mode, 
         case = Case(golden, file, f"{mode}_{PUBLISHED[distance]}", dtype)
         starts(monkeypatch, case["noise"])
         if mode == "pgd":
-            objective = objectives.distance_pgd_at(name=distance, **case.attack)
+            objective = objectives.distance_pgd_at(distance=distance, **case.attack)
         else:
             objective = objectives.distance_trades(
-                name=distance, beta=case["TRADESlambda"], **case.attack
+                distance=distance, beta=case["TRADESlambda"], **case.attack
             )
         step_is_published(case, objective, threats.linf(case["eps"]), views={"adv": "delta"})
 
@@ -325,11 +325,11 @@ def test_a_whole_train_step_with_batch_norm(golden, monkeypatch, name):
 
 
 def test_an_infinite_distance_is_refused():
-    with pytest.raises(ValueError, match="name 'rkl' is infinite against a one-hot label"):
-        objectives.distance_trades(name="rkl")
+    with pytest.raises(ValueError, match="distance 'rkl' is infinite against a one-hot label"):
+        objectives.distance_trades(distance="rkl")
     with pytest.raises(ValueError, match="'chebyshev' is unknown; choose from"):
-        objectives.distance_pgd_at(name="chebyshev")
-    assert objectives.distance_trades(name="rkl", label_smoothing=0.1).name == "rkl"
+        objectives.distance_pgd_at(distance="chebyshev")
+    assert objectives.distance_trades(distance="rkl", label_smoothing=0.1).distance == "rkl"
 
 
 ALL = {

@@ -1,0 +1,83 @@
+"""Files that are complete or absent, and one-line errors for disks that are full."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def default_data_dir(data_dir: str | None) -> pathlib.Path:
+    """The folder of the data sets: the argument, `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`."""
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return pathlib.Path(chosen).expanduser()
+
+
+@contextlib.contextmanager
+def room_on_disk(folder: pathlib.Path) -> Iterator[None]:
+    """Turns "no space left on device" into one line that says where.
+
+    Raises:
+      ValueError: if the body runs out of room on its disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise ValueError(
+            f"no room on the disk of {folder}: free some space or choose another data_dir"
+        ) from error
+
+
+@contextlib.contextmanager
+def written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary path whose file takes the place of `path` once the body is through.
+
+    An interrupted or failed body leaves `path` as it was.
+
+    Raises:
+      ValueError: if there is no room on the disk.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with room_on_disk(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())  # a rename may reach the disk before the content
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an uncompressed npz; the file is whole or absent."""
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        # A file object, because `np.savez` adds ".npz" to names that lack it.
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz, without unpickling.
+
+    Raises:
+      ValueError: in one line, if there is no such file or it is damaged.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist")
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array, not an npz")
+            return dict(archive)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or no npz: {reason}") from error

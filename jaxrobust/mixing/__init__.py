@@ -1,0 +1,32 @@
+"""Mixed classifiers: an accurate and a robust one mixed on probabilities, with certificates."""
+
+from jaxrobust.mixing._certificates import certified_radius_inherited as certified_radius_inherited
+from jaxrobust.mixing._certificates import certified_radius_lipschitz as certified_radius_lipschitz
+from jaxrobust.mixing._certificates import certified_radius_smoothing as certified_radius_smoothing
+from jaxrobust.mixing._certificates import inherited_margin as inherited_margin
+from jaxrobust.mixing._certificates import smoothed_lipschitz as smoothed_lipschitz
+from jaxrobust.mixing._loss import detector_loss as detector_loss
+from jaxrobust.mixing._loss import evading_loss as evading_loss
+from jaxrobust.mixing._loss import mixing_loss as mixing_loss
+from jaxrobust.mixing._mix import mix as mix
+from jaxrobust.mixing._mix import mix_ratio as mix_ratio
+from jaxrobust.mixing._mixed import Mixed as Mixed
+from jaxrobust.mixing._mixed import MixedOutputs as MixedOutputs
+from jaxrobust.mixing._mixed import mixed as mixed
+from jaxrobust.mixing._mixed_nuts import MixedNUTS as MixedNUTS
+from jaxrobust.mixing._mixed_nuts import mixed_nuts as mixed_nuts
+from jaxrobust.mixing._nuts import mixednuts_map as mixednuts_map
+from jaxrobust.mixing._nuts import mixednuts_mix as mixednuts_mix
+from jaxrobust.mixing._nuts import mixednuts_surrogate as mixednuts_surrogate
+from jaxrobust.mixing._nuts import normalize_logits as normalize_logits
+from jaxrobust.mixing._presets import ADAPTIVE_SMOOTHING as ADAPTIVE_SMOOTHING
+from jaxrobust.mixing._presets import MIXED_NUTS as MIXED_NUTS
+from jaxrobust.mixing._presets import AdaptiveSmoothing as AdaptiveSmoothing
+from jaxrobust.mixing._presets import DetectorLoss as DetectorLoss
+from jaxrobust.mixing._presets import NutsSettings as NutsSettings
+from jaxrobust.mixing._search import NutsSearch as NutsSearch
+from jaxrobust.mixing._search import mixednuts_search as mixednuts_search
+from jaxrobust.mixing._smoothing import SmoothedBounds as SmoothedBounds
+from jaxrobust.mixing._smoothing import clopper_pearson as clopper_pearson
+from jaxrobust.mixing._smoothing import smoothed_bounds as smoothed_bounds
+from jaxrobust.mixing._smoothing import smoothed_counts as smoothed_counts

@@ -1,0 +1,79 @@
+"""Every experiment file loads, says what it must, and trains two steps at reduced size."""
+
+import json
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrobust.experiment import Experiment, Validation, load, replace, use
+from jaxrobust.training import read_rows, train
+
+FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
+PAPERS = sorted(
+    p for p in FOLDER.glob("*.py") if p.name.startswith(("cifar10_", "cifar100_", "mnist_"))
+)
+SMALL = {
+    "wide_resnet": {"depth": 10, "width": 1},
+    "preact_resnet18": {"width": 4},
+}
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
+def test_it_says_how_to_run_it_what_it_costs_and_what_was_published(path):
+    config = load(path)
+    assert isinstance(config, Experiment)
+    assert config.name == path.stem
+    docstring = path.read_text().split('"""')[1]
+    for word in ("Command:", "Cost:", "Result:", "eps"):
+        assert word in docstring, word
+    assert f"jaxrobust train experiments/{path.name}" in docstring
+    assert config.validation.size > 0  # never chosen on the test set
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
+def test_it_trains_two_steps_at_reduced_size(path, tmp_path):
+    config = load(path)
+    gray = config.data.name == "mnist"
+    data = {
+        "size": 28 if gray else 16,
+        "channels": 1 if gray else 3,
+        "train": 40,
+        "test": 8,
+        "num_classes": len(config.data.kwargs.get("classes", range(10))),
+    }
+    objective = {**config.objective.kwargs}
+    if "steps" in objective:
+        objective["steps"] = 2
+    changes = {
+        "data": use("synthetic", **data),
+        "model": use(
+            config.model.name, **{**config.model.kwargs, **SMALL.get(config.model.name, {})}
+        ),
+        "objective": use(config.objective.name, **objective),
+        "validation": Validation(size=0),
+        "batch_size": 16,
+    }
+    if config.generated is not None:
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 255, (30, 16, 16, 3), dtype=np.uint8)
+        np.savez(tmp_path / "generated.npz", image=images, label=rng.integers(0, 10, 30))
+        path = str(tmp_path / "generated.npz")
+        changes["generated"] = use("generated", path=path, fraction=0.7)
+    reduced = replace(config, **changes, epochs=1)
+    run = train(
+        reduced,
+        tmp_path / "run",
+        quiet=True,
+        stop_at=2,
+        devices=jax.devices()[:1],
+        say=lambda _: None,
+    )
+    assert int(run.state.step) == 2
+    for leaf in jax.tree.leaves(jax.device_get(run.state.params)):
+        assert np.isfinite(leaf).all()
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert all(math.isfinite(row["loss"]) for row in rows)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["name"] == config.name
