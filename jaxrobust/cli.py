@@ -237,6 +237,24 @@ def bench_convolutions(path: pathlib.Path | None, **settings: int) -> None:
     bench_convolutions(path, **settings)
 
 
+@bench.command("step")
+@click.option("--objective", "objectives", multiple=True, default=("trades",), show_default=True)
+@click.option("--model", default="preact_resnet18", show_default=True)
+@click.option("--width", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@JSON
+def bench_step(path: pathlib.Path | None, **settings: Any) -> None:
+    """Train steps against the passes they are made of; rolled against unrolled; PyTorch.
+
+    --objective may be given several times.
+    """
+    from jaxrobust.commands import bench_step
+
+    bench_step(path, **settings)
+
+
 def _print_figures(row: dict[str, Any]) -> None:
     from jaxrobust.evaluation import Accuracy
 

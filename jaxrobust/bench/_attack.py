@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxrobust import models
 from jaxrobust.attacks import apgd, fab, square
+from jaxrobust.bench._timing import least_times
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.losses import cross_entropy
 
@@ -89,7 +89,8 @@ def attack_table(
         started = time.perf_counter()
         compiled[name] = jax.jit(program).lower(*arguments).compile()
         compile_seconds[name] = time.perf_counter() - started
-    seconds = _least_times(compiled, arguments, repeats)
+    calls = {name: partial(program, *arguments) for name, program in compiled.items()}
+    seconds = least_times(calls, repeats)
     per_forward, per_gradient = seconds["forward"] / queries, seconds["gradient"] / steps
     rows = []
     for name, (_, forwards, gradients) in list(programs.items())[2:]:
@@ -101,18 +102,6 @@ def attack_table(
             )
         )
     return rows
-
-
-def _least_times(compiled: dict[str, Any], arguments: tuple, repeats: int) -> dict[str, float]:
-    """Programs in turn, after one warm-up each; the least time of each."""
-    seconds = dict.fromkeys(compiled, np.inf)
-    for repeat in range(repeats + 1):
-        for name, program in compiled.items():
-            started = time.perf_counter()
-            jax.block_until_ready(program(*arguments))
-            if repeat:
-                seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return seconds
 
 
 def _attack(attack: Callable, *, targeted: bool = False, **options: Any) -> Callable:

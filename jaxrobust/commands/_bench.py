@@ -1,5 +1,6 @@
 """Measurements as a table on the terminal and as JSON."""
 
+import importlib.util
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jaxrobust.bench import attack_table, convolution_table
+from jaxrobust.bench import (
+    attack_table,
+    convolution_table,
+    loop_table,
+    step_table,
+    torch_table,
+)
 from jaxrobust.evaluation import provenance, write_json
 
 
@@ -41,6 +48,58 @@ def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[
     return _shown("convolutions inside a loop, per step", rows, columns, path, settings)
 
 
+def bench_step(
+    path: pathlib.Path | None,
+    *,
+    objectives: Sequence[str],
+    model: str,
+    width: int,
+    batch_size: int,
+    steps: int,
+    repeats: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """Times train steps against their passes, loops rolled against unrolled, and PyTorch.
+
+    PyTorch is compared where it is installed and the network is `preact_resnet18`.
+
+    Args:
+      path: the JSON file, or `None`.
+      objectives: names of objectives.
+      model: network of `jaxrobust.models`.
+      width: of the network.
+      batch_size: images per step.
+      steps: attack steps.
+      repeats: of each measurement.
+
+    Returns:
+      The rows of each table.
+    """
+    network = {"model": model, "width": width, "batch_size": batch_size, "repeats": repeats}
+    tables = {}
+    rows = [row._asdict() for row in step_table(objectives, steps=steps, **network)]  # type: ignore[arg-type]
+    columns = ("objective", "seconds", "attack_seconds", "forward_seconds", "outer_seconds")
+    tables["steps"] = _table(
+        f"a train step against its passes: {model}, width {width}, batch {batch_size}, "
+        f"{steps} attack steps",
+        rows,
+        (*columns, "ratio", "compile_seconds", "temporary_mib"),
+    )
+    loops = [row._asdict() for row in loop_table(steps=(steps, 4 * steps), **network)]  # type: ignore[arg-type]
+    columns = ("form", "steps", "compile_seconds", "seconds", "loss")
+    tables["loops"] = _table("the attack's loop, rolled and unrolled", loops, columns)
+    if model == "preact_resnet18" and importlib.util.find_spec("torch") is not None:
+        beside = torch_table(width=width, batch_size=batch_size, repeats=repeats)
+        tables["torch"] = _table(
+            "beside PyTorch, channels_last",
+            [row._asdict() for row in beside],
+            ("program", "width", "seconds", "torch_seconds", "ratio", "difference"),
+        )
+    if path is not None:
+        settings = {**network, "steps": steps}
+        write_json(path, {"settings": settings, **tables, "provenance": provenance()})
+    return tables
+
+
 def _shown(
     title: str,
     rows: list[dict[str, Any]],
@@ -48,6 +107,13 @@ def _shown(
     path: pathlib.Path | None,
     settings: dict[str, Any],
 ) -> list[dict[str, Any]]:
+    _table(title, rows, columns)
+    if path is not None:
+        write_json(path, {"settings": settings, "rows": rows, "provenance": provenance()})
+    return rows
+
+
+def _table(title: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
     table = Table(title=title, title_justify="left")
     for column in columns:
         number = isinstance(rows[0][column], float)
@@ -56,6 +122,4 @@ def _shown(
         values = (row[column] for column in columns)
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values))
     Console().print(table)
-    if path is not None:
-        write_json(path, {"settings": settings, "rows": rows, "provenance": provenance()})
     return rows

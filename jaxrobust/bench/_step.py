@@ -1,0 +1,350 @@
+"""What a train step costs beyond the passes of the network that it is made of."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxrobust import models, objectives, threats
+from jaxrobust.attacks import pgd
+from jaxrobust.bench._timing import least_times
+from jaxrobust.convolutions import fast_on_cpu
+from jaxrobust.losses import cross_entropy
+from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
+
+# What the attack of an objective runs besides its steps, and how many attacks there are.
+CLEAN_FORWARDS = {"trades": 1, "score": 1, "distance_trades": 1, "gair_trades": 1}
+ATTACKS = {"gair_trades": 2, "standard": 0}
+
+
+class StepRow(NamedTuple):
+    """One objective on one network.
+
+    Attributes:
+      objective: its name.
+      compile_seconds: tracing, lowering and compilation of the whole step.
+      seconds: of one step, the least of the repeats.
+      attack_passes: forward and input-gradient passes of its attacks.
+      attack_seconds: of those passes by themselves, measured in a loop as long, in the same run.
+      forwards: forward passes without a gradient.
+      forward_seconds: of those.
+      outer_passes: forward and backward passes to the parameters, in training mode.
+      outer_seconds: of those and the optimizer, measured in the same run.
+      ratio: `seconds` over the sum of the parts.
+      temporary_mib: temporary memory of the compiled step.
+    """
+
+    objective: str
+    compile_seconds: float
+    seconds: float
+    attack_passes: int
+    attack_seconds: float
+    forwards: int
+    forward_seconds: float
+    outer_passes: int
+    outer_seconds: float
+    ratio: float
+    temporary_mib: float
+
+
+class LoopRow(NamedTuple):
+    """PGD with its loop rolled or unrolled.
+
+    Attributes:
+      form: "rolled" or "unrolled".
+      steps: attack steps.
+      compile_seconds: tracing, lowering and compilation.
+      seconds: of one attack, the least of the repeats; `nan` where it was only compiled.
+      loss: mean loss of the adversarial images, which must agree.
+    """
+
+    form: str
+    steps: int
+    compile_seconds: float
+    seconds: float
+    loss: float
+
+
+class Setting(NamedTuple):
+    """A network with variables and a batch."""
+
+    model: Any
+    variables: Any
+    images: Array
+    labels: Array
+
+
+def setting(model: str, *, width: int | None, batch_size: int, size: int = 32) -> Setting:
+    """A network of `jaxrobust.models` and a batch of random images.
+
+    Args:
+      model: name of the network.
+      width: its width; default the network's own.
+      batch_size: images.
+      size: height and width of the images.
+
+    Returns:
+      `Setting`.
+
+    Raises:
+      ValueError: if there is no such network, or it has no width.
+    """
+    make = getattr(models, model, None)
+    if make is None:
+        raise ValueError(f"model {model!r} is unknown; see `jaxrobust list model`")
+    try:
+        network = make() if width is None else make(width=width)
+    except TypeError:
+        raise ValueError(f"model {model!r} has no width") from None
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8)
+    variables = jax.jit(partial(network.init, train=False))(
+        jax.random.key(0), jnp.zeros((1, size, size, 3))
+    )
+    labels = rng.integers(0, 10, batch_size).astype(np.int32)
+    return Setting(network, variables, jnp.asarray(images), jnp.asarray(labels))
+
+
+def step_table(
+    names: Sequence[str] = ("trades",),
+    *,
+    model: str = "preact_resnet18",
+    width: int | None = 16,
+    batch_size: int = 32,
+    steps: int = 10,
+    repeats: int = 3,
+) -> list[StepRow]:
+    """Times train steps against the passes that they consist of, all in turn in one run.
+
+    Args:
+      names: objectives of `jaxrobust.objectives`.
+      model: network of `jaxrobust.models`, for images of 32 x 32 x 3.
+      width: of the network; `None` for its own.
+      batch_size: images per step.
+      steps: attack steps.
+      repeats: of each measurement; the least time counts.
+
+    Returns:
+      A row per objective.
+
+    Raises:
+      ValueError: if a name is unknown.
+    """
+    bench = setting(model, width=width, batch_size=batch_size)
+    made = {name: _objective(name, steps) for name in names}
+    programs, compile_seconds, memory = {}, {}, {}
+    for name, objective in made.items():
+        run, state = _step_program(bench, objective)
+        started = time.perf_counter()
+        compiled = run.lower(state).compile()
+        compile_seconds[name] = time.perf_counter() - started
+        memory[name] = compiled.memory_analysis().temp_size_in_bytes / 2**20
+        programs[name] = _chained(compiled, state)
+        mode = objective.attack_statistics
+        programs[f"forward {mode}"] = _compiled(_forwards(bench, mode, steps))
+        programs[f"gradient {mode}"] = _compiled(_gradients(bench, mode, steps))
+        count = len(objective.passes)
+        outer, state = _outer_program(bench, count)
+        programs[f"outer {count}"] = _chained(outer.lower(state).compile(), state)
+    seconds = least_times(programs, repeats)
+    rows = []
+    for name, objective in made.items():
+        attack_passes = steps * ATTACKS.get(name, 1)
+        forwards, outer_passes = CLEAN_FORWARDS.get(name, 0), len(objective.passes)
+        mode = objective.attack_statistics
+        attack = attack_passes * seconds[f"gradient {mode}"] / steps
+        forward = forwards * seconds[f"forward {mode}"] / steps
+        outer_seconds = seconds[f"outer {outer_passes}"]
+        rows.append(
+            StepRow(
+                name,
+                compile_seconds[name],
+                seconds[name],
+                attack_passes,
+                attack,
+                forwards,
+                forward,
+                outer_passes,
+                outer_seconds,
+                seconds[name] / (attack + forward + outer_seconds),
+                memory[name],
+            )
+        )
+    return rows
+
+
+def loop_table(
+    *,
+    model: str = "preact_resnet18",
+    width: int | None = 16,
+    batch_size: int = 32,
+    steps: Sequence[int] = (10, 40),
+    repeats: int = 3,
+) -> list[LoopRow]:
+    """PGD on KL with its loop rolled and unrolled: what compilation and running cost.
+
+    The unrolled form is timed at the first number of steps only; its compilation grows.
+
+    Args:
+      model: network of `jaxrobust.models`.
+      width: of the network.
+      batch_size: images.
+      steps: numbers of attack steps.
+      repeats: of each measurement.
+
+    Returns:
+      A row per form and number of steps.
+
+    Raises:
+      AssertionError: if the two forms end at different losses.
+    """
+    bench = setting(model, width=width, batch_size=batch_size)
+    programs, compile_seconds = {}, {}
+    for form, count in [("unrolled", steps[0]), *(("rolled", n) for n in steps)]:
+        attack = partial(_attack, bench, count, count if form == "unrolled" else 1)
+        started = time.perf_counter()
+        programs[form, count] = jax.jit(attack).lower(bench.variables).compile()
+        compile_seconds[form, count] = time.perf_counter() - started
+    calls = {key: partial(program, bench.variables) for key, program in programs.items()}
+    seconds = least_times(calls, repeats)
+    losses = {key: float(call()) for key, call in calls.items()}
+    np.testing.assert_allclose(
+        losses["unrolled", steps[0]],
+        losses["rolled", steps[0]],
+        rtol=0.02,
+        err_msg="rolled and unrolled attacks disagree",
+    )
+    return [
+        LoopRow(
+            form, count, compile_seconds[form, count], seconds[form, count], losses[form, count]
+        )
+        for form, count in calls
+    ]
+
+
+def _objective(name: str, steps: int) -> Any:
+    make = getattr(objectives, name, None)
+    if make is None or not hasattr(make, "outer"):
+        raise ValueError(f"objective {name!r} is unknown; see `jaxrobust list objective`")
+    return make() if name == "standard" else make(steps=steps)
+
+
+def _state(bench: Setting, optimizer: optax.GradientTransformation) -> TrainState:
+    params = jax.tree.map(jnp.copy, bench.variables["params"])
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=jax.tree.map(jnp.copy, bench.variables.get("batch_stats", {})),
+        opt_state=optimizer.init(params),
+        ema_params=None,
+        key=jax.random.key_data(jax.random.key(1)),
+    )
+
+
+def _step_program(bench: Setting, objective: Any) -> tuple[Any, TrainState]:
+    """The real train step on one device, as a function of its state."""
+    optimizer = optax.sgd(1e-4, momentum=0.9)
+    step = make_train_step(StepSettings(bench.model, optimizer), device_mesh(jax.devices()[:1]))
+    order = jnp.arange(len(bench.labels), dtype=jnp.int32)[None]
+
+    def run(state: TrainState) -> tuple[TrainState, Any]:
+        return step(state, bench.images, bench.labels, order, objective, threats.linf(8 / 255))
+
+    return jax.jit(run, donate_argnums=0), _state(bench, optimizer)
+
+
+def _outer_program(bench: Setting, passes: int) -> tuple[Any, TrainState]:
+    """So many passes with their gradient, and the optimizer: a step without its attack."""
+    optimizer = optax.sgd(1e-4, momentum=0.9)
+
+    def run(state: TrainState) -> tuple[TrainState, Array]:
+        def loss_fn(params: Any) -> tuple[Array, Any]:
+            statistics, total = state.batch_stats, jnp.zeros(())
+            for number in range(passes):  # different images, or one pass would serve all
+                images = bench.images.astype(jnp.float32) / (255 + number)
+                logits, after = bench.model.apply(
+                    {"params": params, "batch_stats": statistics},
+                    images,
+                    train=True,
+                    mutable=["batch_stats"],
+                )
+                statistics = after.get("batch_stats", statistics)
+                total += jnp.mean(cross_entropy(logits, bench.labels))
+            return total, statistics
+
+        (loss, statistics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(params=params, batch_stats=statistics, opt_state=opt_state), loss
+
+    return jax.jit(run, donate_argnums=0), _state(bench, optimizer)
+
+
+def _chained(compiled: Any, state: Any) -> Callable[[], Any]:
+    """Calls that hand the donated state on to the next."""
+    box = [state]
+
+    def call() -> Any:
+        box[0], metrics = compiled(box[0])
+        return box[0], metrics
+
+    return call
+
+
+def _logits_fn(bench: Setting, variables: Any, mode: str) -> Callable[[Array], Array]:
+    if mode == "running":
+        return fast_on_cpu(lambda x: bench.model.apply(variables, x, train=False))
+    return fast_on_cpu(
+        lambda x: bench.model.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+    )
+
+
+def _forwards(bench: Setting, mode: str, steps: int) -> tuple[Callable, Any]:
+    """Forward passes in a loop, each depending on the one before."""
+
+    def run(variables: Any) -> Array:
+        logits_fn = _logits_fn(bench, variables, mode)
+
+        def again(_: int, x: Array) -> Array:
+            return x + 1e-9 * jnp.mean(logits_fn(x), -1).reshape(-1, 1, 1, 1)
+
+        return jax.lax.fori_loop(0, steps, again, bench.images.astype(jnp.float32) / 255)
+
+    return run, bench.variables
+
+
+def _gradients(bench: Setting, mode: str, steps: int) -> tuple[Callable, Any]:
+    """Forward and input-gradient passes in a loop, each depending on the one before."""
+
+    def run(variables: Any) -> Array:
+        logits_fn = _logits_fn(bench, variables, mode)
+        gradient = jax.grad(lambda x: jnp.sum(cross_entropy(logits_fn(x), bench.labels)))
+        images = bench.images.astype(jnp.float32) / 255
+        return jax.lax.fori_loop(0, steps, lambda _, x: x + 1e-9 * gradient(x), images)
+
+    return run, bench.variables
+
+
+def _compiled(program: tuple[Callable, Any]) -> Callable[[], Any]:
+    run, argument = program
+    return partial(jax.jit(run).lower(argument).compile(), argument)
+
+
+def _attack(bench: Setting, steps: int, unroll: int, variables: Any) -> Array:
+    found = pgd(
+        lambda x: bench.model.apply(variables, x, train=False),
+        jax.random.key(0),
+        bench.images.astype(jnp.float32) / 255,
+        bench.labels,
+        threat=threats.linf(8 / 255),
+        steps=steps,
+        step_size=2 / 255,
+        unroll=unroll,
+    )
+    return jnp.mean(found.loss)
