@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, Validation, use
 
-EPS = 0.2
+EPS = 0.15
 base = Experiment(
     name="standard",
     data=use("digits"),

@@ -134,7 +134,8 @@ LIBRARY_FUNCTIONS = [
     (n, v)
     for n, v in exported()
     if inspect.isfunction(v)
-    and n.split(".")[0] in ("losses", "threats", "attacks", "data", "models")
+    and n.split(".")[0]
+    in ("losses", "threats", "attacks", "data", "models", "mixing", "theory", "schedules")
 ]
 
 

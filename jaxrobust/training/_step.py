@@ -12,6 +12,7 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.objectives import Batch, Objective, Stateful, Views
 from jaxrobust.threats import Threat
 from jaxrobust.training._hyperparameters import replaced
@@ -256,17 +257,20 @@ def _gradients(
     before = state.batch_stats if views.batch_stats is None else views.batch_stats
     views = views._replace(batch_stats=None)
 
+    def forward(params: Any, statistics: Any, images: Array, dropout_key: Array) -> Any:
+        variables = {"params": params, "batch_stats": statistics}
+        rngs = {"dropout": dropout_key}
+        return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+
+    forward = fast_on_cpu(forward)
+
     def loss_fn(params: Any, statistics: Any, number: Array | int, part: Any) -> Any:
         batch, views, weights = part
-        logits = {}
+        logits, part_key = {}, jax.random.fold_in(key, number)
         for position, (name, view) in enumerate(objective.passes):
-            logits[name], after = model.apply(
-                {"params": params, "batch_stats": statistics},
-                batch.images if view == "clean" else views.images[view],
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": jax.random.fold_in(jax.random.fold_in(key, number), position)},
-            )
+            images = batch.images if view == "clean" else views.images[view]
+            dropout_key = jax.random.fold_in(part_key, position)
+            logits[name], after = forward(params, statistics, images, dropout_key)
             statistics = after.get("batch_stats", statistics)
         losses, metrics = objective.outer(logits, batch, views.extras)
         loss = jnp.mean(losses if weights is None else weights.astype(losses.dtype) * losses)

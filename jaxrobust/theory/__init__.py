@@ -1,0 +1,33 @@
+"""Theory as code: TRADES' decomposition and bound, SCORE's risks, sandwich and toy."""
+
+from jaxrobust.theory._bound import Bound as Bound
+from jaxrobust.theory._bound import trades_bound as trades_bound
+from jaxrobust.theory._counterexample import Counterexample as Counterexample
+from jaxrobust.theory._counterexample import largest_violation as largest_violation
+from jaxrobust.theory._counterexample import pinsker_slack as pinsker_slack
+from jaxrobust.theory._counterexample import two_class_logits as two_class_logits
+from jaxrobust.theory._decomposition import Errors as Errors
+from jaxrobust.theory._decomposition import Stripes as Stripes
+from jaxrobust.theory._decomposition import errors as errors
+from jaxrobust.theory._decomposition import near_boundary as near_boundary
+from jaxrobust.theory._decomposition import risks as risks
+from jaxrobust.theory._decomposition import stripes as stripes
+from jaxrobust.theory._extremes import Extremes as Extremes
+from jaxrobust.theory._extremes import linear_extremes as linear_extremes
+from jaxrobust.theory._extremes import linear_worst_case as linear_worst_case
+from jaxrobust.theory._extremes import piecewise_extremes as piecewise_extremes
+from jaxrobust.theory._extremes import visited_extremes as visited_extremes
+from jaxrobust.theory._local_errors import Sandwich as Sandwich
+from jaxrobust.theory._local_errors import ascend_on_line as ascend_on_line
+from jaxrobust.theory._local_errors import local_error as local_error
+from jaxrobust.theory._local_errors import sandwich as sandwich
+from jaxrobust.theory._psi import conditional_risks as conditional_risks
+from jaxrobust.theory._psi import convex_hull as convex_hull
+from jaxrobust.theory._psi import psi_transform as psi_transform
+from jaxrobust.theory._surrogates import Surrogate as Surrogate
+from jaxrobust.theory._surrogates import surrogate as surrogate
+from jaxrobust.theory._toy import MODES as MODES
+from jaxrobust.theory._toy import GaussianToy as GaussianToy
+from jaxrobust.theory._toy import init_toy_network as init_toy_network
+from jaxrobust.theory._toy import toy_logits as toy_logits
+from jaxrobust.theory._toy import toy_loss as toy_loss
