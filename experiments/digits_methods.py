@@ -2,12 +2,18 @@
 
 Attacked by PGD-20 on cross-entropy, PGD-20 on the margin, and the standard AutoAttack.
 
-What to look at: GAIRAT's robustness to PGD on cross-entropy and its robustness to AutoAttack. Its
-weights flatten the cross-entropy around the images, which starves that attack of gradients more
-than it moves the decision boundary.
+What the field learnt, and what is seen here: GAIRAT's robustness to PGD on cross-entropy is not
+robustness. Its weights flatten the cross-entropy around the images, which starves that attack of
+gradients more than it moves the decision boundary. From PGD-20 on cross-entropy to AutoAttack
+GAIRAT loses 7.8 points and GAIR-FAT 10.0, where PGD-AT loses 2.1 and MART 2.4 (means of three
+seeds, eps 0.15 in image units). Losses on probabilities (SCORE, JS: 7.6 and 9.0) are overestimated
+by cross-entropy too, and there the margin attack already tells. On data this small GAIRAT needs a
+stronger shift (lambda -3 from epoch 5 on) than the paper's to show it, and does not exceed PGD-AT
+under PGD either, as it does in the paper's table.
 
 Command:  jaxrobust tradeoff experiments/digits_methods.py
-Cost:     about 15 minutes on two CPU cores.
+Cost:     13 minutes on two busy CPU cores.
+Result:   experiments/results/digits_methods.json; `jaxrobust table` prints it.
 """
 
 from dataclasses import replace
@@ -29,7 +35,8 @@ base = Experiment(
     validation=Validation(size=144, every=10),
     evaluation=Evaluation(steps=20, restarts=2, batch_size=360),
 )
-burn_in = {"objective.lam": use("stages", values=[(0, float("inf")), (20, -1.0)])}
+# The paper has -1 from half of the training on; on data this small its effect needs more.
+burn_in = {"objective.lam": use("stages", values=[(0, float("inf")), (5, -3.0)])}
 friendly = {"objective.tau": use("stages", values=[(0, 0), (14, 3), (24, 6)])}
 
 config = Tradeoff(

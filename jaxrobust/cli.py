@@ -9,23 +9,21 @@ from typing import Any, Literal
 
 import click
 
+from jaxrobust.cli_mixed import evaluate_mixed
+from jaxrobust.cli_options import (
+    EXPERIMENT,
+    JSON,
+    QUIET,
+    SET,
+    TOPOLOGY,
+    WORKDIR,
+    autoattack_options,
+    device_options,
+    without_a_tpu,
+)
+
 # JAX and the library are imported inside the commands: `--help` and a typing error answer at
 # once.
-
-EXPERIMENT = click.argument("experiment", type=click.Path(path_type=pathlib.Path))
-SET = click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="PATH=VALUE",
-    help="Override a setting: --set objective.beta=3 --set threat.eps=8/255",
-)
-WORKDIR = click.option(
-    "--workdir",
-    type=click.Path(path_type=pathlib.Path),
-    help="The folder to write to (default: runs/NAME).",
-)
-QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,34 +32,40 @@ def cli() -> None:
     """The trade-off between accuracy and robustness, in JAX."""
 
 
+cli.add_command(evaluate_mixed)
+
+
 @cli.command()
 @EXPERIMENT
 @SET
 @WORKDIR
 @click.option("--resume", is_flag=True, help="Continue from the latest readable checkpoint.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events.")
+@device_options
 @QUIET
 def train(
     experiment: pathlib.Path,
     assignments: tuple[str, ...],
     workdir: pathlib.Path | None,
-    resume: bool,
-    tensorboard: bool,
-    quiet: bool,
+    **settings: Any,
 ) -> None:
     """Train the EXPERIMENT file; evaluate it afterwards with `jaxrobust evaluate`."""
-    from jaxrobust.experiment import Experiment, load, override
     from jaxrobust.training import train
+
+    config = _one(experiment, assignments)
+    folder = workdir or pathlib.Path("runs") / config.name
+    trained = train(config, folder, say=click.echo, **settings)
+    click.echo(f"trained {config.name} to step {int(trained.state.step)} in {folder}")
+
+
+def _one(experiment: pathlib.Path, assignments: tuple[str, ...]) -> Any:
+    """The experiment of a file, overridden."""
+    from jaxrobust.experiment import Experiment, load, override
 
     config = load(experiment)
     if not isinstance(config, Experiment):
         raise ValueError(f"{experiment} is a trade-off: run it with `jaxrobust tradeoff`")
-    config = override(config, assignments)
-    folder = workdir or pathlib.Path("runs") / config.name
-    trained = train(
-        config, folder, resume=resume, quiet=quiet, tensorboard=tensorboard, say=click.echo
-    )
-    click.echo(f"trained {config.name} to step {int(trained.state.step)} in {folder}")
+    return override(config, assignments)
 
 
 @cli.command()
@@ -82,6 +86,8 @@ def train(
 )
 @click.option("--steps", type=click.IntRange(min=1), help="PGD steps (default: the experiment's).")
 @click.option("--restarts", type=click.IntRange(min=1), help="PGD: random starts.")
+@click.option("--degrees", type=float, help="PGD: also rotations up to so many degrees,")
+@click.option("--shift-px", type=float, help="and shifts up to so many pixels.")
 @click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="AutoAttack: the norm.")
 @click.option("--eps", help="AutoAttack: radius in image units, such as 8/255.")
 @click.option("--eps-sweep", help="AutoAttack: several radii, 2/255,4/255,8/255; draws the curve.")
@@ -97,6 +103,8 @@ def evaluate(
     attack: str,
     steps: int | None,
     restarts: int | None,
+    degrees: float | None,
+    shift_px: float | None,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -104,6 +112,7 @@ def evaluate(
 
     \b
     jaxrobust evaluate runs/x --steps 40
+    jaxrobust evaluate runs/x --degrees 30 --shift-px 3
     jaxrobust evaluate runs/x --attack autoattack --norm linf --eps 8/255
     """
     from jaxrobust.commands import autoattack_run, evaluate_run
@@ -114,44 +123,12 @@ def evaluate(
         chosen = autoattack_options(experiment, **options)
         autoattack_run(run, checkpoint=checkpoint, quiet=quiet, say=click.echo, **chosen)
         return
-    given = {"steps": steps, "restarts": restarts}
+    given: dict[str, Any] = {"steps": steps, "restarts": restarts}
+    given |= {"spatial_degrees": degrees, "spatial_shift_px": shift_px}
     settings = replace(experiment.evaluation, **{k: v for k, v in given.items() if v is not None})
     row = evaluate_run(run, checkpoint=checkpoint, evaluation=settings, quiet=quiet, say=click.echo)
     _print_figures(row)
     click.echo(f"row: {run / 'results.jsonl'}   picture: {run / 'adversarial.png'}")
-
-
-def autoattack_options(
-    experiment: Any, *, norm: str | None, eps: str | None, eps_sweep: str | None, **options: Any
-) -> dict[str, Any]:
-    """The options of AutoAttack; norm and eps default to the run's own threat."""
-    threat = experiment.threat
-    if norm is None:
-        if threat.name not in ("linf", "l2", "l1"):
-            raise ValueError(f"--norm must be given: the run's threat {threat.name} has none")
-        norm = threat.name
-    if eps and eps_sweep:
-        raise ValueError("--eps and --eps-sweep exclude each other")
-    if eps_sweep or eps:
-        radii = [_radius(text) for text in (eps_sweep or eps or "").split(",")]
-    elif norm == threat.name:
-        radii = [threat.kwargs["eps"]]
-    else:
-        raise ValueError(f"--eps must be given: the run's threat is {threat.name}, not {norm}")
-    if options["attacks"] is not None:
-        options["attacks"] = options["attacks"].split(",")
-    return {"norm": norm, "eps": radii, **options}
-
-
-def _radius(text: str) -> float:
-    from jaxrobust.spec import number
-
-    try:
-        return float(number(text))
-    except ValueError:
-        raise ValueError(
-            f"--eps must be a number or a fraction such as 8/255, got {text!r}"
-        ) from None
 
 
 @cli.command()
@@ -181,6 +158,15 @@ def tradeoff(
     run_tradeoff(config, folder, quiet=quiet, say=click.echo)
 
 
+@cli.command()
+@click.argument("results", type=click.Path(path_type=pathlib.Path))
+def table(results: pathlib.Path) -> None:
+    """Print RESULTS (results.json of a trade-off, results.jsonl of a run) as Markdown."""
+    from jaxrobust.commands import markdown_table
+
+    click.echo(markdown_table(results))
+
+
 @cli.command("list")
 @click.argument("part", required=False)
 def list_parts(part: str | None) -> None:
@@ -203,14 +189,34 @@ def list_parts(part: str | None) -> None:
             click.echo(f"  {option}({shown})" if part else f"  {option}")
 
 
+@cli.command()
+@EXPERIMENT
+@SET
+@TOPOLOGY
+@click.option("--attack/--no-attack", default=True, help="Also the attack of the evaluation.")
+@click.option("--largest-batch", is_flag=True, help="Also search the largest batch that fits.")
+@click.option("--generated-size", type=click.IntRange(min=1), help="Images in a file not here.")
+@JSON
+def plan(
+    experiment: pathlib.Path,
+    assignments: tuple[str, ...],
+    topology: str,
+    path: pathlib.Path | None,
+    **settings: Any,
+) -> None:
+    """Compile the EXPERIMENT for TPUs that are not here: does it fit, how fast can it be.
+
+    Needs no TPU and no data: pip install 'jaxrobust[tpu]' brings the compiler.
+    """
+    without_a_tpu()
+    from jaxrobust.commands import plan_experiment
+
+    plan_experiment(_one(experiment, assignments), topology, path=path, say=click.echo, **settings)
+
+
 @cli.group()
 def bench() -> None:
     """Measure speed: ratios taken side by side in one run."""
-
-
-JSON = click.option(
-    "--json", "path", type=click.Path(path_type=pathlib.Path), help="Also write the rows there."
-)
 
 
 @bench.command("attack")
@@ -260,7 +266,8 @@ def _print_figures(row: dict[str, Any]) -> None:
 
     click.echo(f"{row['experiment']['name']}, step {row['checkpoint']['step']}, {row['threat']}")
     figures = {"clean": row["clean_accuracy"], **row["robust_accuracy"]}
-    for name, values in (figures | {"worst case": row["worst_case_accuracy"]}).items():
+    figures |= {"worst case": row["worst_case_accuracy"], **row.get("spatial_accuracy", {})}
+    for name, values in figures.items():
         click.echo(f"  {name:<12} {Accuracy(**values)}")
 
 

@@ -172,6 +172,43 @@ def one_cycle(
     return build
 
 
+def exponential_warmup(*, peak: float, periods: float = 25.0, end: float = 0.0) -> Schedule:
+    r"""Half a cosine over all steps, times a warm-up that approaches 1 exponentially.
+
+    .. math:: (1 - e^{-(t + 1) n / T})\, \mathrm{cosine}(t / T)
+
+    Args:
+      peak: the value that the cosine begins at.
+      periods: `n`: the warm-up has come to 63 % after this part of all steps.
+      end: the value that the cosine ends at.
+
+    Returns:
+      `(steps_per_epoch, epochs) -> schedule`.
+
+    Example:
+      >>> from jaxrobust import schedules
+      >>> rate = schedules.exponential_warmup(peak=1e-4)(100, 3)
+      >>> [round(1e4 * float(rate(step)), 3) for step in (0, 11, 150, 299)]
+      [0.08, 0.63, 0.5, 0.0]
+
+    References:
+      Ma and Yarats, On the Adequacy of Untuned Warmup for Adaptive Optimization, 2019
+      (arXiv:1910.04209); the training of Adaptive Smoothing's mixing network.
+    """
+
+    def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
+        total = max(1, epochs * steps_per_epoch)
+
+        def value(step: Any) -> Array:
+            count = jnp.asarray(step, jnp.result_type(float))
+            warm = 1 - jnp.exp(-(count + 1) * (periods / total))
+            return warm * _half_cosine(peak, end, count / total)
+
+        return value
+
+    return build
+
+
 def _half_cosine(start: float, end: float, part: Array) -> Array:
     return end + (start - end) / 2 * (1 + jnp.cos(jnp.pi * jnp.clip(part, 0, 1)))
 

@@ -73,7 +73,7 @@ def checked(spec: Spec, available: dict[str, Callable], path: str) -> Spec:
         raise ValueError(f"{path}: {spec.name!r} is unknown; choose from {', '.join(available)}")
     call = available[spec.name]
     signature = inspect.signature(call)
-    types_of = get_type_hints(call.__init__ if inspect.isclass(call) else call)
+    types_of = _types(call)
     parameters = {n: p for n, p in signature.parameters.items() if n != "learning_rate"}
     kwargs = {}
     for name, value in spec.kwargs.items():
@@ -92,6 +92,14 @@ def checked(spec: Spec, available: dict[str, Callable], path: str) -> Spec:
     if missing:
         raise ValueError(f"{path}: {spec.name} needs {', '.join(missing)}")
     return Spec(spec.name, kwargs)
+
+
+def _types(call: Any) -> dict[str, Any]:
+    """The parameters' types; none where a type is one that only a type checker can see."""
+    try:
+        return get_type_hints(call.__init__ if inspect.isclass(call) else call)
+    except NameError:  # optax.adamw's
+        return {}
 
 
 def _converted(value: Any, hint: Any, path: str) -> Any:

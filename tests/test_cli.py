@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -67,7 +68,10 @@ MISTAKES = {
     ),
     "not a run": (["evaluate", "nothing"], "nothing holds no run"),
     "a trade-off": (["train", TRADEOFF], "is a trade-off: run it with `jaxrobust tradeoff`"),
-    "wrong list": (["list", "optimiser"], "'optimiser' is unknown; choose from data, model"),
+    "wrong list": (
+        ["list", "optimiser"],
+        "'optimiser' is unknown; choose from data, generated, model",
+    ),
     "wrong command": (["tran", TRADES], "No such command 'tran'"),
     "wrong option": (["evaluate", "x", "--steps", "0"], "0 is not in the range x>=1"),
 }
@@ -156,6 +160,15 @@ def test_autoattack_from_the_command_line(cli, trained):
     assert (trained / "autoattack" / "sweep.png").stat().st_size > 5000
 
 
+def test_spatial_evaluation_from_the_command_line(cli, trained):
+    code, out, _ = cli("evaluate", str(trained), "--steps", "1", "--degrees", "20", "--quiet")
+    assert code == 0
+    assert "spatial grid (20 degrees, 0 px)" in out
+    row = json.loads((trained / "results.jsonl").read_text().splitlines()[-1])
+    grid, average = row["spatial_accuracy"].values()
+    assert grid["value"] <= average["value"] <= 1
+
+
 def test_autoattack_options_are_checked(cli, trained):
     attack = ["evaluate", trained, "--attack", "autoattack"]
     for words, expected in (
@@ -193,6 +206,38 @@ def test_a_tradeoff_is_not_done_twice(cli, tmp_path):
         k: v["figures"] for k, v in second["members"].items()
     }
     assert "±" in out
+
+
+def test_a_failed_member_is_shown_and_the_others_go_on(cli, tmp_path):
+    file = tmp_path / "some.py"
+    file.write_text(
+        "from dataclasses import replace\n"
+        "from jaxrobust.experiment import Tradeoff, load, use\n"
+        f"base = replace(load({TRADES!r}), epochs=1, objective=use('standard'))\n"
+        "bad = replace(base, name='bad', batch_size=5000)\n"
+        "config = Tradeoff(name='some', members=(bad, base), seeds=(3, 4))\n"
+    )
+    code, out, _ = cli("tradeoff", str(file), "--workdir", str(tmp_path / "t"), "--quiet")
+    assert code == 0
+    assert "bad failed: ValueError: batch_size must be at most" in out
+    members = json.loads((tmp_path / "t/results.json").read_text())["members"]
+    assert members["bad"]["failure"]
+    assert [run["seeds"]["training"] for run in members["digits_trades"]["runs"]] == [3, 4]
+    clean = members["digits_trades"]["figures"]["clean"]
+    assert clean["seeds"] == 2
+    assert clean["low"] <= clean["value"] <= clean["high"]
+    code, out, _ = cli("table", str(tmp_path / "t/results.json"))
+    assert code == 0
+    assert "| bad | failed |" in out
+    report = (tmp_path / "t/report.html").read_text()
+    assert report.count("data:image/png;base64,") >= 3
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', report), "it must load nothing"
+    assert "failed: ValueError: batch_size must be at most" in report
+    assert r"digits\_trades &amp; " in report
+    runs = tmp_path / "t/members/digits_trades/seed3/results.jsonl"
+    code, out, _ = cli("table", str(runs))
+    assert "| digits_trades | pgd (20), linf eps 0.1 | 360 |" in out
+    assert cli("table", str(tmp_path / "none.json"))[0] == 2
 
 
 @pytest.mark.multiprocess

@@ -19,10 +19,11 @@ LAYERS = {
     "spec": 0,
     "losses": 1,
     "threats": 1,
-    "models": 1,
+    "models": 3,
     "data": 1,
     "augment": 1,
     "schedules": 1,
+    "curricula": 1,
     "attacks": 2,
     "mixing": 2,
     "objectives": 3,
@@ -32,7 +33,9 @@ LAYERS = {
     "training": 5,
     "bench": 6,
     "commands": 7,
-    "cli": 8,
+    "cli_options": 8,
+    "cli_mixed": 9,
+    "cli": 10,
 }
 LIGHT = ("flax", "orbax", "tensorflow_datasets", "optax", "sklearn", "matplotlib", "pydantic")
 
@@ -92,7 +95,7 @@ def test_help_does_not_load_jax():
 
 
 PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
-PUBLIC += ("evaluation", "convolutions", "training", "mixing", "theory")
+PUBLIC += ("evaluation", "convolutions", "training", "mixing", "theory", "curricula")
 
 
 def exported() -> list[tuple[str, object]]:

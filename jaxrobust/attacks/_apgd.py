@@ -10,12 +10,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust import losses, threats
-from jaxrobust.attacks._apgd_run import Problem, run
+from jaxrobust.attacks._apgd_run import Problem, best_images, run
 from jaxrobust.attacks._attacked import (
     Attacked,
     LogitsFn,
     Loss,
     checked_batch,
+    judging,
+    misclassified,
     per_example_keys,
     prepare,
     where,
@@ -46,10 +48,12 @@ def apgd(
     loss: Literal["ce", "dlr", "dlr_targeted", "margin"] | Loss = "ce",
     targets: ArrayLike | None = None,
     steps: int = 100,
+    iterations: ArrayLike | None = None,
     restarts: int = 1,
     eot: int = 1,
     stochastic: bool = False,
     eps_schedule: bool = False,
+    keep: Literal["fooling", "loss"] = "fooling",
     start: ArrayLike | None = None,
     noise: ArrayLike | None = None,
     unroll: int = 1,
@@ -65,7 +69,8 @@ def apgd(
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over, treated as a
-        constant. With `stochastic`, `(images, keys [b]) -> logits`.
+        constant. With `stochastic`, `(images, keys [b]) -> logits`. A method `judge` of it, as
+        `mixing.guided` has, decides what is differentiated and tracked.
       key: one PRNG key, or one per example `[b]`: then no result depends on batch or order.
       images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32
         and rounded towards the clean image before each query.
@@ -77,6 +82,8 @@ def apgd(
         `(logits [b, k], labels) -> [b]`; maximised.
       targets: classes `[b]` of "dlr_targeted". Any wrong class counts as success.
       steps: iterations, static; the checkpoints are computed from it. 0 evaluates the start.
+      iterations: integer `[]`, may be traced: run so many, of at most `steps`, with the checkpoints
+        of that number.
       restarts: independent runs, static; an example keeps its first success. Runs stop when all
         are fooled.
       eot: passes of the model per iteration, static. The gradient is their mean; loss and
@@ -84,6 +91,8 @@ def apgd(
       stochastic: the model draws fresh randomness from the keys of each pass.
       eps_schedule: run 30 %, 30 % and 40 % of the steps with radii 3, 2 and 1 times `eps`, each
         from the best point of the one before; l_1 only. Only the last can succeed.
+      keep: "fooling" returns misclassified images and else the clean ones; "loss" returns the
+        images of the highest loss (training), of one run.
       start: perturbation `[b, h, w, c]` to start from, projected into the ball and the box.
         With restarts `[restarts, b, h, w, c]`. Default: random.
       noise: what the random start is made of, shaped as `start`: uniform in [-1, 1) for l_inf,
@@ -92,8 +101,8 @@ def apgd(
 
     Returns:
       `Attacked`. `images`: of the first successful run the latest misclassified image, else the
-      clean image. `success`: whether any visited image was misclassified. `loss`: the highest
-      seen in that run, or over all runs where none succeeded.
+      clean image (see `keep`). `success`: whether any visited image was misclassified. `loss`: the
+      highest seen in that run, or over all runs where none succeeded.
 
     Raises:
       ValueError: if an option is out of range, does not fit another or the number of classes.
@@ -113,6 +122,10 @@ def apgd(
       Parameter-free Attacks, 2020 (arXiv:2003.01690), Algorithm 1. Croce and Hein, Mind the Box:
       l_1-APGD for Sparse Adversarial Attacks on Image Classifiers, 2021 (arXiv:2103.01208).
     """
+    if keep not in ("fooling", "loss") or (keep == "loss" and restarts != 1):
+        raise ValueError(
+            f"keep must be 'fooling', or 'loss' with one restart; got {keep!r}, {restarts} restarts"
+        )
     problem = _problem(
         logits_fn,
         images,
@@ -121,6 +134,7 @@ def apgd(
         eps=eps,
         loss=_loss(loss, targets),
         steps=steps,
+        iterations=iterations,
         eps_schedule=eps_schedule,
         eot=eot,
         stochastic=stochastic,
@@ -135,7 +149,10 @@ def apgd(
     def attack(number: Array | int) -> Attacked:
         chosen = jax.tree.map(lambda leaf: leaf[number], points)
         state, _ = run(problem, keys, number=number, **chosen)
-        found = where(state.success, state.adversarial, clean)
+        if keep == "loss":
+            found = best_images(problem, state)
+        else:
+            found = where(state.success, state.adversarial, clean)
         return Attacked(found, state.success, state.best_loss)
 
     attacked = attack(0) if restarts == 1 else _restarted(attack, clean, restarts)
@@ -170,7 +187,9 @@ def _problem(
     norm: str,
     eps: ArrayLike,
     loss: Loss,
-    stochastic: bool,
+    iterations: ArrayLike | None = None,
+    margin: Loss | None = None,
+    stochastic: bool = False,
     **options: Any,
 ) -> Problem:
     """The checked arguments, constants of the attack: no gradient flows through any."""
@@ -178,6 +197,8 @@ def _problem(
     if norm not in _THREATS:
         raise ValueError(f"norm must be one of {sorted(_THREATS)}, got {norm!r}")
     _check_options(norm=norm, **options)
+    if iterations is not None and options["eps_schedule"]:
+        raise ValueError("iterations cannot be given with eps_schedule, whose stages are static")
     radius = _THREATS[norm](eps).eps
     if radius.shape not in ((), (len(images),)):
         raise ValueError(
@@ -191,24 +212,31 @@ def _problem(
     radius = jnp.broadcast_to(radius.astype(wide), (len(images),))
     if stochastic:
 
-        def model(x: Array, keys: Array) -> Array:
-            return prepare(lambda shown: logits_fn(shown, keys), x)(x)
+        def judge(x: Array, keys: Array) -> tuple[Array, Array]:
+            logits = prepare(lambda shown: logits_fn(shown, keys), x)(x)
+            return loss(logits, labels), logits
     else:
-        prepared = prepare(logits_fn, images)
+        prepared = prepare(judging(logits_fn, loss, labels), images)
 
-        def model(x: Array, keys: Array) -> Array:
+        def judge(x: Array, keys: Array) -> tuple[Array, Array]:
             return prepared(x)
 
     return Problem(
-        logits_fn=model,
-        loss=loss,
+        judge=judge,
+        margin=_verdict if margin is None else margin,
         images=jax.lax.stop_gradient(precise),
         labels=jax.lax.stop_gradient(labels),
         eps=jax.lax.stop_gradient(radius),
         norm=norm,
         dtype=images.dtype,
+        iterations=None if iterations is None else jnp.asarray(iterations),
         **options,
     )
+
+
+def _verdict(logits: Array, labels: Array) -> Array:
+    """-1 where misclassified, else 1: the image that APGD keeps is the latest misclassified."""
+    return jnp.where(misclassified(logits, labels), -1, 1)
 
 
 def _check_options(*, norm: str, eps_schedule: bool, steps: int, eot: int, unroll: int) -> None:

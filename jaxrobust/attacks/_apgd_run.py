@@ -22,8 +22,8 @@ Steps = CheckpointSteps | SparseSteps
 class Problem(NamedTuple):
     """What does not change during an attack."""
 
-    logits_fn: Callable[[Array, Array], Array]  # images, keys [b] -> logits
-    loss: Loss
+    judge: Callable[[Array, Array], tuple[Array, Array]]  # images, keys [b] -> losses, logits
+    margin: Loss  # the image of the least one is kept; of equal misclassified ones the latest
     images: Array  # in the precision of the computation
     labels: Array
     eps: Array  # [b]
@@ -33,6 +33,7 @@ class Problem(NamedTuple):
     eps_schedule: bool
     eot: int
     unroll: int
+    iterations: Array | None  # of at most `steps`; None for all
 
 
 class Row(NamedTuple):
@@ -46,6 +47,7 @@ class Row(NamedTuple):
     begins: Any  # this iteration evaluates the start of a run
     radius: Any  # factor of eps
     check: Any  # of `CheckpointSteps` or `SparseSteps`
+    idle: Any  # after the last iteration, where their number is traced
 
 
 class Seen(NamedTuple):
@@ -55,6 +57,7 @@ class Seen(NamedTuple):
     grads: Array
     loss: Array
     wrong: Array
+    margin: Array
 
 
 class State(NamedTuple):
@@ -66,7 +69,8 @@ class State(NamedTuple):
     best_x: Array
     best_grads: Array
     best_loss: Array
-    adversarial: Array  # the latest misclassified image; the start where there is none
+    adversarial: Array  # of the least margin; by default the latest misclassified, else the start
+    margin: Array  # there
     success: Array  # some visited image was misclassified
     step_size: Array
     memory: Any
@@ -118,9 +122,13 @@ def run(
         size = jnp.where(row.begins, after.step_size, state.step_size)
         return after, Record(x, size, seen.loss, after.best_loss, ~after.success)
 
+    def step_unless_idle(state: State, row: Row) -> tuple[State, Record | None]:
+        return jax.lax.cond(row.idle, lambda: (state, None), lambda: step(state, row))
+
     rows = _rows(problem)
     unroll = min(problem.unroll, len(rows.number))
-    return jax.lax.scan(step, _empty(problem, model_keys, x), rows, unroll=unroll)
+    body = step if problem.iterations is None else step_unless_idle
+    return jax.lax.scan(body, _empty(problem, model_keys, x), rows, unroll=unroll)
 
 
 def _draw(problem: Problem, keys: Array) -> Array:
@@ -138,33 +146,51 @@ def _steps(problem: Problem, radius: Any, fresh: bool) -> Steps:
 
 
 def _rows(problem: Problem) -> Row:
-    """All iterations, those of the radius schedule's stages one after the other."""
-    stages = radius_stages(problem.steps) if problem.eps_schedule else [(1.0, problem.steps)]
+    """All iterations of a run."""
+    if problem.iterations is None:
+        return _rows_of(problem, problem.steps)
+    # The rows of every number of iterations, padded to the same length; one is taken.
+    every = [_padded(_rows_of(problem, n), problem.steps + 1) for n in range(problem.steps + 1)]
+    number = jnp.clip(problem.iterations, 0, problem.steps)
+    return jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows))[number], *every)
+
+
+def _padded(rows: Row, length: int) -> Row:
+    rest = length - len(rows.number)
+    rows = jax.tree.map(lambda column: np.append(column, np.zeros(rest, column.dtype)), rows)
+    return rows._replace(idle=np.arange(length) >= length - rest)
+
+
+def _rows_of(problem: Problem, steps: int) -> Row:
+    """So many iterations, those of the radius schedule's stages one after the other."""
+    stages = radius_stages(steps) if problem.eps_schedule else [(1.0, steps)]
     rows = []
     for radius, steps in stages:
         check = sparsity_checks(steps) if problem.norm == "l1" else checkpoints(steps)
         begins = np.arange(steps + 1) == 0
         check = jax.tree.map(lambda column: np.append(np.zeros(1, column.dtype), column), check)
-        rows.append(Row(begins, begins, np.full(steps + 1, radius), check))
+        idle = np.zeros(steps + 1, bool)
+        rows.append(Row(begins, begins, np.full(steps + 1, radius), check, idle))
     together = jax.tree.map(lambda *columns: np.concatenate(columns), *rows)
     return together._replace(number=np.arange(len(together.begins), dtype=np.int32))
 
 
 def _look(problem: Problem, keys: Array, x: Array) -> Seen:
     """Losses, verdicts and gradients at `x`."""
-    shown = x
-    if problem.dtype != x.dtype:
-        bound = jnp.abs(x - problem.images)
-        shown = rounded_inward(x.astype(problem.dtype), problem.images, bound)
+    shown = _rounded(problem, x)
 
-    def total(images: Array, number: Array | int) -> tuple[Array, tuple[Array, Array]]:
-        logits = problem.logits_fn(images, fold_keys(keys, number))
-        losses = problem.loss(logits, problem.labels)
-        return jnp.sum(losses), (losses, misclassified(logits, problem.labels))
+    def total(images: Array, number: Array | int) -> tuple[Array, tuple[Array, Array, Array]]:
+        losses, logits = problem.judge(images, fold_keys(keys, number))
+        seen = (
+            losses,
+            misclassified(logits, problem.labels),
+            problem.margin(logits, problem.labels),
+        )
+        return jnp.sum(losses), seen
 
     def once(number: Array | int) -> Seen:
-        grads, (losses, wrong) = jax.grad(total, has_aux=True)(shown, number)
-        return Seen(shown, finite(grads.astype(x.dtype)), losses, wrong)
+        grads, seen = jax.grad(total, has_aux=True)(shown, number)
+        return Seen(shown, finite(grads.astype(x.dtype)), *seen)
 
     if problem.eot == 1:
         return once(0)
@@ -176,6 +202,19 @@ def _look(problem: Problem, keys: Array, x: Array) -> Seen:
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(once, 0))
     seen = jax.lax.fori_loop(0, problem.eot, again, nothing)
     return seen._replace(grads=seen.grads / problem.eot)
+
+
+def _rounded(problem: Problem, x: Array) -> Array:
+    """In the caller's precision, not farther from the image."""
+    if problem.dtype == x.dtype:
+        return x
+    bound = jnp.abs(x - problem.images)
+    return rounded_inward(x.astype(problem.dtype), problem.images, bound)
+
+
+def best_images(problem: Problem, state: State) -> Array:
+    """The images of the highest loss, as the model was shown them."""
+    return _rounded(problem, _steps(problem, 1.0, fresh=True).visible(state.best_x))
 
 
 def _empty(problem: Problem, keys: Array, x: Array) -> State:
@@ -200,6 +239,7 @@ def _begin(steps: Steps, x: Array, seen: Seen) -> State:
         best_grads=seen.grads,
         best_loss=seen.loss,
         adversarial=seen.images,
+        margin=seen.margin,
         success=seen.wrong,
         step_size=step_size,
         memory=memory,
@@ -217,6 +257,12 @@ def _advance(steps: Steps, state: State, x: Array, seen: Seen, check: Any) -> St
     step_size, memory, back = steps.adjust(
         state.memory, state.step_size, seen.loss, (best_x, best_loss), check
     )
+    latest = (seen.margin == state.margin) & seen.wrong
+    kept, margin = where(
+        latest | (seen.margin < state.margin),
+        (seen.images, seen.margin),
+        (state.adversarial, state.margin),
+    )
     return State(
         x=where(back, best_x, x),
         # Also after a return: the next momentum then is the way from here to the best point.
@@ -225,7 +271,8 @@ def _advance(steps: Steps, state: State, x: Array, seen: Seen, check: Any) -> St
         best_x=best_x,
         best_grads=best_grads,
         best_loss=best_loss,
-        adversarial=where(seen.wrong, seen.images, state.adversarial),
+        adversarial=kept,
+        margin=margin,
         success=state.success | seen.wrong,
         step_size=step_size,
         memory=memory,

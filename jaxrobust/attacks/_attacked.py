@@ -50,6 +50,24 @@ def prepare(logits_fn: Callable, *examples: Any) -> Callable:
     return fast_on_cpu(lambda *args: converted(*args, *constants))
 
 
+def judging(logits_fn: Any, loss: Loss, labels: Array) -> Callable[[Array], tuple[Array, Array]]:
+    """Images -> (losses `[b]`, logits `[b, k]`), as attacks follow the one and count the other.
+
+    A logits function may have a method `judge(loss, images, labels)` that returns the two: it then
+    decides what its attackers differentiate (a surrogate's loss, a detector's output), while
+    success is counted on its logits.
+    """
+    own = getattr(logits_fn, "judge", None)
+    if own is not None:
+        return lambda images: own(loss, images, labels)
+
+    def judge(images: Array) -> tuple[Array, Array]:
+        logits = logits_fn(images)
+        return loss(logits, labels), logits
+
+    return judge
+
+
 def checked_batch(images: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
     """Images `[b, h, w, c]` and labels `[b]` (or `[b, k]` probabilities) as arrays."""
     images, labels = jnp.asarray(images), jnp.asarray(labels)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import Attacked, LogitsFn, Loss
+from jaxrobust.attacks._attacked import Attacked, LogitsFn, Loss, per_example_keys
 from jaxrobust.attacks._pgd import pgd
 from jaxrobust.losses import cross_entropy
-from jaxrobust.threats import Threat
+from jaxrobust.threats import Threat, batched
 
 
 def fgsm(
@@ -63,10 +63,9 @@ def fgsm(
             )
     if start is None:
         images = jnp.asarray(images)
-        start = jax.tree.map(
-            lambda leaf: jnp.zeros((len(images), *leaf.shape), leaf.dtype),
-            jax.eval_shape(threat.init, jax.random.key(0), images[0]),
-        )
+        keys = per_example_keys(jax.random.key(0), len(images))
+        shapes = jax.eval_shape(batched(threat, len(images)).init, keys, images)
+        start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return pgd(
         logits_fn,
         key,

@@ -14,6 +14,7 @@ from jaxrobust.attacks._attacked import (
     checked_batch,
     finite,
     fold_keys,
+    judging,
     misclassified,
     per_example_keys,
     prepare,
@@ -32,13 +33,12 @@ class _Settings(NamedTuple):
     """What does not change between restarts."""
 
     verbs: BatchedThreat
-    loss: Loss
-    steps: int
+    steps: ArrayLike
     step_size: Any
-    momentum: float
+    momentum: ArrayLike | None
     keep_best: bool
     stop_after: ArrayLike | None
-    unroll: int
+    unroll: int | None
 
 
 class _State(NamedTuple):
@@ -60,11 +60,11 @@ def pgd(
     *,
     threat: Threat,
     loss: Loss = cross_entropy,
-    steps: int,
+    steps: ArrayLike,
     step_size: Any,
     start: Any = None,
     restarts: int = 1,
-    momentum: float = 0.0,
+    momentum: ArrayLike = 0.0,
     keep: Literal["last", "best"] = "last",
     stop_after: ArrayLike | None = None,
     unroll: int | None = None,
@@ -80,14 +80,16 @@ def pgd(
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over; Linen, NNX,
-        Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out.
+        Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out. A
+        method `judge` of it, as `mixing.guided` has, decides what is differentiated.
       key: one PRNG key, or one per example `[b]`.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`, or what `loss` takes (`[b, k]` soft labels; success
         is then against their argmax).
       threat: the set to stay in, see `jaxrobust.threats`; radii may be traced.
       loss: `(logits [b, k], labels) -> [b]`, maximised.
-      steps: number of steps, static. 0 evaluates the start.
+      steps: number of steps, static, or an integer array, which may be traced. 0 evaluates the
+        start.
       step_size: in the threat's units (image units for norms), `[]` or `[b]`, may be traced; a
         tuple with one for each part of a composed threat.
       start: the initial perturbation `[b, ...]`, added as it is: neither clipped nor projected
@@ -95,7 +97,8 @@ def pgd(
         Default: the threat's random start.
       restarts: independent runs; each example keeps a misclassified image if any run has one,
         and the highest loss among equals (the later run where that ties too).
-      momentum: decay of the accumulated, l_1-normalised gradient; 0 for plain PGD.
+      momentum: decay of the accumulated, l_1-normalised gradient; 0 for plain PGD. An array, `[]`
+        or `[b]`, may be traced.
       keep: return the last iterate, or the best one visited (misclassified before correct, then
         the highest loss).
       stop_after: freeze an example this many steps after it is first found misclassified (the
@@ -141,20 +144,23 @@ def pgd(
     start = jax.tree.map(jnp.asarray, start)
     settings = _Settings(
         verbs=batched(threat, len(images)),
-        loss=loss,
         steps=steps,
         step_size=step_size,
-        momentum=momentum,
+        momentum=None if isinstance(momentum, int | float) and not momentum else momentum,
         keep_best=keep == "best",
         stop_after=stop_after,
-        unroll=min(unroll, max(steps, 1)),
+        unroll=min(unroll, max(steps, 1)) if isinstance(steps, int) else None,
     )
     keys = per_example_keys(key, len(images))
     if state is None:
-        stateless = prepare(logits_fn, images)
-        evaluate, state = (lambda x, nothing: (stateless(x), nothing)), ()
+        judge = prepare(judging(logits_fn, loss, labels), images)
+        evaluate, state = (lambda x, nothing: (*judge(x), nothing)), ()
     else:
-        evaluate = prepare(logits_fn, images, state)
+        stateful = prepare(logits_fn, images, state)
+
+        def evaluate(x: Array, state: Any) -> tuple[Array, Array, Any]:
+            logits, state = stateful(x, state)
+            return loss(logits, labels), logits, state
 
     def run(restart: Array | int, restart_start: Any) -> Attacked:
         if restart_start is None:
@@ -169,26 +175,26 @@ def pgd(
     return jax.lax.stop_gradient(attacked)
 
 
-def _check(steps: int, restarts: int, momentum: float, keep: str) -> None:
-    if not isinstance(steps, int) or steps < 0:
-        raise ValueError(f"steps must be an integer of at least 0 (it is static), got {steps!r}")
+def _check(steps: ArrayLike, restarts: int, momentum: ArrayLike, keep: str) -> None:
+    array = isinstance(steps, Array) and jnp.issubdtype(steps.dtype, jnp.integer)
+    if not array and (not isinstance(steps, int) or steps < 0):
+        raise ValueError(f"steps must be an integer of at least 0 (or an array), got {steps!r}")
     if not isinstance(restarts, int) or restarts < 1:
         raise ValueError(f"restarts must be an integer of at least 1, got {restarts!r}")
-    if not momentum >= 0:
+    if isinstance(momentum, int | float) and not momentum >= 0:
         raise ValueError(f"momentum must be at least 0, got {momentum!r}")
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best', got {keep!r}")
 
 
 def _run(
-    logits_fn: Any, settings: _Settings, images: Array, labels: Array, start: Any, model_state: Any
+    evaluate: Any, settings: _Settings, images: Array, labels: Array, start: Any, model_state: Any
 ) -> Attacked:
     """One run from one start."""
     verbs = settings.verbs
 
     def forward(z: Any, model_state: Any) -> tuple[Array, tuple[Array, Array, Any]]:
-        logits, model_state = logits_fn(verbs.apply(z, images), model_state)
-        losses = settings.loss(logits, labels)
+        losses, logits, model_state = evaluate(verbs.apply(z, images), model_state)
         return jnp.sum(losses), (losses, misclassified(logits, labels), model_state)
 
     def step(_: int, state: _State) -> _State:
@@ -199,7 +205,7 @@ def _run(
         active = (patience >= 0) if settings.stop_after is not None else None
         counted = ~wrong if active is None else ~wrong & (state.patience >= 0)
         velocity = state.velocity
-        if settings.momentum:
+        if settings.momentum is not None:
             velocity = grads = _accumulate(settings.momentum, velocity, grads)
         z = verbs.project(verbs.ascend(state.z, grads, settings.step_size), images)
         return _State(
@@ -234,7 +240,7 @@ def _initial(
     patience = 0 if settings.stop_after is None else settings.stop_after
     return _State(
         z=start,
-        velocity=jax.tree.map(jnp.zeros_like, start) if settings.momentum else (),
+        velocity=() if settings.momentum is None else jax.tree.map(jnp.zeros_like, start),
         best=best,
         kappa=jnp.zeros(batch, jnp.int32),
         patience=jnp.broadcast_to(jnp.asarray(patience, jnp.int32), (batch,)),
@@ -242,10 +248,12 @@ def _initial(
     )
 
 
-def _accumulate(momentum: float, velocity: Any, grads: Any) -> Any:
+def _accumulate(momentum: ArrayLike, velocity: Any, grads: Any) -> Any:
     def decay(v: Array, g: Array) -> Array:
+        share = jnp.asarray(momentum, g.dtype)
+        share = share.reshape(share.shape + (1,) * (g.ndim - 1)) if share.ndim else share
         size = jnp.sum(jnp.abs(g), axis=tuple(range(1, g.ndim)), keepdims=True)
-        return momentum * v + g / jnp.where(size > 0, size, 1)
+        return share * v + g / jnp.where(size > 0, size, 1)
 
     return jax.tree.map(decay, velocity, grads)
 

@@ -12,7 +12,6 @@ import optax
 from jax import Array
 
 from jaxrobust import models, objectives, threats
-from jaxrobust.attacks import pgd
 from jaxrobust.bench._timing import least_times
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.losses import cross_entropy
@@ -51,24 +50,6 @@ class StepRow(NamedTuple):
     outer_seconds: float
     ratio: float
     temporary_mib: float
-
-
-class LoopRow(NamedTuple):
-    """PGD with its loop rolled or unrolled.
-
-    Attributes:
-      form: "rolled" or "unrolled".
-      steps: attack steps.
-      compile_seconds: tracing, lowering and compilation.
-      seconds: of one attack, the least of the repeats; `nan` where it was only compiled.
-      loss: mean loss of the adversarial images, which must agree.
-    """
-
-    form: str
-    steps: int
-    compile_seconds: float
-    seconds: float
-    loss: float
 
 
 class Setting(NamedTuple):
@@ -137,21 +118,21 @@ def step_table(
       ValueError: if a name is unknown.
     """
     bench = setting(model, width=width, batch_size=batch_size)
-    made = {name: _objective(name, steps) for name in names}
+    made = {name: objective_of(name, steps) for name in names}
     programs, compile_seconds, memory = {}, {}, {}
     for name, objective in made.items():
-        run, state = _step_program(bench, objective)
+        run, state = step_program(bench, objective)
         started = time.perf_counter()
         compiled = run.lower(state).compile()
         compile_seconds[name] = time.perf_counter() - started
         memory[name] = compiled.memory_analysis().temp_size_in_bytes / 2**20
-        programs[name] = _chained(compiled, state)
+        programs[name] = chained(compiled, state)
         mode = objective.attack_statistics
         programs[f"forward {mode}"] = _compiled(_forwards(bench, mode, steps))
         programs[f"gradient {mode}"] = _compiled(_gradients(bench, mode, steps))
         count = len(objective.passes)
         outer, state = _outer_program(bench, count)
-        programs[f"outer {count}"] = _chained(outer.lower(state).compile(), state)
+        programs[f"outer {count}"] = chained(outer.lower(state).compile(), state)
     seconds = least_times(programs, repeats)
     rows = []
     for name, objective in made.items():
@@ -179,56 +160,7 @@ def step_table(
     return rows
 
 
-def loop_table(
-    *,
-    model: str = "preact_resnet18",
-    width: int | None = 16,
-    batch_size: int = 32,
-    steps: Sequence[int] = (10, 40),
-    repeats: int = 3,
-) -> list[LoopRow]:
-    """PGD on KL with its loop rolled and unrolled: what compilation and running cost.
-
-    The unrolled form is timed at the first number of steps only; its compilation grows.
-
-    Args:
-      model: network of `jaxrobust.models`.
-      width: of the network.
-      batch_size: images.
-      steps: numbers of attack steps.
-      repeats: of each measurement.
-
-    Returns:
-      A row per form and number of steps.
-
-    Raises:
-      AssertionError: if the two forms end at different losses.
-    """
-    bench = setting(model, width=width, batch_size=batch_size)
-    programs, compile_seconds = {}, {}
-    for form, count in [("unrolled", steps[0]), *(("rolled", n) for n in steps)]:
-        attack = partial(_attack, bench, count, count if form == "unrolled" else 1)
-        started = time.perf_counter()
-        programs[form, count] = jax.jit(attack).lower(bench.variables).compile()
-        compile_seconds[form, count] = time.perf_counter() - started
-    calls = {key: partial(program, bench.variables) for key, program in programs.items()}
-    seconds = least_times(calls, repeats)
-    losses = {key: float(call()) for key, call in calls.items()}
-    np.testing.assert_allclose(
-        losses["unrolled", steps[0]],
-        losses["rolled", steps[0]],
-        rtol=0.02,
-        err_msg="rolled and unrolled attacks disagree",
-    )
-    return [
-        LoopRow(
-            form, count, compile_seconds[form, count], seconds[form, count], losses[form, count]
-        )
-        for form, count in calls
-    ]
-
-
-def _objective(name: str, steps: int) -> Any:
+def objective_of(name: str, steps: int) -> Any:
     make = getattr(objectives, name, None)
     if make is None or not hasattr(make, "outer"):
         raise ValueError(f"objective {name!r} is unknown; see `jaxrobust list objective`")
@@ -247,10 +179,11 @@ def _state(bench: Setting, optimizer: optax.GradientTransformation) -> TrainStat
     )
 
 
-def _step_program(bench: Setting, objective: Any) -> tuple[Any, TrainState]:
+def step_program(bench: Setting, objective: Any, transform: Any = None) -> tuple[Any, TrainState]:
     """The real train step on one device, as a function of its state."""
     optimizer = optax.sgd(1e-4, momentum=0.9)
-    step = make_train_step(StepSettings(bench.model, optimizer), device_mesh(jax.devices()[:1]))
+    settings = StepSettings(bench.model, optimizer, transform=transform)
+    step = make_train_step(settings, device_mesh(jax.devices()[:1]))
     order = jnp.arange(len(bench.labels), dtype=jnp.int32)[None]
 
     def run(state: TrainState) -> tuple[TrainState, Any]:
@@ -286,7 +219,7 @@ def _outer_program(bench: Setting, passes: int) -> tuple[Any, TrainState]:
     return jax.jit(run, donate_argnums=0), _state(bench, optimizer)
 
 
-def _chained(compiled: Any, state: Any) -> Callable[[], Any]:
+def chained(compiled: Any, state: Any) -> Callable[[], Any]:
     """Calls that hand the donated state on to the next."""
     box = [state]
 
@@ -334,17 +267,3 @@ def _gradients(bench: Setting, mode: str, steps: int) -> tuple[Callable, Any]:
 def _compiled(program: tuple[Callable, Any]) -> Callable[[], Any]:
     run, argument = program
     return partial(jax.jit(run).lower(argument).compile(), argument)
-
-
-def _attack(bench: Setting, steps: int, unroll: int, variables: Any) -> Array:
-    found = pgd(
-        lambda x: bench.model.apply(variables, x, train=False),
-        jax.random.key(0),
-        bench.images.astype(jnp.float32) / 255,
-        bench.labels,
-        threat=threats.linf(8 / 255),
-        steps=steps,
-        step_size=2 / 255,
-        unroll=unroll,
-    )
-    return jnp.mean(found.loss)

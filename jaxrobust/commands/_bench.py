@@ -14,6 +14,7 @@ from jaxrobust.bench import (
     loop_table,
     step_table,
     torch_table,
+    transform_table,
 )
 from jaxrobust.evaluation import provenance, write_json
 
@@ -87,6 +88,12 @@ def bench_step(
     loops = [row._asdict() for row in loop_table(steps=(steps, 4 * steps), **network)]  # type: ignore[arg-type]
     columns = ("form", "steps", "compile_seconds", "seconds", "loss")
     tables["loops"] = _table("the attack's loop, rolled and unrolled", loops, columns)
+    moved = [row._asdict() for row in transform_table(steps=steps, **network)]  # type: ignore[arg-type]
+    tables["transforms"] = _table(
+        "a step of PGD-AT with random rotations and shifts",
+        moved,
+        ("method", "seconds", "plain_seconds", "share"),
+    )
     if model == "preact_resnet18" and importlib.util.find_spec("torch") is not None:
         beside = torch_table(width=width, batch_size=batch_size, repeats=repeats)
         tables["torch"] = _table(

@@ -9,8 +9,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxrobust import threats
 from jaxrobust.evaluation import (
     EvaluationResult,
+    RandomTransform,
+    SpatialGrid,
     append_row,
     draw_adversarial_images,
     evaluate,
@@ -69,11 +72,37 @@ def evaluate_run(
         "threat": threat_text(run.experiment),
         "seeds": {"training": run.experiment.seed, "attacks": run.experiment.seed},
         **result.figures(),
+        **_spatial(run, settings, images, labels, quiet=quiet),
         "provenance": provenance(),
     }
     append_row(workdir / "results.jsonl", row)
     _draw(workdir / "adversarial.png", run, images, labels, result)
     return row
+
+
+def _spatial(
+    run: Run, settings: Evaluation, images: np.ndarray, labels: np.ndarray, *, quiet: bool
+) -> dict[str, Any]:
+    """Accuracy under the worst point of a grid of rotations and shifts, and under random ones."""
+    if not settings.spatial_degrees and not settings.spatial_shift_px:
+        return {}
+    threat = threats.spatial(settings.spatial_degrees, settings.spatial_shift_px)
+    with EvaluationBar(run.experiment.name, len(labels), quiet=quiet) as bar:
+        result = evaluate(
+            run.logits_fn,
+            images,
+            labels,
+            attacks={
+                "spatial grid": SpatialGrid(threat=threat, counts=settings.spatial_grid),
+                "random transform": RandomTransform(threat=threat),
+            },
+            batch_size=settings.batch_size,
+            seed=run.experiment.seed,
+            advance=bar.advance,
+        )
+    name = f"{settings.spatial_degrees:g} degrees, {settings.spatial_shift_px:g} px"
+    found = {f"{attack} ({name})": value._asdict() for attack, value in result.robust.items()}
+    return {"spatial_accuracy": found}
 
 
 def earlier_row(

@@ -29,7 +29,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Figure]:
       runs: rows of `evaluate_run`, with `autoattack_accuracy` by norm and radius.
 
     Returns:
-      "clean", each PGD attack, "worst PGD", and each AutoAttack.
+      "clean", each PGD attack, "worst PGD", the spatial evaluations and each AutoAttack.
     """
     if not runs:
         return {}
@@ -39,16 +39,18 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Figure]:
         name = f"{attack} ({steps})"
         figures[name] = _figure([run["robust_accuracy"][attack] for run in runs])
     figures["worst PGD"] = _figure([run["worst_case_accuracy"] for run in runs])
+    for name in runs[0].get("spatial_accuracy", {}):
+        figures[name] = _figure([run["spatial_accuracy"][name] for run in runs])
     for norm in runs[0].get("autoattack_accuracy", {}):
         name = f"AutoAttack {norm}"
         figures[name] = _figure([run["autoattack_accuracy"][norm] for run in runs])
     return figures
 
 
-def clean_and_worst(figures: dict[str, Figure]) -> tuple[Figure, Figure]:
-    """Clean accuracy, and that under the first AutoAttack, or under PGD where there is none."""
+def worst_of(figures: dict[str, Figure]) -> Figure:
+    """The accuracy under the first AutoAttack, or under PGD where there is none."""
     attacked = [f for name, f in figures.items() if name.startswith("AutoAttack")]
-    return figures["clean"], (attacked or [figures["worst PGD"]])[0]
+    return (attacked or [figures["worst PGD"]])[0]
 
 
 def _figure(accuracies: Sequence[dict[str, float]]) -> Figure:

@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,18 @@ from rich.table import Table
 from jaxrobust.commands._autoattack import autoattack_run
 from jaxrobust.commands._compile_time import CompileTime
 from jaxrobust.commands._evaluate import earlier_row, evaluate_run, threat_text
-from jaxrobust.commands._summary import Figure, clean_and_worst, summary
-from jaxrobust.evaluation import Point, draw_tradeoff, provenance, write_json
+from jaxrobust.commands._html import write_report
+from jaxrobust.commands._summary import Figure, summary, worst_of
+from jaxrobust.evaluation import (
+    Point,
+    draw_bars,
+    draw_curves,
+    draw_tradeoff,
+    provenance,
+    write_json,
+)
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict
-from jaxrobust.training import Interrupted, train
+from jaxrobust.training import Interrupted, read_rows, train
 
 
 def run_tradeoff(
@@ -49,13 +57,24 @@ def run_tradeoff(
             _write(workdir, tradeoff, members, {})
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
     results = _write(workdir, tradeoff, members, seconds)
-    _draw(workdir / "tradeoff.png", tradeoff, members)
+    drawn = [*_draw(workdir, tradeoff, members), *_draw_training(workdir, tradeoff, members)]
+    report = write_report(
+        workdir,
+        results,
+        figures=[(path, CAPTIONS[path.name]) for path in drawn],
+        examples=[
+            (folder / "adversarial.png", name)
+            for name in members
+            for folder in [_folder(workdir, tradeoff, name, (tradeoff.seeds or (0,))[0])]
+        ],
+    )
     _print_table(tradeoff, members)
     say(
         f"{seconds['total']:.1f} s in all, of them {seconds['tracing']:.1f} s tracing and "
         f"{seconds['compilation']:.1f} s compilation"
     )
-    say(f"figure: {workdir / 'tradeoff.png'}   rows: {workdir / 'results.json'}")
+    say(f"figures: {', '.join(map(str, drawn))}")
+    say(f"report: {report}   rows: {workdir / 'results.json'}")
     return results
 
 
@@ -71,8 +90,7 @@ def _member(
     found: dict[str, Any] = {"objective": to_dict(member)["objective"], "runs": []}
     try:
         for seed in tradeoff.seeds or (member.seed,):
-            folder = workdir / "members" / member.name
-            folder = folder / f"seed{seed}" if tradeoff.seeds else folder
+            folder = _folder(workdir, tradeoff, member.name, seed)
             row = _run(replace(member, seed=seed), folder, quiet=quiet, say=say)
             row["autoattack_accuracy"] = {
                 f"{norm} {eps:.6g}": _autoattack(folder, norm, eps, quiet=quiet)
@@ -86,6 +104,12 @@ def _member(
         say(f"{member.name} failed: {found['failure']}")
     found["figures"] = {name: f._asdict() for name, f in summary(found["runs"]).items()}
     return found
+
+
+def _folder(workdir: pathlib.Path, tradeoff: Tradeoff, name: str, seed: int) -> pathlib.Path:
+    """Where one run lives."""
+    folder = workdir / "members" / name
+    return folder / f"seed{seed}" if tradeoff.seeds else folder
 
 
 def _run(
@@ -128,27 +152,86 @@ def _write(
     return results
 
 
-def _draw(path: pathlib.Path, tradeoff: Tradeoff, members: dict[str, Any]) -> None:
-    """The plane of clean and robust accuracy: AutoAttack's where it was run."""
-    points = []
+def _draw(folder: pathlib.Path, tradeoff: Tradeoff, members: dict[str, Any]) -> list[pathlib.Path]:
+    """Clean against robust accuracy, and where it was evaluated spatial against robust."""
+    figures = {
+        name: {column: Figure(**f) for column, f in member["figures"].items()}
+        for name, member in members.items()
+        if member["figures"]
+    }
+    if not figures:
+        return []
+    columns = list(next(iter(figures.values())))
+    planes = {"tradeoff.png": "clean"}
+    for column in columns:
+        if column.startswith("spatial grid"):
+            planes["spatial.png"] = column
+    for file, column in planes.items():
+        points = [Point(name, found[column], worst_of(found)) for name, found in figures.items()]
+        against = "accuracy" if column == "clean" else "spatial accuracy"
+        draw_tradeoff(
+            folder / file,
+            points,
+            title=f"{tradeoff.name}: {against} against robustness (bars: {_bars(tradeoff)})",
+            robust_label=f"accuracy under {_attack_text(tradeoff)}, image units",
+            clean_label=f"accuracy (%), {column}" if column != "clean" else "clean accuracy (%)",
+        )
+    return [folder / file for file in planes]
+
+
+def _draw_training(
+    folder: pathlib.Path, tradeoff: Tradeoff, members: dict[str, Any]
+) -> list[pathlib.Path]:
+    """Robust accuracy in training over the epochs, and what each method cost."""
+    curves: dict[str, Sequence[tuple[float, float]]] = {}
+    costs: dict[str, float] = {}
     for name, member in members.items():
-        if member["figures"]:
-            figures = {column: Figure(**f) for column, f in member["figures"].items()}
-            points.append(Point(name, *clean_and_worst(figures)))
-    if not points:
-        return
-    first = tradeoff.members[0]
+        if not member["figures"]:
+            continue
+        seed = (tradeoff.seeds or (0,))[0]
+        metrics = _folder(folder, tradeoff, name, seed) / "metrics.jsonl"
+        key = "validation_robust_accuracy"
+        found = [(r["epoch"], r[key]) for r in read_rows(metrics) if key in r]
+        if found:
+            curves[name] = found
+        seconds = [run["seconds"] for run in member["runs"] if "seconds" in run]
+        if seconds:
+            costs[name] = sum(seconds) / len(seconds)
+    drawn = []
+    if curves:
+        drawn.append(folder / "curves.png")
+        draw_curves(
+            drawn[-1],
+            curves,
+            title=f"{tradeoff.name}: during training (first seed)",
+            label="accuracy under margin PGD,\nheld-out training images (%)",
+        )
+    if costs:
+        drawn.append(folder / "cost.png")
+        draw_bars(
+            drawn[-1],
+            costs,
+            title=f"{tradeoff.name}: cost of training, compilation included (mean over seeds)",
+            label="seconds",
+        )
+    return drawn
+
+
+CAPTIONS = {
+    "tradeoff.png": "Clean against robust accuracy.",
+    "spatial.png": "Accuracy under rotations and shifts against robust accuracy.",
+    "curves.png": "Robust accuracy on held-out training images during training.",
+    "cost.png": "Training time of each method.",
+}
+
+
+def _attack_text(tradeoff: Tradeoff) -> str:
+    """The attack of the vertical axis: AutoAttack where it was run."""
     if tradeoff.autoattack:
         norm, eps = next(iter(tradeoff.autoattack.items()))
-        attack = f"AutoAttack (%)\n{norm} eps {eps:.6g}"
-    else:
-        attack = f"PGD-{first.evaluation.steps} (CE and margin) (%)\n{threat_text(first)}"
-    draw_tradeoff(
-        path,
-        points,
-        title=f"{tradeoff.name}: accuracy against robustness (bars: {_bars(tradeoff)})",
-        robust_label=f"accuracy under {attack}, image units",
-    )
+        return f"AutoAttack (%)\n{norm} eps {eps:.6g}"
+    first = tradeoff.members[0]
+    return f"PGD-{first.evaluation.steps} (CE and margin) (%)\n{threat_text(first)}"
 
 
 def _bars(tradeoff: Tradeoff) -> str:

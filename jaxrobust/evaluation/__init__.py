@@ -9,7 +9,9 @@ from jaxrobust.evaluation._evaluate import evaluate as evaluate
 from jaxrobust.evaluation._evaluate import pgd_attacks as pgd_attacks
 from jaxrobust.evaluation._figures import Point as Point
 from jaxrobust.evaluation._figures import draw_adversarial_images as draw_adversarial_images
+from jaxrobust.evaluation._figures import draw_bars as draw_bars
 from jaxrobust.evaluation._figures import draw_cascade as draw_cascade
+from jaxrobust.evaluation._figures import draw_curves as draw_curves
 from jaxrobust.evaluation._figures import draw_sweep as draw_sweep
 from jaxrobust.evaluation._figures import draw_tradeoff as draw_tradeoff
 from jaxrobust.evaluation._intervals import Accuracy as Accuracy
@@ -18,3 +20,5 @@ from jaxrobust.evaluation._report import Report as Report
 from jaxrobust.evaluation._results import append_row as append_row
 from jaxrobust.evaluation._results import provenance as provenance
 from jaxrobust.evaluation._results import write_json as write_json
+from jaxrobust.evaluation._spatial import RandomTransform as RandomTransform
+from jaxrobust.evaluation._spatial import SpatialGrid as SpatialGrid

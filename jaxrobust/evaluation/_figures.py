@@ -93,15 +93,21 @@ def draw_adversarial_images(
 
 
 def draw_tradeoff(
-    path: pathlib.Path, points: Sequence[Point], *, title: str, robust_label: str
+    path: pathlib.Path,
+    points: Sequence[Point],
+    *,
+    title: str,
+    robust_label: str,
+    clean_label: str = "clean accuracy (%)",
 ) -> None:
-    """A PNG of clean against robust accuracy, one labelled point per method.
+    """A PNG of clean against robust accuracy, one labelled point per method, and the Pareto front.
 
     Args:
       path: the file to write.
       points: accuracies with intervals, drawn as error bars.
       title: over the figure.
       robust_label: of the vertical axis; names the attack and eps.
+      clean_label: of the horizontal axis.
 
     Returns:
       Nothing; the file is written.
@@ -124,17 +130,39 @@ def draw_tradeoff(
             elinewidth=1,
             capsize=2,
         )
-    axis.set(xlabel="clean accuracy (%)", ylabel=robust_label, title=title)
+    axis.set(xlabel=clean_label, ylabel=robust_label)
+    figure.suptitle(title, fontsize=11)
     axis.grid(alpha=0.3)
+    front = [points[i] for i in pareto_front(points)]
+    axis.step(
+        [100 * point.clean[0] for point in front],
+        [100 * point.robust[0] for point in front],
+        where="pre",
+        color="0.6",
+        linestyle="--",
+        linewidth=1,
+        zorder=0,
+    )
     _label_points(axis, points)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
+def pareto_front(points: Sequence[Point]) -> list[int]:
+    """The points that no other one beats in both accuracies, from the least clean on."""
+    order = sorted(range(len(points)), key=lambda i: (-points[i].clean[0], -points[i].robust[0]))
+    front: list[int] = []
+    for i in order:
+        if not front or points[i].robust[0] > points[front[-1]].robust[0]:
+            front.append(i)
+    return front[::-1]
+
+
 def _label_points(axis: Any, points: Sequence[Point]) -> None:
     """Names beside the plot, in the order of the points' heights, so that none overlap."""
     low, high = axis.get_ylim()
-    gap, above = 0.085, 1.0
+    many = len(points) > 11  # one line each, or they would not fit
+    gap, above = (min(0.05, 1 / len(points)) if many else 0.085), 1.0
     order = sorted(range(len(points)), key=lambda i: -points[i].robust[0])
     for rank, number in enumerate(order):
         clean, robust = 100 * points[number].clean[0], 100 * points[number].robust[0]
@@ -143,15 +171,21 @@ def _label_points(axis: Any, points: Sequence[Point]) -> None:
         above = height
         colour = COLOURS[number % len(COLOURS)]
         axis.annotate(
-            f"{points[number].label}\n{clean:.1f} / {robust:.1f}",
+            f"{points[number].label}{'  ' if many else chr(10)}{clean:.1f} / {robust:.1f}",
             xy=(clean, robust),
             xytext=(1.03, height),
             textcoords="axes fraction",
             va="center",
-            fontsize=9,
+            fontsize=7.5 if many else 9,
             color=colour,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkB": 5},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.7,
+                "shrinkB": 5,
+                "relpos": (0, 0.5),  # to the label's left edge: across no other label
+            },
         )
 
 
@@ -206,5 +240,65 @@ def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
     axis.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_curves(
+    path: pathlib.Path, curves: dict[str, Sequence[tuple[float, float]]], *, title: str, label: str
+) -> None:
+    """A PNG of a quantity over the epochs of several runs.
+
+    Args:
+      path: the file to write.
+      curves: by run, pairs of epoch and share in [0, 1].
+      title: over the figure.
+      label: of the vertical axis.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
+    for number, (name, points) in enumerate(curves.items()):
+        epochs, values = zip(*points, strict=True) if points else ((), ())
+        style = ("-", "--", ":")[number // len(COLOURS) % 3]
+        colour = COLOURS[number % len(COLOURS)]
+        axis.plot(epochs, 100 * np.array(values), style, color=colour, label=name)
+    axis.set(xlabel="epoch", ylabel=label, title=title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_bars(path: pathlib.Path, values: dict[str, float], *, title: str, label: str) -> None:
+    """A PNG of one number per method as horizontal bars.
+
+    Args:
+      path: the file to write.
+      values: by method.
+      title: over the figure.
+      label: of the horizontal axis, with its unit.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    height = 1.2 + 0.32 * len(values)
+    figure, axis = plt.subplots(figsize=(7.6, height), layout="constrained")
+    bars = axis.barh(list(values), list(values.values()), color=COLOURS[0])
+    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=9)
+    axis.invert_yaxis()
+    axis.set(xlabel=label, title=title)
+    axis.margins(x=0.12)
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
     figure.savefig(path, dpi=150)
     plt.close(figure)

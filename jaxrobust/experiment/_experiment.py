@@ -35,6 +35,7 @@ PARTS: dict[str, dict[str, Callable]] = {
     "model": choices(models, _returns(_is(nn.Module))),
     "objective": choices(objectives, lambda value: is_dataclass(value) and hasattr(value, "outer")),
     "threat": choices(threats, _returns(_is_threat)),
+    "transform": choices(threats, _returns(_is_threat)),
     "optimizer": {name: getattr(optax, name) for name in ("adam", "adamw", "lion", "sgd")},
     "learning_rate": choices(schedules, _returns(lambda kind: kind == schedules.Schedule)),
     "augment": choices(augment, _returns(lambda kind: kind == augment.Augmentation)),
@@ -68,6 +69,9 @@ class Evaluation:
       step_size: in the threat's units; default 2.5 eps / steps.
       restarts: random starts of each attack.
       batch_size: examples per forward pass.
+      spatial_degrees: largest rotation of a separate evaluation under rotations and shifts.
+      spatial_shift_px: largest shift of it; where both are 0 there is none.
+      spatial_grid: points of its grid to the right, down, and of the angle.
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -76,6 +80,9 @@ class Evaluation:
     step_size: Number | None = None
     restarts: int = 1
     batch_size: int = 256
+    spatial_degrees: Number = 0.0
+    spatial_shift_px: Number = 0.0
+    spatial_grid: tuple[int, int, int] = (5, 5, 31)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +98,13 @@ class Experiment:
       threat: the set of `jaxrobust.threats` that training and evaluation attack in.
       optimizer: of Optax, without its learning rate.
       learning_rate: a schedule of `jaxrobust.schedules`.
+      transform: a set of `jaxrobust.threats` of which every training image suffers a random
+        member before it is attacked (rotations: augmentation of a strength that a schedule may
+        change), or `None`.
       schedules: values that change during training, each a schedule of `jaxrobust.schedules` by
-        path: "objective.NAME", "threat.NAME", "optimizer.momentum" or "awp".
+        path: "objective.NAME", "threat.NAME", "transform.NAME", "optimizer.momentum" or "awp".
       weight_decay: added to the gradient as `weight_decay * parameter` (PyTorch's SGD).
+      clip_norm: largest l_2 norm of the whole gradient, which is shortened to it; 0 for no limit.
       decayed: parameters with weight decay: "all", "no_norm" (all but norm layers'), or "kernels"
         (also no biases).
       epochs: passes over the training data.
@@ -125,10 +136,12 @@ class Experiment:
     model: Spec
     objective: Spec
     threat: Spec
+    transform: Spec | None = None
     optimizer: Spec = field(default_factory=lambda: use("sgd", momentum=0.9))
     learning_rate: Spec = field(default_factory=lambda: use("cosine", peak=0.1))
     schedules: dict[str, Spec] = field(default_factory=dict)
     weight_decay: Number = 0.0
+    clip_norm: Number = 0.0
     decayed: Literal["all", "no_norm", "kernels"] = "all"
     epochs: int = 10
     batch_size: int = 128
@@ -158,7 +171,8 @@ class Experiment:
                 specs = checked(value, PARTS[name], name)
             object.__setattr__(self, name, specs)
         object.__setattr__(self, "schedules", self._checked_schedules())
-        for name, least in (("epochs", 0), ("batch_size", 1), ("microbatches", 1), ("awp", 0)):
+        at_least = {"epochs": 0, "batch_size": 1, "microbatches": 1, "awp": 0, "clip_norm": 0}
+        for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.ema_warmup is not None and not 0 <= self.ema_warmup < 1:
@@ -182,8 +196,9 @@ class Experiment:
     def changing(self) -> list[str]:
         """The paths of the values that `schedules` may change."""
         paths = ["awp", "optimizer.momentum"]
-        for head in ("objective", "threat"):
-            free = [f.name for f in fields(self.build(head)) if not f.metadata.get("static")]
+        for head in ("objective", "threat", "transform"):
+            part = self.build(head)
+            free = [f.name for f in fields(part) if not f.metadata.get("static")] if part else []
             paths += [f"{head}.{name}" for name in free]
         return paths
 

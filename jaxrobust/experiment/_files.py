@@ -72,7 +72,7 @@ def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
         if not sign or not path:
             raise ValueError(f"--set {assignment!r}: write path=value, such as epochs=3")
         values = to_dict(experiment)
-        _assign(values, experiment, path.strip().split("."), _parsed(text), path.strip())
+        _assign(values, experiment, path.strip().split("."), parsed(text), path.strip())
         experiment = from_dict(values)
     return experiment
 
@@ -99,7 +99,8 @@ def _assign(values: dict, owner: Any, path: list[str], value: Any, whole: str) -
         raise ValueError(f"--set {whole}: {head!r} has no parts to set")
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """What a value on the command line says: JSON, else the text itself."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

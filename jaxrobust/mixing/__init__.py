@@ -1,5 +1,9 @@
 """Mixed classifiers: an accurate and a robust one mixed on probabilities, with certificates."""
 
+from jaxrobust.mixing._adaptive import Evading as Evading
+from jaxrobust.mixing._adaptive import Guided as Guided
+from jaxrobust.mixing._adaptive import evading as evading
+from jaxrobust.mixing._adaptive import guided as guided
 from jaxrobust.mixing._certificates import certified_radius_inherited as certified_radius_inherited
 from jaxrobust.mixing._certificates import certified_radius_lipschitz as certified_radius_lipschitz
 from jaxrobust.mixing._certificates import certified_radius_smoothing as certified_radius_smoothing

@@ -1,7 +1,14 @@
 """Networks (Flax Linen): images in [0, 1] in, logits out; normalisation is inside."""
 
 from jaxrobust.models._bit import bit_resnet as bit_resnet
+from jaxrobust.models._group_cnn import group_cnn as group_cnn
+from jaxrobust.models._group_cnn import std_cnn as std_cnn
+from jaxrobust.models._group_layers import group_conv as group_conv
+from jaxrobust.models._group_layers import group_pool as group_pool
+from jaxrobust.models._group_layers import lifting_conv as lifting_conv
+from jaxrobust.models._group_resnet import group_resnet18 as group_resnet18
 from jaxrobust.models._logits import logits_fn as logits_fn
+from jaxrobust.models._mixed_classifier import mixed_classifier as mixed_classifier
 from jaxrobust.models._mixing_network import gamma_fn as gamma_fn
 from jaxrobust.models._mixing_network import mixing_network as mixing_network
 from jaxrobust.models._preact_resnet import preact_resnet18 as preact_resnet18

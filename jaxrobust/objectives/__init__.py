@@ -1,5 +1,6 @@
 """Objectives: min-max recipes, each an inner attack and an outer loss."""
 
+from jaxrobust.objectives._adaptive_smoothing import AdaptiveSmoothing as adaptive_smoothing
 from jaxrobust.objectives._binary_trades import BinaryTrades as binary_trades
 from jaxrobust.objectives._distances import DistancePGDAT as distance_pgd_at
 from jaxrobust.objectives._distances import DistanceTrades as distance_trades
@@ -24,6 +25,7 @@ __all__ = [
     "Pass",
     "Stateful",
     "Views",
+    "adaptive_smoothing",
     "binary_trades",
     "distance_pgd_at",
     "distance_trades",

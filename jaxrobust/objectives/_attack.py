@@ -64,8 +64,8 @@ def initial(key: Array, images: Array, threat: Any, start: Start) -> Any:
     if start not in get_args(Start):
         raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {start!r}")
     keys = fold_keys(per_example_keys(key, len(images)), 0)
-    shape = jax.eval_shape(threat.init, jax.random.key(0), images[0])
-    on_pixels = hasattr(shape, "shape") and shape.shape == images.shape[1:]
+    shape = jax.eval_shape(batched(threat, len(images)).init, keys, images)
+    on_pixels = hasattr(shape, "shape") and shape.shape == images.shape
     if start == "uniform" or not on_pixels:
         return batched(threat, len(images)).init(keys, images)
     noise = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:], images.dtype))(keys)

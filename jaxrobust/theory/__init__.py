@@ -24,6 +24,8 @@ from jaxrobust.theory._local_errors import sandwich as sandwich
 from jaxrobust.theory._psi import conditional_risks as conditional_risks
 from jaxrobust.theory._psi import convex_hull as convex_hull
 from jaxrobust.theory._psi import psi_transform as psi_transform
+from jaxrobust.theory._spatial import SpatialAccuracies as SpatialAccuracies
+from jaxrobust.theory._spatial import SpatialToy as SpatialToy
 from jaxrobust.theory._surrogates import Surrogate as Surrogate
 from jaxrobust.theory._surrogates import surrogate as surrogate
 from jaxrobust.theory._toy import MODES as MODES

@@ -2,17 +2,22 @@
 
 from jaxrobust.training._checkpoints import CheckpointError as CheckpointError
 from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
+from jaxrobust.training._devices import device_mesh as device_mesh
 from jaxrobust.training._folder import read_config as read_config
 from jaxrobust.training._interrupt import Interrupted as Interrupted
-from jaxrobust.training._loop import NonFiniteLossError as NonFiniteLossError
 from jaxrobust.training._loop import Trained as Trained
 from jaxrobust.training._loop import train as train
+from jaxrobust.training._processes import LostProcessError as LostProcessError
+from jaxrobust.training._processes import join_processes as join_processes
+from jaxrobust.training._processes import leave as leave
 from jaxrobust.training._reporting import read_rows as read_rows
+from jaxrobust.training._runners import Runner as Runner
+from jaxrobust.training._runners import make_train_step as make_train_step
 from jaxrobust.training._runs import Run as Run
+from jaxrobust.training._runs import load_base as load_base
 from jaxrobust.training._runs import load_run as load_run
 from jaxrobust.training._state import TrainState as TrainState
 from jaxrobust.training._state import create_state as create_state
 from jaxrobust.training._state import evaluated_variables as evaluated_variables
 from jaxrobust.training._step import StepSettings as StepSettings
-from jaxrobust.training._step import device_mesh as device_mesh
-from jaxrobust.training._step import make_train_step as make_train_step
+from jaxrobust.training._watch import NonFiniteLossError as NonFiniteLossError

@@ -1,4 +1,4 @@
-"""Values of the objective and the threat that change during training."""
+"""Values of the objective, the threat and the transform that change during training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,22 +10,20 @@ from jax import Array
 
 
 def replaced(
-    schedules: Sequence[tuple[str, optax.Schedule]], step: Array, objective: Any, threat: Any
-) -> tuple[Any, Any]:
-    """Objective and threat with the scheduled values of this step.
+    schedules: Sequence[tuple[str, optax.Schedule]], step: Array, **parts: Any
+) -> dict[str, Any]:
+    """The parts of a step with the scheduled values of this step.
 
     Args:
       schedules: pairs of a path, "objective.lam" or "threat.eps", and a function of the step.
       step: `[]` int32, 0 before the first step.
-      objective: with leaves that may be traced.
-      threat: with leaves that may be traced.
+      **parts: objective, threat and transform by name, with leaves that may be traced.
 
     Returns:
-      `(objective, threat)`.
+      The parts by name.
     """
-    owners: dict[str, Any] = {"objective": objective, "threat": threat}
     for path, schedule in schedules:
         head, _, name = path.partition(".")
         value = jnp.asarray(schedule(step), jnp.result_type(float))
-        owners[head] = replace(owners[head], **{name: value})
-    return owners["objective"], owners["threat"]
+        parts[head] = replace(parts[head], **{name: value})
+    return parts

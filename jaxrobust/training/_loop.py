@@ -1,6 +1,5 @@
 """The training loop, read from top to bottom."""
 
-import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -15,23 +14,28 @@ from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
 from jaxrobust.training._checkpoints import Checkpoints
+from jaxrobust.training._devices import device_mesh, replicated
 from jaxrobust.training._feed import Feed
 from jaxrobust.training._folder import claim
+from jaxrobust.training._footprint import footprint
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._reporting import MetricsFile, TrainingBar
-from jaxrobust.training._settings import step_settings
-from jaxrobust.training._state import (
-    TrainState,
-    build_model,
-    create_state,
-    evaluated_variables,
+from jaxrobust.training._processes import (
+    LostProcessError,
+    StopVote,
+    check_shared,
+    first_alone,
+    is_first,
+    lost_message,
+    open_metrics,
 )
-from jaxrobust.training._step import device_mesh, make_train_step, replicated
-
-
-class NonFiniteLossError(Exception):
-    """The loss became NaN or infinite; the message names step, batch and last checkpoint."""
+from jaxrobust.training._reporting import TrainingBar
+from jaxrobust.training._rows import image_rows
+from jaxrobust.training._runners import Runner, make_train_step
+from jaxrobust.training._runs import build_model
+from jaxrobust.training._settings import step_settings
+from jaxrobust.training._state import TrainState, create_state, evaluated_variables
+from jaxrobust.training._watch import Watch
 
 
 class Trained(NamedTuple):
@@ -59,13 +63,16 @@ def train(
     tensorboard: bool = False,
     keep: int = 2,
     stop_at: int | None = None,
+    runner: Runner = "shard_map",
     devices: Sequence[Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> Trained:
     """Trains an experiment; the folder holds configuration, metrics and checkpoints.
 
     A checkpoint is written after every epoch, and where SIGTERM or Ctrl-C arrives. On one
-    device a resumed run continues bit for bit as if it had never stopped.
+    device a resumed run continues bit for bit as if it had never stopped. Of several processes
+    (`join_processes`) all must call this with the same arguments and a folder that they share;
+    process 0 writes the metrics, a signal to any of them stops all.
 
     Args:
       experiment: what to train.
@@ -76,6 +83,7 @@ def train(
       tensorboard: also write TensorBoard events.
       keep: latest checkpoints kept, besides the best.
       stop_at: stop and save after this many steps of the run, before its end.
+      runner: "shard_map" or "pmap" run the same step with the same numbers.
       devices: the devices to train on; default: all.
       say: where lines for the user go.
 
@@ -86,10 +94,13 @@ def train(
       ValueError: if the folder holds another run, or the batch does not split over the devices.
       NonFiniteLossError: if the loss becomes NaN or infinite.
       Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
+      LostProcessError: if another process of the run has ended.
     """
-    # ---- the run's folder -------------------------------------------------------------------
+    # ---- the run's folder; of several processes the first one writes and speaks -------------
     workdir = pathlib.Path(workdir)
-    claim(workdir, experiment, resume=resume)
+    say = say if is_first() else lambda line: None
+    first_alone(lambda: claim(workdir, experiment, resume=resume))
+    check_shared(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, warn=say)
 
     # ---- data: on every device, as uint8 ----------------------------------------------------
@@ -103,15 +114,15 @@ def train(
             f"{experiment.microbatches} microbatches, got {experiment.batch_size}"
         )
     feed = Feed.of(experiment, rest)
-    images, labels = replicated((feed.images, feed.labels), mesh)
+    images, labels = replicated((image_rows(feed.images), feed.labels), mesh)
     order_of, steps_per_epoch = jax.jit(feed.order), feed.steps_per_epoch
     order_key = jax.random.fold_in(jax.random.key(experiment.seed), 1)
 
     # ---- model, optimizer, state ------------------------------------------------------------
     model = build_model(experiment, dataset.num_classes)
     optimizer, schedule = build_optimizer(experiment, steps_per_epoch)
-    objective = on_device(experiment.build("objective"))
-    threat = on_device(experiment.build("threat"))
+    objective, threat = (on_device(experiment.build(part)) for part in ("objective", "threat"))
+    local_threat, (objective, threat) = threat, replicated((objective, threat), mesh)
     state = replicated(create_state(experiment, model, optimizer, dataset.image_shape), mesh)
     if resume and checkpoints.steps():
         restored_step, state = checkpoints.restore_last(state)
@@ -119,24 +130,31 @@ def train(
 
     # ---- the step ---------------------------------------------------------------------------
     settings = step_settings(experiment, model, optimizer, dataset, steps_per_epoch)
-    train_step = make_train_step(settings, mesh)
-    validate = make_validation(experiment, held_out, threat)
+    train_step: Any = make_train_step(settings, mesh, runner=runner)
+    program: Any = None
+    validate = make_validation(experiment, held_out, local_threat)
 
     # ---- the loop ---------------------------------------------------------------------------
     step, last = int(state.step), experiment.epochs * steps_per_epoch
     end = last if stop_at is None else min(stop_at, last)
-    metrics_file = MetricsFile(workdir / "metrics.jsonl", resume_step=step, tensorboard=tensorboard)
-    bar = TrainingBar(experiment.name, last, done=step, quiet=quiet)
+    metrics_file = open_metrics(workdir, resume_step=step, tensorboard=tensorboard)
+    bar = TrainingBar(experiment.name, last, done=step, quiet=quiet or not is_first())
     watch = Watch(experiment, checkpoints, steps_per_epoch)
+    vote, asked, lost = StopVote(mesh), None, False
     started = time.perf_counter()
     with StopRequest() as stop:
         try:
-            while step < end and stop.received is None:
+            while step < end and asked is None:
                 epoch = step // steps_per_epoch
                 order = replicated(order_of(order_key, epoch), mesh)
-                while step < min(end, (epoch + 1) * steps_per_epoch) and stop.received is None:
-                    state, metrics = train_step(state, images, labels, order, objective, threat)
+                rest_of_step = images, labels, order, objective, threat
+                if program is None:
+                    program = train_step.lower(state, *rest_of_step).compile()
+                    taken = {"devices": mesh.size, **footprint(program)}
+                while step < min(end, (epoch + 1) * steps_per_epoch) and asked is None:
+                    state, metrics = program(state, *rest_of_step)
                     step += 1
+                    asked = vote.cast(stop.received)
                     watch.see(step, metrics)
                     bar.update(step, watch.figures())
                 watch.flush()
@@ -146,81 +164,28 @@ def train(
                     if (epoch + 1) % experiment.validation.every == 0 or step == last:
                         validation = validate(model, state)
                         row.update({"validation_" + k: v for k, v in validation.items()})
-                    metrics_file.write(step, {"epoch": epoch + 1, **row})
+                    metrics_file.write(step, {"epoch": epoch + 1, **row, **taken})
                     bar.update(step, watch.figures())
                     score = None if not validation else validation["robust_accuracy"]
                     checkpoints.save(step, state, validation=score)
             checkpoints.save(step, state)
+            checkpoints.wait()
+        except jax.errors.JaxRuntimeError as error:
+            lost = jax.process_count() > 1
+            if lost:
+                raise LostProcessError(
+                    lost_message(experiment.name, checkpoints.steps(), error)
+                ) from error
+            raise
         finally:
             bar.close()
             metrics_file.close()
-            checkpoints.close()
-    if stop.received is not None and step < last:
-        message = f"{experiment.name} stopped by signal {stop.received}; saved step {step} of {last} in {workdir}"  # fmt: skip  # noqa: E501
-        raise Interrupted(f"{message}, continue with --resume", stop.received)
+            if not lost:  # closing waits for all processes
+                checkpoints.close()
+    if asked is not None and step < last:
+        message = f"{experiment.name} stopped by signal {asked}; saved step {step} of {last} in {workdir}"  # fmt: skip  # noqa: E501
+        raise Interrupted(f"{message}, continue with --resume", asked)
     return Trained(state, model, workdir, time.perf_counter() - started)
-
-
-class Watch:
-    """Follows the metrics one step behind, so that looking at them never stalls the device."""
-
-    def __init__(
-        self, experiment: Experiment, checkpoints: Checkpoints, steps_per_epoch: int
-    ) -> None:
-        self._name = experiment.name
-        self._batch_size = experiment.batch_size
-        self._checkpoints = checkpoints
-        self._steps_per_epoch = steps_per_epoch
-        self._pending: tuple[int, dict[str, Any]] | None = None
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._since = time.perf_counter()
-        self._last: dict[str, float] = {}
-
-    def see(self, step: int, metrics: dict[str, Any]) -> None:
-        """Takes the metrics of the step just dispatched; reads those of the step before."""
-        self.flush()
-        self._pending = step, metrics
-
-    def flush(self) -> None:
-        """Reads what is still pending.
-
-        Raises:
-          NonFiniteLossError: if its loss is not finite.
-        """
-        if self._pending is None:
-            return
-        (step, pending), self._pending = self._pending, None
-        values = {name: float(value) for name, value in jax.device_get(pending).items()}
-        if not math.isfinite(values["loss"]):
-            self._checkpoints.wait()
-            steps = self._checkpoints.steps()
-            good = f"checkpoint of step {steps[-1]} in {self._checkpoints.folder}" if steps else "none: no epoch was finished"  # fmt: skip  # noqa: E501
-            raise NonFiniteLossError(
-                f"the loss of {self._name} is {values['loss']} at step {step} "
-                f"(batch {(step - 1) % self._steps_per_epoch} of epoch "
-                f"{(step - 1) // self._steps_per_epoch + 1}); last good checkpoint: {good}"
-            )
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-        self._last = values
-
-    def figures(self) -> dict[str, float]:
-        """For the bar: the epoch's running means and the rate."""
-        shown = ("loss", "accuracy", "robust_accuracy")
-        count = max(self._count, 1)
-        means = {name: self._sums[name] / count for name in shown if name in self._sums}
-        seconds = time.perf_counter() - self._since
-        return {**means, "examples_per_second": self._count * self._batch_size / seconds}
-
-    def epoch_row(self, **more: float) -> dict[str, float]:
-        """The epoch's means, and a fresh start."""
-        row = {name: total / self._count for name, total in self._sums.items()}
-        seconds = time.perf_counter() - self._since
-        row |= {"examples_per_second": self._count * self._batch_size / seconds, **more}
-        self._sums, self._count, self._since = {}, 0, time.perf_counter()
-        return row
 
 
 def make_validation(

@@ -31,6 +31,8 @@ def build_optimizer(
         decayed = None if experiment.decayed == "all" else DECAYED[experiment.decayed]
         decay = optax.add_decayed_weights(experiment.weight_decay, mask=decayed)
         optimizer = optax.chain(decay, optimizer)
+    if experiment.clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(experiment.clip_norm), optimizer)
     return optimizer, schedule
 
 

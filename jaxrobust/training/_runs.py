@@ -1,22 +1,19 @@
-"""A finished (or interrupted) run read back from its folder."""
+"""Networks with weights: a finished (or interrupted) run read back, or published weights."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 from jaxrobust.data import Dataset
-from jaxrobust.experiment import Experiment
-from jaxrobust.models import logits_fn
+from jaxrobust.experiment import PARTS, Experiment
+from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
+from jaxrobust.spec import Spec, checked
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._folder import read_config
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._state import (
-    build_model,
-    create_state,
-    evaluated_variables,
-)
+from jaxrobust.training._state import create_state, evaluated_variables
 
 
 class Run(NamedTuple):
@@ -71,3 +68,58 @@ def load_run(
     finally:
         checkpoints.close()
     return Run(experiment, dataset, logits_fn(model, evaluated_variables(state)), step)
+
+
+def build_model(experiment: Experiment, num_classes: int) -> Any:
+    """The experiment's network for the data's number of classes; bases that it names are read."""
+    make, kwargs = experiment.part("model"), dict(experiment.model.kwargs)
+    if make is mixed_classifier:
+        kwargs |= {k: load_base(kwargs[k], num_classes=num_classes) for k in ("std", "rob")}
+    return make(**{"num_classes": num_classes, **kwargs})
+
+
+def load_base(source: str | pathlib.Path | Mapping[str, Any], *, num_classes: int) -> Any:
+    """A trained network by its name, as experiment files and commands give the bases of a mix.
+
+    Args:
+      source: a run's folder, whose best checkpoint is taken; or a mapping with "weights", a file
+        in PyTorch's format, "network", a network of `jaxrobust.models` or an entry of
+        `models.PUBLISHED`, and further arguments of the network ("dataset" and "threat" choose
+        among entries of one name, "entry" among the weights in the file).
+      num_classes: that it must have.
+
+    Returns:
+      The network with its weights, as `models.logits_fn` makes it.
+
+    Raises:
+      ValueError: if there is no such run, network or file, or they do not fit.
+    """
+    if not isinstance(source, Mapping):
+        run = load_run(source)
+        if run.dataset.num_classes != num_classes:
+            raise ValueError(
+                f"{source} has {run.dataset.num_classes} classes, the data have {num_classes}"
+            )
+        return run.logits_fn
+    options = dict(source)
+    try:
+        path, network = options.pop("weights"), options.pop("network")
+    except KeyError as error:
+        raise ValueError(f"a base needs {error}, or a run's folder; got {dict(source)}") from None
+    entry = options.pop("entry", None)
+    model = _network(network, options, num_classes)
+    return logits_fn(model, load_torch_checkpoint(path, model, entry=entry))
+
+
+def _network(name: str, options: dict[str, Any], num_classes: int) -> Any:
+    """A network of `models`, or the one behind a published entry."""
+    if name in PARTS["model"]:
+        spec = checked(Spec(name, options), PARTS["model"], name)
+        return PARTS["model"][name](**{"num_classes": num_classes, **spec.kwargs})
+    dataset = options.pop("dataset", "cifar100" if num_classes == 100 else "cifar10")
+    try:
+        found = published(name, dataset=dataset, threat=options.pop("threat", "linf"))
+    except ValueError as error:
+        networks = ", ".join(PARTS["model"])
+        raise ValueError(f"network {name!r} is none of {networks}, and {error}") from None
+    return found.model(**options)

@@ -1,24 +1,41 @@
 """From an experiment to the settings of its train step."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import optax
 
-from jaxrobust.data import Dataset
 from jaxrobust.experiment import Experiment
 from jaxrobust.training._step import StepSettings
 from jaxrobust.training._updates import Averaging
+
+PARTS_THAT_CHANGE = ("objective.", "threat.", "transform.")
+
+
+class Described(Protocol):
+    """What a step must know of a data set: a `Dataset`, or its description alone."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(h, w, c)`."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def max_value(self) -> int:
+        """The uint8 value that means 1.0."""
 
 
 def step_settings(
     experiment: Experiment,
     model: Any,
     optimizer: optax.GradientTransformation,
-    dataset: Dataset,
+    dataset: Described,
     steps_per_epoch: int,
 ) -> StepSettings:
-    """What an experiment's train step is made of."""
-    paths = [path for path in experiment.schedules if path.startswith(("objective.", "threat."))]
+    """What an experiment's train step is made of, on images as rows of bytes."""
+    paths = [path for path in experiment.schedules if path.startswith(PARTS_THAT_CHANGE)]
     awp = None
     if "awp" in experiment.schedules:
         awp = experiment.schedule("awp", steps_per_epoch)
@@ -37,7 +54,9 @@ def step_settings(
         optimizer=optimizer,
         augmentations=experiment.build("augment"),
         batch_augmentations=experiment.build("batch_augment"),
+        image_shape=tuple(dataset.image_shape),
         num_classes=dataset.num_classes,
+        transform=experiment.build("transform"),
         max_value=dataset.max_value,
         global_batch_norm=experiment.batch_norm == "global",
         averaging=averaging,

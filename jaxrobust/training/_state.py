@@ -21,6 +21,8 @@ class TrainState(NamedTuple):
       ema_params: moving average of the parameters, or `None`.
       ema_batch_stats: moving average of the running statistics, or `None`.
       key: raw key data (uint32) of the run; every draw folds the step into it.
+      frozen: further variables of the model, which no step changes (the bases of a mixed
+        classifier); empty without.
     """
 
     step: Array
@@ -30,6 +32,7 @@ class TrainState(NamedTuple):
     ema_params: Any
     key: Array
     ema_batch_stats: Any = None
+    frozen: Any = None
 
 
 def create_state(
@@ -79,7 +82,9 @@ def create_state(
             f"model {experiment.model.name} cannot take images of shape {image_shape} "
             f"from {experiment.data.name}: {reason}"
         ) from error
-    return create()
+    # Copies: a step donates its state, and the model keeps what it starts with.
+    frozen = jax.tree.map(jnp.copy, getattr(model, "frozen", None))
+    return create()._replace(frozen=frozen)
 
 
 def evaluated_variables(state: TrainState) -> dict[str, Any]:
@@ -93,10 +98,10 @@ def evaluated_variables(state: TrainState) -> dict[str, Any]:
     """
     params = state.params if state.ema_params is None else state.ema_params
     batch_stats = state.batch_stats if state.ema_batch_stats is None else state.ema_batch_stats
-    variables = {"params": params}
+    variables = {"params": params, **frozen_variables(state)}
     return {**variables, "batch_stats": batch_stats} if batch_stats else variables
 
 
-def build_model(experiment: Experiment, num_classes: int) -> Any:
-    """The experiment's network for the data's number of classes."""
-    return experiment.build("model", num_classes=num_classes)
+def frozen_variables(state: TrainState) -> dict[str, Any]:
+    """The collection of the variables that no step changes, if there are any."""
+    return {} if state.frozen is None else {"frozen": state.frozen}

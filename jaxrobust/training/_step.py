@@ -1,27 +1,23 @@
-"""The train step: written for one device of a named axis, run on all of them."""
+"""The train step of one device of a named axis; `_runners` runs it on all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.objectives import Batch, Objective, Stateful, Views
-from jaxrobust.threats import Threat
+from jaxrobust.threats import Threat, batched
 from jaxrobust.training._hyperparameters import replaced
-from jaxrobust.training._state import TrainState
+from jaxrobust.training._rows import images_of
+from jaxrobust.training._state import TrainState, frozen_variables
 from jaxrobust.training._updates import Averaging, updated, weight_perturbation
 
-AXIS = "devices"
 Metrics = dict[str, Array]
-TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -34,14 +30,18 @@ class StepSettings:
       augmentations: `(key, image) -> image`, in order.
       batch_augmentations: `(key, images, labels) -> images, labels` on the labels' probabilities
         `[b, k]`, in order, after `augmentations`; partners are of the same device.
+      image_shape: `(h, w, c)` where the training images are rows of bytes (`image_rows`, which TPUs
+        gather without copying the set); `None` where they are `[n, h, w, c]`.
       num_classes: `k`, for `batch_augmentations`.
+      transform: a threat of which every training image suffers a random member before it is
+        attacked, or `None`.
       max_value: the uint8 value that means 1.0.
       global_batch_norm: share BatchNorm's batch statistics over devices in the outer passes.
       averaging: of the parameters, or `None`.
       microbatches: parts of a device's batch that are computed one after the other, to save
         memory; BatchNorm sees a part at a time.
-      schedules: `(path, schedule)` pairs: values of the objective ("objective.lam") or the threat
-        ("threat.eps") as functions of the step.
+      schedules: `(path, schedule)` pairs: values of the objective ("objective.lam"), the threat
+        ("threat.eps") or the transform ("transform.max_degrees") as functions of the step.
       awp: size of the adversarial weight perturbation, relative to each kernel's norm; a function
         of the step, or `None`.
     """
@@ -50,70 +50,15 @@ class StepSettings:
     optimizer: optax.GradientTransformation
     augmentations: tuple[Callable, ...] = ()
     batch_augmentations: tuple[Callable, ...] = ()
+    image_shape: tuple[int, ...] | None = None
     num_classes: int = 0
+    transform: Threat | None = None
     max_value: int = 255
     global_batch_norm: bool = True
     averaging: Averaging | None = None
     microbatches: int = 1
     schedules: tuple[tuple[str, optax.Schedule], ...] = ()
     awp: optax.Schedule | None = None
-
-
-def device_mesh(devices: Sequence[Any] | None) -> Mesh:
-    """Devices on one axis, over which batches are split.
-
-    Args:
-      devices: the devices; `None` for all.
-
-    Returns:
-      The mesh, with one axis named `AXIS`.
-    """
-    devices = jax.devices() if devices is None else list(devices)
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-
-
-def replicated(tree: Any, mesh: Mesh) -> Any:
-    """The tree with a copy on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
-
-
-def make_train_step(settings: StepSettings, mesh: Mesh) -> TrainStep:
-    """The jitted step over all devices of a mesh; the state is donated.
-
-    Args:
-      settings: what the step is made of.
-      mesh: one axis named `AXIS`; the batch is split over it.
-
-    Returns:
-      `step(state, images, labels, order, objective, threat) -> (state, metrics)`:
-      `images` `[n, h, w, c]` uint8 and `labels` `[n]` are the whole training set, on every
-      device; `order` `[steps_per_epoch, batch]` the epoch's indices; `objective` and `threat`
-      pytrees whose leaves may change from step to step without recompilation. Metrics are
-      scalars averaged over the global batch.
-    """
-    per_device = jax.shard_map(
-        partial(device_step, settings, AXIS),
-        mesh=mesh,
-        in_specs=(P(), P(), P(), P(AXIS), P(AXIS), P(), P()),
-        out_specs=(P(), P()),
-        # Gradients are averaged explicitly; the checker would sum them once more.
-        check_vma=False,
-    )
-
-    @partial(jax.jit, donate_argnums=0)
-    def train_step(
-        state: TrainState,
-        images: Array,
-        labels: Array,
-        order: Array,
-        objective: Objective,
-        threat: Threat,
-    ) -> tuple[TrainState, Metrics]:
-        indices = order[state.step % len(order)]
-        positions = jnp.arange(len(indices))
-        return per_device(state, images, labels, indices, positions, objective, threat)
-
-    return train_step
 
 
 def device_step(
@@ -137,17 +82,23 @@ def device_step(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
     augment_keys, attack_keys = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
     local_key = jax.random.fold_in(step_key, positions[0])
-    objective, threat = replaced(settings.schedules, state.step, objective, threat)
+    parts = {"objective": objective, "threat": threat, "transform": settings.transform}
+    now = replaced(settings.schedules, state.step, **parts)
+    objective, threat = now["objective"], now["threat"]
 
-    batch = _batch(settings, augment_keys, local_key, images[indices], labels[indices])
-    parts = _split((batch, attack_keys), settings.microbatches)
-    views = _attacked(settings, state, objective, threat, local_key, parts)
+    images, labels = images[indices], labels[indices]
+    if settings.image_shape is not None:
+        images = images_of(images, settings.image_shape)
+    batch = _batch(settings, augment_keys, local_key, images, labels)
+    batch = batch._replace(images=_moved(now["transform"], augment_keys, batch.images))
+    attacked = _split((batch, attack_keys), settings.microbatches)
+    views = _attacked(settings, state, objective, threat, local_key, attacked)
     weights = _normalised(views.log_weights, axis)
-    parts = (parts[0], views._replace(log_weights=None), weights)
+    outer = (attacked[0], views._replace(log_weights=None), weights)
 
     def gradients(params: Any) -> tuple[Any, Any, Metrics]:
         grads, statistics, metrics = _gradients(
-            settings, axis, state, params, objective, local_key, parts
+            settings, axis, state, params, objective, local_key, outer
         )
         return jax.lax.pmean((grads, statistics, metrics), axis)
 
@@ -176,6 +127,15 @@ def _batch(
     return Batch(x, labels)
 
 
+def _moved(transform: Threat | None, keys: Array, images: Array) -> Array:
+    """The images after a random member of the transform, one draw each."""
+    if transform is None:
+        return images
+    verbs = batched(transform, len(images))
+    draws = verbs.init(jax.vmap(jax.random.fold_in, (0, None))(keys, 1000), images)
+    return verbs.apply(draws, images)
+
+
 def _split(tree: Any, parts: int) -> Any:
     """Leaves `[b, ...]` as `[parts, b / parts, ...]`."""
     return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), tree)
@@ -191,6 +151,7 @@ def _attacked(
 ) -> Views:
     """The adversarial views of all parts, `[parts, b / parts, ...]`; constants."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables |= frozen_variables(state)
     logits_fn = _attack_logits_fn(settings.model, variables, objective, key)
 
     def inner(part: tuple[Batch, Array]) -> Views:
@@ -215,8 +176,9 @@ def _attack_logits_fn(
 ) -> Any:
     """The network as the attack sees it: on running statistics, or on the attacked batch's own."""
     variables = jax.lax.stop_gradient(variables)
+    method = method_of(objective, model)
     if objective.attack_statistics == "running":
-        return lambda images: model.apply(variables, images, train=False)
+        return lambda images: model.apply(variables, images, train=False, method=method)
 
     def apply(images: Array, batch_stats: Any) -> tuple[Array, Any]:
         logits, after = model.apply(
@@ -225,6 +187,7 @@ def _attack_logits_fn(
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
+            method=method,
         )
         return logits, after.get("batch_stats", batch_stats)
 
@@ -232,6 +195,17 @@ def _attack_logits_fn(
     if objective.attack_statistics == "update":
         return Stateful(apply, before)
     return lambda images: apply(images, before)[0]
+
+
+def method_of(objective: Objective, model: Any) -> str | None:
+    """What the objective calls of the network: itself, unless it asks for another method."""
+    method = getattr(objective, "method", None)
+    if method is not None and not hasattr(model, method):
+        raise ValueError(
+            f"objective {type(objective).__name__} needs a network that has {method}(images), such "
+            f"as mixed_classifier; {type(model).__name__} has not"
+        )
+    return method
 
 
 def _normalised(log_weights: Array | None, axis: str) -> Array | None:
@@ -253,14 +227,15 @@ def _gradients(
 ) -> tuple[Any, Any, Metrics]:
     """Gradients, running statistics and metrics of one device, averaged over its parts."""
     model = settings.model.clone(axis_name=axis if settings.global_batch_norm else None)
+    frozen, method = frozen_variables(state), method_of(objective, model)
     batches, views, weights = parts
     before = state.batch_stats if views.batch_stats is None else views.batch_stats
     views = views._replace(batch_stats=None)
 
     def forward(params: Any, statistics: Any, images: Array, dropout_key: Array) -> Any:
-        variables = {"params": params, "batch_stats": statistics}
-        rngs = {"dropout": dropout_key}
-        return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
+        variables = {"params": params, "batch_stats": statistics, **frozen}
+        settings = {"train": True, "mutable": ["batch_stats"], "method": method}
+        return model.apply(variables, images, rngs={"dropout": dropout_key}, **settings)
 
     forward = fast_on_cpu(forward)
 

@@ -75,6 +75,7 @@ def updated(
         ema_params=ema_params,
         ema_batch_stats=ema_batch_stats,
         key=state.key,
+        frozen=state.frozen,
     )
 
 

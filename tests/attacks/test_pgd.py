@@ -405,3 +405,17 @@ def test_linen_dropout_and_train_mode_are_the_callers_business(key):
             logits_fn, key, images, labels, threat=THREATS["linf"], steps=3, step_size=0.05
         )
     assert jnp.isfinite(attacked.loss).all()
+
+
+def test_fgsm_with_a_radius_per_example(key):
+    weights = jnp.array([[1.0, -1.0]])
+    radii = jnp.array([0.1, 0.2, 0.3])
+    images = jnp.full((3, 2, 2, 1), 0.5)
+    attacked = attacks.fgsm(
+        lambda x: x.mean((1, 2)) @ weights,
+        key,
+        images,
+        jnp.zeros(3, jnp.int32),
+        threat=threats.linf(radii),
+    )
+    np.testing.assert_allclose(attacked.images[:, 0, 0, 0], 0.5 - radii, atol=1e-6)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxrobust import models, objectives
+from jaxrobust.bench import _forms as forms
 from jaxrobust.bench import _step as bench
 
 
@@ -19,25 +20,35 @@ def tiny():
 
 def test_a_row_per_objective(monkeypatch):
     monkeypatch.setattr(bench, "setting", lambda *args, **kwargs: tiny())
+    monkeypatch.setattr(forms, "setting", lambda *args, **kwargs: tiny())
     (row,) = bench.step_table(["trades"], steps=3, repeats=1)
     assert (row.attack_passes, row.forwards, row.outer_passes) == (3, 1, 2)
     parts = row.attack_seconds + row.forward_seconds + row.outer_seconds
     assert row.ratio == pytest.approx(row.seconds / parts)
-    rows = bench.loop_table(steps=(2, 4), repeats=1)
+    rows = forms.loop_table(steps=(2, 4), repeats=1)
     assert [(r.form, r.steps) for r in rows] == [("unrolled", 2), ("rolled", 2), ("rolled", 4)]
+
+
+def test_a_row_per_transform(monkeypatch):
+    monkeypatch.setattr(bench, "setting", lambda *args, **kwargs: tiny())
+    monkeypatch.setattr(forms, "setting", lambda *args, **kwargs: tiny())
+    rows = forms.transform_table(steps=1, repeats=1)
+    assert [row.method for row in rows] == ["bilinear", "nearest"]
+    assert all(row.share == pytest.approx(1 - row.plain_seconds / row.seconds) for row in rows)
 
 
 def test_loops_that_disagree_are_not_reported(monkeypatch):
     monkeypatch.setattr(bench, "setting", lambda *args, **kwargs: tiny())
-    monkeypatch.setattr(bench, "_attack", lambda b, steps, unroll, v: jnp.float32(unroll))
+    monkeypatch.setattr(forms, "setting", lambda *args, **kwargs: tiny())
+    monkeypatch.setattr(forms, "_attack", lambda b, steps, unroll, v: jnp.float32(unroll))
     with pytest.raises(AssertionError, match="disagree"):
-        bench.loop_table(steps=(2, 4), repeats=1)
+        forms.loop_table(steps=(2, 4), repeats=1)
 
 
 def test_memory_of_a_step_does_not_grow_with_the_attack():
     sizes = []
     for steps in (2, 16):
-        run, state = bench._step_program(tiny(), objectives.trades(steps=steps))
+        run, state = bench.step_program(tiny(), objectives.trades(steps=steps))
         sizes.append(run.lower(state).compile().memory_analysis().temp_size_in_bytes)
     assert sizes[0] > 0
     assert sizes[1] <= 1.02 * sizes[0]
@@ -45,7 +56,7 @@ def test_memory_of_a_step_does_not_grow_with_the_attack():
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="objective 'Batch' is unknown"):
-        bench._objective("Batch", 2)
+        bench.objective_of("Batch", 2)
     with pytest.raises(ValueError, match="model 'resnet7' is unknown"):
         bench.setting("resnet7", width=1, batch_size=1)
     with pytest.raises(ValueError, match="model 'mlp' has no width"):

@@ -1,5 +1,8 @@
 """Certified radii: the authors' values, and no attack inside a radius changes the class."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,20 +88,26 @@ def test_our_radius_is_the_largest_and_solves_its_equation(float64):
     )
 
 
-def attacked_to_the_limit(mixed, images, labels, radius, key):
-    """The strongest PGD in the l_2 ball; images leave [0, 1] in no case."""
-    return attacks.pgd(
-        mixed,
-        key,
-        images,
-        labels,
-        threat=threats.l2(radius),
-        loss=losses.margin,
-        steps=40,
-        step_size=radius / 8,
-        restarts=3,
-        keep="best",
-    )
+def attack_in(std, rob):
+    """The strongest PGD in the l_2 ball, compiled once for all weights and radii; images leave
+    [0, 1] in no case."""
+
+    @jax.jit
+    def attack(alpha, images, labels, radius):
+        return attacks.pgd(
+            mixing.mixed(std, rob, alpha=alpha),
+            jax.random.key(0),
+            images,
+            labels,
+            threat=threats.l2(radius),
+            loss=losses.margin,
+            steps=30,
+            step_size=radius / 6,
+            restarts=2,
+            keep="best",
+        ).success
+
+    return attack
 
 
 def setting(classes, key):
@@ -114,8 +123,7 @@ def setting(classes, key):
     return images, directions, std
 
 
-@pytest.mark.parametrize("alpha", [0.6, 0.8, 0.95])
-def test_no_attack_inside_the_radius_of_a_linear_base(alpha, key):
+def test_no_attack_inside_the_radius_of_a_linear_base(key):
     """A softmax of linear logits: each probability is |w_i - w_j| / 4-Lipschitz at most."""
     images, directions, std = setting(3, key)
 
@@ -124,17 +132,15 @@ def test_no_attack_inside_the_radius_of_a_linear_base(alpha, key):
 
     pairs = 6 * directions[:, :, None] - 6 * directions[:, None]
     constants = jnp.linalg.norm(pairs, axis=0).max(-1) / 4
-    radius = mixing.certified_radius_lipschitz(
-        jax.nn.softmax(rob(images)), alpha=alpha, lipschitz=constants[None]
-    )
-    assert (radius > 0.01).sum() >= 5
-    both = mixing.mixed(std, rob, alpha=alpha)
-    labels = rob(images).argmax(-1)
-    result = attacked_to_the_limit(both, images, labels, radius, key)
-    assert not jnp.where(radius > 0, result.success, False).any()
-    # The attack is one that can succeed, and the radius is not needlessly small.
-    further = attacked_to_the_limit(both, images, labels, 8 * radius + 0.1, key)
-    assert jnp.where(radius > 0, further.success, False).any()
+    probs, labels, attack = jax.nn.softmax(rob(images)), rob(images).argmax(-1), attack_in(std, rob)
+    for alpha in (0.6, 0.8, 0.95):
+        radius = mixing.certified_radius_lipschitz(probs, alpha=alpha, lipschitz=constants[None])
+        assert (radius > 0.01).sum() >= 5
+        success = attack(alpha, images, labels, radius)
+        assert not jnp.where(radius > 0, success, False).any()
+        # The attack is one that can succeed, and the radius is not needlessly small.
+        further = attack(alpha, images, labels, 8 * radius + 0.1)
+        assert jnp.where(radius > 0, further, False).any()
 
 
 def strips(x, directions):
@@ -156,9 +162,7 @@ def smoothed(score, sigma):
     return jnp.stack([below[:, 0], below[:, 1] - below[:, 0], 1 - below[:, 1]], 1)
 
 
-@pytest.mark.parametrize("formula", ["published", "ours"])
-@pytest.mark.parametrize("alpha", [0.7, 0.9])
-def test_no_attack_inside_the_radius_of_a_smoothed_base(alpha, formula, key):
+def test_no_attack_inside_the_radius_of_a_smoothed_base(key):
     """Radii from samples of the hard classifier; the mix is with its exact smoothing."""
     sigma = 0.1
     images, directions, std = setting(3, key)
@@ -182,20 +186,17 @@ def test_no_attack_inside_the_radius_of_a_smoothed_base(alpha, formula, key):
     assert (exact[own] >= bounds.lower).all()
     assert (np.where(own, 0, exact).max(1) <= bounds.upper).all()
 
-    radius = mixing.certified_radius_smoothing(
-        jnp.float32(bounds.lower),
-        jnp.float32(bounds.upper),
-        alpha=alpha,
-        sigma=sigma,
-        formula=formula,
-    )
-    assert (radius > 0.02).sum() >= 5
-    both = mixing.mixed(std, rob, alpha=alpha)
-    labels = jnp.asarray(bounds.labels)
-    result = attacked_to_the_limit(both, images, labels, radius, key)
-    assert not jnp.where(radius > 0, result.success, False).any()
-    further = attacked_to_the_limit(both, images, labels, 5 * radius, key)
-    assert jnp.where(radius > 0, further.success, False).any()
+    low, high = jnp.float32(bounds.lower), jnp.float32(bounds.upper)
+    labels, attack = jnp.asarray(bounds.labels), attack_in(std, rob)
+    for alpha, formula in itertools.product((0.7, 0.9), ("published", "ours")):
+        radius = mixing.certified_radius_smoothing(
+            low, high, alpha=alpha, sigma=sigma, formula=formula
+        )
+        assert (radius > 0.02).sum() >= 5
+        success = attack(alpha, images, labels, radius)
+        assert not jnp.where(radius > 0, success, False).any()
+        further = attack(alpha, images, labels, 5 * radius)
+        assert jnp.where(radius > 0, further, False).any()
 
 
 def test_our_radius_is_reached_by_the_worst_pair():
@@ -203,13 +204,18 @@ def test_our_radius_is_reached_by_the_worst_pair():
     sigma, alpha = 0.5, 0.76
     low, high = jnp.float32(0.97), jnp.float32(0.0033)
     radius = mixing.certified_radius_smoothing(low, high, alpha=alpha, sigma=sigma, formula="ours")
-    for factor, kept in ((0.999, True), (1.001, False)):
+
+    @jax.jit
+    def keeps(factor):
         t = factor * radius / sigma
         own = cdf(jax.scipy.special.ndtri(low) - t)
         other = cdf(jax.scipy.special.ndtri(high) + t)
         rob = jnp.log(jnp.stack([own, other, 1 - own - other]))
         out = mixing.mix(jnp.float32([-1e6, 0, -1e6]), rob, alpha=alpha)
-        assert bool(out.argmax() == 0) is kept
+        return out.argmax() == 0
+
+    assert keeps(0.999)
+    assert not keeps(1.001)
 
 
 def test_inherited_radius():
@@ -252,17 +258,17 @@ def test_counts_do_not_depend_on_the_batch(key):
     def logits_fn(x):
         return hard(strips(x, jnp.ones((9, 1))))
 
-    def counts(images, key, batch_size):
+    @functools.partial(jax.jit, static_argnums=2)
+    def counts(images, keys, batch_size):
         return mixing.smoothed_counts(
-            logits_fn, key, images, sigma=0.3, samples=70, batch_size=batch_size
+            logits_fn, keys, images, sigma=0.3, samples=70, batch_size=batch_size
         )
 
-    whole = counts(images, key, 32)
-    assert (whole.sum(1) == 70).all()
-    np.testing.assert_array_equal(whole, counts(images, key, 70))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(5))
+    whole = counts(images, keys, 32)
+    assert (whole.sum(1) == 70).all()
     np.testing.assert_array_equal(whole[2:3], counts(images[2:3], keys[2:3], 7))
-    assert (whole != counts(images, jax.random.key(1), 70)).any()
+    assert (whole != counts(images, keys[::-1], 32)).any()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from jaxrobust import objectives, threats
 from jaxrobust.experiment import Experiment, from_dict, override, to_dict, use
 from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
+from jaxrobust.training._devices import replicated
 from jaxrobust.training._optimizer import build_optimizer, kernels, no_norm
-from jaxrobust.training._step import replicated
 from jaxrobust.training._updates import Averaging, weight_perturbation
 from tests.tiny import TinyNet
 

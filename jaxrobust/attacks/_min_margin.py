@@ -1,0 +1,111 @@
+"""MinMargin: APGD that keeps the point of the least margin, fooled or not."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks._apgd import _problem
+from jaxrobust.attacks._apgd_run import run
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    LogitsFn,
+    checked_batch,
+    fold_keys,
+    per_example_keys,
+    prepare,
+    where,
+)
+from jaxrobust.attacks._targets import loss_of_run
+from jaxrobust.losses._inputs import as_logits, at_label, pick
+
+
+def min_margin(
+    logits_fn: LogitsFn,
+    key: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    norm: Literal["linf", "l2", "l1"],
+    eps: ArrayLike,
+    steps: int = 100,
+    targets: int = 9,
+) -> Attacked:
+    r"""The least margin that APGD on cross-entropy and on targets passes through.
+
+    .. math:: \min_x p_y(x) - \max_{i \ne y} p_i(x)
+
+    Other attacks keep what fools; this one keeps, over all iterations and runs, the image with the
+    least margin between the probabilities, also where the label is never flipped. Whether a
+    mixture with some alpha, or MixedNUTS with some transformation, is robust there follows from
+    the margins of its robust base: attack that base alone.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`; may have a method `judge`, see `apgd`.
+      key: one PRNG key, or one per example `[b]`.
+      images: `[b, h, w, c]`, floating point in [0, 1].
+      labels: integer class indices `[b]`.
+      norm: "linf", "l2" or "l1".
+      eps: radius in image units, `[]` or `[b]`; may be traced.
+      steps: iterations of each run, static.
+      targets: target classes (on the targeted DLR), static; the most likely wrong ones first.
+
+    Returns:
+      `Attacked`. `loss` is minus the margin, so positive where the label is flipped; `images`
+      attain it.
+
+    Raises:
+      ValueError: if an option is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import attacks
+      >>> def logits_fn(x): return x.mean(axis=(1, 2)) @ jnp.array([[4.0, -4.0]])
+      >>> images = jnp.full((1, 4, 4, 1), 0.5)
+      >>> found = attacks.min_margin(logits_fn, jax.random.key(0), images, jnp.array([0]),
+      ...     norm="linf", eps=0.25, steps=10)
+      >>> -round(float(found.loss[0]), 4) == round(float(jnp.tanh(1.0)), 4)
+      True
+
+    References:
+      Bai et al., MixedNUTS, 2024 (arXiv:2402.02263), the MinMargin attack of its search.
+    """
+    images, labels = checked_batch(images, labels)
+    keys = per_example_keys(key, len(images))
+    clean = as_logits(prepare(logits_fn, images)(images), "logits", classes=2)
+    if not isinstance(targets, int) or targets < 0:
+        raise ValueError(f"targets must be an integer of at least 0 (static), got {targets!r}")
+    runs = 1 + min(targets, clean.shape[-1] - 1)
+    loss = loss_of_run(clean, labels)
+
+    def again(number: Array, best: Attacked) -> Attacked:
+        problem = _problem(
+            logits_fn,
+            images,
+            labels,
+            norm=norm,
+            eps=eps,
+            loss=loss(number),
+            margin=probability_margin,
+            steps=steps,
+            eps_schedule=False,
+            eot=1,
+            unroll=1,
+        )
+        state: Any = run(problem, fold_keys(keys, number))[0]
+        found = Attacked(state.adversarial, state.success, -state.margin)
+        success = best.success | found.success
+        return where(found.loss > best.loss, found, best)._replace(success=success)
+
+    margin = probability_margin(clean, labels)
+    nothing = Attacked(images, jnp.zeros(len(images), bool), jnp.full_like(margin, -jnp.inf))
+    return jax.lax.stop_gradient(jax.lax.fori_loop(0, runs, again, nothing))
+
+
+def probability_margin(logits: Array, labels: Array) -> Array:
+    """Probability of the label less the largest other one, `[b]`."""
+    probs, own = at_label(jax.nn.softmax(as_logits(logits, "logits")), labels)
+    others = jnp.max(jnp.where(own, jnp.zeros_like(probs), probs), -1)
+    return pick(probs, own) - others

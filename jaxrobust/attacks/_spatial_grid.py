@@ -1,0 +1,107 @@
+"""The grid attack on rotations and translations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    LogitsFn,
+    Loss,
+    checked_batch,
+    fold_keys,
+    per_example_keys,
+)
+from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, spatial_part, worst
+from jaxrobust.losses import cross_entropy
+from jaxrobust.threats import Spatial, Threat, Transform
+from jaxrobust.threats._rotate import wide_type
+
+
+def spatial_grid(
+    logits_fn: LogitsFn,
+    key: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    threat: Threat,
+    loss: Loss = cross_entropy,
+    counts: tuple[int, int, int] = (5, 5, 31),
+    inner: Inner | None = None,
+    chunk: int = 1,
+) -> Attacked:
+    """The worst rotation and translation of a grid, for each example by itself.
+
+    The reference attack on `threats.spatial`: gradients in angle and shift lead nowhere far
+    (`pgd` takes the same threat). Each axis has its count of points, equally spaced from limit to
+    limit. The untouched image takes part; among equals the first in the order (right, down,
+    angle) is kept, so where nothing matters the image is returned as it is.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
+      key: one PRNG key, or one per example `[b]`; used by `inner` only.
+      images: `[b, h, w, c]`, floating point in [0, 1].
+      labels: integer class indices `[b]`.
+      threat: `threats.spatial`, or a composition of one with others; limits may be traced.
+      loss: `(logits [b, k], labels) -> [b]`; decides among misclassified images, and among
+        correctly classified ones.
+      counts: points to the right, down, and of the angle; static.
+      inner: for a composed threat, the attack on its other parts that is run at every point of
+        the grid, with the transform held: `(logits_fn, keys, images, labels, *, threat) ->
+        Attacked`, such as `functools.partial(attacks.pgd, steps=5, step_size=2 / 255)`.
+      chunk: points judged in one forward pass of `chunk * b` images; static. Memory grows with
+        it, results do not change.
+
+    Returns:
+      `Attacked`; `perturbation` is the chosen `threats.Transform` (`degrees` `[b]`, `shift_px`
+      `[b, 2]`), in its place of a tuple for composed threats.
+
+    Raises:
+      ValueError: if the threat has not exactly one spatial part, `inner` is missing or has
+        nothing to attack, or a count is less than 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxrobust import attacks, threats
+      >>> images = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2].set(1.0)
+      >>> def logits_fn(x): return jnp.stack([x[:, 2, 2, 0], x[:, 2, 4, 0]], -1)
+      >>> attacked = attacks.spatial_grid(logits_fn, jax.random.key(0), images, jnp.array([0]),
+      ...     threat=threats.spatial(0, 2), counts=(5, 5, 1))
+      >>> attacked.success.tolist(), attacked.perturbation.shift_px.tolist()
+      ([True], [[2.0, 0.0]])
+
+    References:
+      Engstrom et al., Exploring the Landscape of Spatial Robustness, 2019 (arXiv:1712.02779):
+      5 x 5 x 31 points, 3 pixels and 30 degrees on CIFAR-10.
+    """
+    images, labels = checked_batch(images, labels)
+    if len(counts) != 3:
+        raise ValueError(f"counts must be (right, down, angle), got {counts!r}")
+    check_counts(chunk=chunk, **dict(zip(("right", "down", "angle"), counts, strict=True)))
+    _, spatial = spatial_part(threat, inner)
+    points = grid(counts)
+    keys = per_example_keys(key, len(images))
+
+    def at(number: Array) -> Transform:
+        return _scaled(spatial, jnp.asarray(points, wide_type(images))[number], images)
+
+    search = Search(logits_fn, images, labels, threat, loss, inner)
+    return worst(
+        search, at, lambda n: jax.vmap(fold_keys, (None, 0))(keys, n), len(points), chunk, True
+    )
+
+
+def grid(counts: tuple[int, int, int]) -> np.ndarray:
+    """The points (right, down, angle) of a grid on [-1, 1]^3, `[n, 3]`; one point is the middle."""
+    axes = [np.linspace(-1, 1, count) if count > 1 else np.zeros(1) for count in counts]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+
+
+def _scaled(spatial: Spatial, point: Array, images: Array) -> Transform:
+    """A point of [-1, 1]^3 in pixels and degrees for every example."""
+    dtype, batch = wide_type(images), len(images)
+    degrees = jnp.broadcast_to(spatial.max_degrees.astype(dtype), batch)
+    shift = jnp.broadcast_to(spatial.max_shift_px.astype(dtype), batch)
+    return Transform(point[2] * degrees, shift[:, None] * point[None, :2])

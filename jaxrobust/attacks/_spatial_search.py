@@ -1,0 +1,171 @@
+"""The search that the grid and the random worst case share: the worst of a list of candidates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxrobust.attacks._attacked import Attacked, Loss, misclassified, prepare, where
+from jaxrobust.threats import Spatial, Threat, Transform, batched, compose
+from jaxrobust.threats._compose import Compose
+
+Inner = Callable[..., Attacked]  # (logits_fn, keys, images, labels, *, threat) -> Attacked
+# Candidate number `[]` -> the perturbations of all examples.
+Candidates = Callable[[Array], Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Fixed:
+    """A spatial threat held at one transform per example: nothing is left to search."""
+
+    spatial: Spatial
+    degrees: Array
+    right: Array
+    down: Array
+
+    def init(self, key: Array, x: Array) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def ascend(self, z: tuple[()], grad: tuple[()], step_size: Any) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def project(self, z: tuple[()], x: Array) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def apply(self, z: tuple[()], x: Array) -> Array:
+        """The transformed image."""
+        transform = Transform(self.degrees, jnp.stack([self.right, self.down], -1))
+        return self.spatial.apply(transform, x)
+
+
+class Search(NamedTuple):
+    """A batch and how a candidate for it is judged."""
+
+    logits_fn: Any
+    images: Array
+    labels: Array
+    threat: Threat
+    loss: Loss
+    inner: Inner | None = None
+
+
+def worst(
+    search: Search, candidates: Candidates, keys: Callable, number: int, chunk: int, clean: bool
+) -> Attacked:
+    """The worst of `number` candidates per example, `chunk` of them in each forward pass.
+
+    Misclassified before correct, then the higher loss, then the earlier; NaN is never higher.
+    `keys(numbers [m])` are PRNG keys `[m, b]` for the inner attack.
+    """
+    batch = len(search.images)
+    wide = _repeated(search, chunk)
+    if search.inner is None:  # an inner attack prepares its own
+        wide = wide._replace(logits_fn=prepare(search.logits_fn, wide.images))
+
+    def body(step: Array, best: Attacked) -> Attacked:
+        # The last pass may repeat the last candidate: a tie with itself changes nothing.
+        numbers = jnp.minimum(step * chunk + jnp.arange(chunk), number - 1)
+        z = jax.vmap(candidates)(numbers)
+        flat = jax.tree.map(lambda leaf: leaf.reshape(chunk * batch, *leaf.shape[2:]), z)
+        found = _judged(wide, flat, keys(numbers).reshape(-1))
+        for index in range(chunk):
+            part = slice(index * batch, (index + 1) * batch)
+            new = jax.tree.map(lambda leaf, part=part: leaf[part], found)
+            better = new.success & ~best.success
+            better |= (new.success == best.success) & (new.loss > best.loss)
+            best = where(better, new, best)
+        return best
+
+    best = _untouched(search, competes=clean)
+    best = jax.lax.fori_loop(0, -(-number // chunk), body, best)
+    return jax.lax.stop_gradient(best)
+
+
+def _judged(search: Search, z: Any, keys: Array) -> Attacked:
+    """The images that `z` makes, after the inner attack where there is one."""
+    if search.inner is not None:
+        return _attacked_inside(search, search.inner, z, keys)
+    verbs = batched(search.threat, len(search.images))
+    images = jnp.clip(verbs.apply(z, search.images), 0, 1)
+    logits = search.logits_fn(images)
+    losses = search.loss(logits, search.labels)
+    return Attacked(images, misclassified(logits, search.labels), losses, perturbation=z)
+
+
+def spatial_part(threat: Any, inner: Inner | None) -> tuple[int | None, Spatial]:
+    """The one spatial threat and its place among composed ones, None where it is alone."""
+    if isinstance(threat, Spatial):
+        if inner is not None:
+            raise ValueError(
+                "inner needs a threat composed of spatial and others, got spatial alone"
+            )
+        return None, threat
+    parts = threat.parts if isinstance(threat, Compose) else ()
+    places = [place for place, part in enumerate(parts) if isinstance(part, Spatial)]
+    if len(places) != 1:
+        raise ValueError(
+            "threat must be threats.spatial, or composed of one spatial and others, "
+            f"got {type(threat).__name__} with {len(places)} spatial parts"
+        )
+    if inner is None:
+        raise ValueError("inner must be given for a composed threat: the attack on its other parts")
+    return places[0], parts[places[0]]
+
+
+def check_counts(**counts: Any) -> None:
+    """Raises ValueError unless each is an integer of at least 1."""
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
+
+
+def _attacked_inside(search: Search, inner: Inner, z: Transform, keys: Array) -> Attacked:
+    """The inner attack on the other parts, while the transform stands still."""
+    place, spatial = spatial_part(search.threat, inner)
+    assert place is not None
+    fixed = Fixed(spatial, z.degrees, z.shift_px[:, 0], z.shift_px[:, 1])
+    parts = list(search.threat.parts)  # type: ignore[attr-defined]
+    parts[place] = fixed
+    found = inner(search.logits_fn, keys, search.images, search.labels, threat=compose(*parts))
+    perturbation = list(found.perturbation)
+    perturbation[place] = z
+    return Attacked(found.images, found.success, found.loss, perturbation=tuple(perturbation))
+
+
+def _untouched(search: Search, *, competes: bool) -> Attacked:
+    """The clean images and the perturbation that is none, which loses where it may not compete."""
+    batch = len(search.images)
+    keys = jax.random.split(jax.random.key(0), batch)
+    shapes = jax.eval_shape(batched(search.threat, batch).init, keys, search.images)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    logits_fn = prepare(search.logits_fn, search.images)
+    if competes:
+        logits = logits_fn(search.images)
+        losses = search.loss(logits, search.labels)
+        wrong = misclassified(logits, search.labels)
+    else:
+        logits = jax.eval_shape(logits_fn, search.images)
+        losses = jax.eval_shape(search.loss, logits, search.labels)
+        losses = jnp.full(losses.shape, -jnp.inf, losses.dtype)
+        wrong = jnp.zeros(batch, bool)
+    return Attacked(search.images, wrong, losses, perturbation=zero)
+
+
+def _repeated(search: Search, chunk: int) -> Search:
+    """The batch several times in a row, its radii too."""
+
+    def repeat(leaf: Array) -> Array:
+        return jnp.tile(leaf, (chunk,) + (1,) * (leaf.ndim - 1)) if leaf.ndim else leaf
+
+    return search._replace(
+        images=repeat(search.images),
+        labels=repeat(search.labels),
+        threat=jax.tree.map(repeat, search.threat),
+    )

@@ -1,0 +1,92 @@
+"""What a compiled step must know of the data, without reading it."""
+
+import pathlib
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrobust.experiment import Experiment
+
+# Sets whose sizes are known by their names; the others are loaded.
+KNOWN = {
+    "cifar10": (50_000, (32, 32, 3), 10),
+    "cifar100": (50_000, (32, 32, 3), 100),
+    "mnist": (60_000, (28, 28, 1), 10),
+}
+GENERATED_SIZE = 1_000_000  # images of the published DDPM and EDM sets
+
+
+class DataShape(NamedTuple):
+    """A training set by its numbers.
+
+    Attributes:
+      train_size: labelled training examples, without those held out for validation.
+      generated_size: generated images; 0 without.
+      image_shape: `(h, w, c)`.
+      num_classes: number of classes.
+      max_value: the uint8 value that means 1.0.
+      assumed: sentences on what was assumed.
+    """
+
+    train_size: int
+    generated_size: int
+    image_shape: tuple[int, ...]
+    num_classes: int
+    max_value: int
+    assumed: tuple[str, ...]
+
+
+def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> DataShape:
+    """The numbers of an experiment's training set, from its name where that is enough.
+
+    Args:
+      experiment: whose data; read only if the set is not a known one, or used in part.
+      generated_size: number of generated images; default that of the file, or 1,000,000 where
+        the file is not there.
+
+    Returns:
+      `DataShape`.
+
+    Raises:
+      ValueError: if the data must be read and cannot be.
+    """
+    spec, assumed = experiment.data, []
+    if spec.name in KNOWN and not set(spec.kwargs) - {"data_dir"}:
+        size, image_shape, num_classes = KNOWN[spec.name]
+        max_value = 255
+    else:
+        dataset = experiment.build("data")
+        size, image_shape = len(dataset.train_labels), dataset.image_shape
+        num_classes, max_value = dataset.num_classes, dataset.max_value
+    extra = 0
+    if experiment.generated is not None:
+        path = pathlib.Path(experiment.generated.kwargs["path"]).expanduser()
+        if generated_size is not None:
+            extra = generated_size
+        elif path.is_file():
+            extra = _labels_in(path)
+        else:
+            extra = GENERATED_SIZE
+            assumed.append(f"{extra:,} generated images: {path} is not there")
+    return DataShape(
+        size - experiment.validation.size,
+        extra,
+        tuple(image_shape),
+        num_classes,
+        max_value,
+        tuple(assumed),
+    )
+
+
+def _labels_in(path: pathlib.Path) -> int:
+    """The number of labels in an npz, from the header of the array."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(n for n in archive.namelist() if n in ("label.npy", "labels.npy"))
+            with archive.open(name) as file:
+                version = np.lib.format.read_magic(file)
+                read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                return read(file)[0][0]
+    except (zipfile.BadZipFile, StopIteration, ValueError, OSError) as error:
+        raise ValueError(f"{path} is no npz with labels: {error}") from error

@@ -1,0 +1,101 @@
+"""The programs of an experiment on shapes alone: its train step, and the attack that judges it."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxrobust.bench._plan_data import DataShape
+from jaxrobust.data import mixed_steps
+from jaxrobust.evaluation import PGD
+from jaxrobust.experiment import Experiment
+from jaxrobust.losses import margin
+from jaxrobust.training import create_state, make_train_step
+from jaxrobust.training._devices import AXIS
+from jaxrobust.training._optimizer import build_optimizer
+from jaxrobust.training._rows import LANES
+from jaxrobust.training._runs import build_model
+from jaxrobust.training._settings import step_settings
+
+Program = tuple[Any, tuple[Any, ...]]  # a jitted function, and its arguments' shapes
+
+
+def steps_per_epoch(experiment: Experiment, shape: DataShape) -> int:
+    """Steps that count as one epoch, as `training` counts them.
+
+    Raises:
+      ValueError: if a batch is larger than the training set.
+    """
+    size, batch_size = shape.train_size, experiment.batch_size
+    if batch_size > size:
+        raise ValueError(f"batch_size must be at most the {size} training examples")
+    if shape.generated_size:
+        return mixed_steps(size=size, batch_size=batch_size)
+    return size // batch_size
+
+
+def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> Program:
+    """The train step of `training.train`, on shapes."""
+    steps = steps_per_epoch(experiment, shape)
+    model = build_model(experiment, shape.num_classes)
+    optimizer, _ = build_optimizer(experiment, steps)
+    state = jax.eval_shape(lambda: create_state(experiment, model, optimizer, shape.image_shape))
+    settings = step_settings(experiment, model, optimizer, shape, steps)
+    count = shape.train_size + shape.generated_size
+    height, width, channels = shape.image_shape
+    row = -(-height * width * channels // LANES) * LANES
+    arguments = (
+        state,
+        jax.ShapeDtypeStruct((count, row), jnp.uint8),
+        jax.ShapeDtypeStruct((count,), jnp.int32),
+        jax.ShapeDtypeStruct((steps, experiment.batch_size), jnp.int32),
+        _float32(experiment.build("objective")),
+        _float32(experiment.build("threat")),
+    )
+    return make_train_step(settings, mesh), _placed(arguments, mesh, P())
+
+
+def attack_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> tuple[Program, int]:
+    """Margin PGD of the experiment's evaluation, and its batch: a share on every chip."""
+    evaluation = experiment.evaluation
+    batch_size = -(-evaluation.batch_size // mesh.size) * mesh.size
+    model = build_model(experiment, shape.num_classes)
+    init = partial(model.init, train=False)
+    zeros = jnp.zeros((1, *shape.image_shape))
+    variables = jax.eval_shape(lambda: init(jax.random.key(0), zeros))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch_size))
+    step_size = evaluation.step_size
+
+    def attack(variables: Any, keys: Any, images: Any, labels: Any, threat: Any) -> Any:
+        pgd = PGD(
+            threat=threat,
+            steps=evaluation.steps,
+            step_size=None if step_size is None else jnp.float32(step_size),
+            restarts=evaluation.restarts,
+            loss=margin,
+        )
+        attacked = pgd(lambda x: model.apply(variables, x, train=False), keys, images, labels)
+        return attacked.images, attacked.success
+
+    images = jax.ShapeDtypeStruct((batch_size, *shape.image_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    arguments = (
+        _placed(variables, mesh, P()),
+        *_placed((keys, images, labels), mesh, P(AXIS)),
+        _placed(_float32(experiment.build("threat")), mesh, P()),
+    )
+    return (jax.jit(attack), arguments), batch_size
+
+
+def _float32(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32), tree)
+
+
+def _placed(tree: Any, mesh: Mesh, spec: P) -> Any:
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )

@@ -1,0 +1,37 @@
+"""Devices on one axis, and what lies on all of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXIS = "devices"
+
+
+def device_mesh(devices: Sequence[Any] | None) -> Mesh:
+    """Devices on one axis, over which batches are split.
+
+    Args:
+      devices: the devices; `None` for all, of all processes.
+
+    Returns:
+      The mesh, with one axis named `AXIS`.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(tree: Any, mesh: Mesh) -> Any:
+    """The tree with a copy on every device of the mesh; every process hands in the same."""
+    sharding = NamedSharding(mesh, P())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def place(leaf: Any) -> jax.Array:  # without asking the other processes for their copy
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(place, tree)

@@ -1,0 +1,102 @@
+"""The same step of one device, run on all of them by `shard_map` or by `pmap`."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxrobust.objectives import Objective
+from jaxrobust.threats import Threat
+from jaxrobust.training._devices import AXIS
+from jaxrobust.training._state import TrainState
+from jaxrobust.training._step import Metrics, StepSettings, device_step
+
+Runner = Literal["shard_map", "pmap"]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    settings: StepSettings, mesh: Mesh, *, runner: Runner = "shard_map"
+) -> TrainStep:
+    """The compiled step over all devices of a mesh; the state is donated.
+
+    Both runners map the same function over the same devices and hand out the same replicated
+    state, so a run may change from one to the other at any checkpoint.
+
+    Args:
+      settings: what the step is made of.
+      mesh: one axis named `AXIS`; the batch is split over it.
+      runner: "shard_map", or "pmap" (which JAX only maintains).
+
+    Returns:
+      `step(state, images, labels, order, objective, threat) -> (state, metrics)`:
+      `images` `[n, h, w, c]` uint8 (or rows, see `StepSettings.image_shape`) and `labels` `[n]`
+      are the whole training set, on every device; `order` `[steps_per_epoch, batch]` the epoch's
+      indices; `objective` and `threat` pytrees whose leaves may change from step to step without
+      recompilation. Metrics are scalars averaged over the global batch. The step has `lower`, as
+      jitted functions do.
+
+    Raises:
+      ValueError: if there is no such runner.
+    """
+    if runner not in get_args(Runner):
+        raise ValueError(f"runner must be one of {', '.join(get_args(Runner))}, got {runner!r}")
+
+    def train_step(*arguments: Any) -> tuple[TrainState, Metrics]:
+        return _share(settings, *arguments)
+
+    if runner == "shard_map":
+        mapped = jax.shard_map(
+            train_step,
+            mesh=mesh,
+            in_specs=P(),
+            out_specs=P(),
+            # Gradients are averaged explicitly; the checker would sum them once more.
+            check_vma=False,
+        )
+        return jax.jit(mapped, donate_argnums=0)
+    return _PmapStep(train_step, mesh)
+
+
+class _PmapStep:
+    """A step under `pmap`, with the one argument that `pmap` wants split: a number per device."""
+
+    def __init__(self, train_step: TrainStep, mesh: Mesh) -> None:
+        self._numbers = np.arange(len(mesh.local_devices), dtype=np.int32)
+        self._mapped: Any = jax.pmap(
+            lambda number, *arguments: train_step(*arguments),
+            axis_name=AXIS,
+            in_axes=(0, *[None] * 6),
+            out_axes=None,
+            donate_argnums=1,
+            devices=list(mesh.devices.flat),
+        )
+
+    def __call__(self, *arguments: Any) -> tuple[TrainState, Metrics]:
+        return self._mapped(self._numbers, *arguments)
+
+    def lower(self, *arguments: Any) -> Any:
+        return self._mapped.lower(self._numbers, *arguments)
+
+
+def _share(
+    settings: StepSettings,
+    state: TrainState,
+    images: Array,
+    labels: Array,
+    order: Array,
+    objective: Objective,
+    threat: Threat,
+) -> tuple[TrainState, Metrics]:
+    """The step of one device on its share of the batch: consecutive places of it."""
+    batch, devices = order.shape[1], jax.lax.axis_size(AXIS)
+    if batch % devices:
+        raise ValueError(f"batch must be a multiple of the {devices} devices, got {batch}")
+    positions = jax.lax.axis_index(AXIS) * (batch // devices) + jnp.arange(batch // devices)
+    indices = order[state.step % len(order)][positions]
+    return device_step(settings, AXIS, state, images, labels, indices, positions, objective, threat)
