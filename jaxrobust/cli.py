@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import sys
+import traceback
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
     EXPERIMENT,
     JSON,
+    PROCESSES,
     QUIET,
     SET,
     TOPOLOGY,
@@ -50,12 +52,14 @@ def train(
     **settings: Any,
 ) -> None:
     """Train the EXPERIMENT file; evaluate it afterwards with `jaxrobust evaluate`."""
-    from jaxrobust.training import train
+    from jaxrobust.training import is_first, join_processes, train
 
+    join_processes(**{name: settings.pop(name) for name in PROCESSES})  # before all else of JAX
     config = _one(experiment, assignments)
     folder = workdir or pathlib.Path("runs") / config.name
     trained = train(config, folder, say=click.echo, **settings)
-    click.echo(f"trained {config.name} to step {int(trained.state.step)} in {folder}")
+    if is_first():
+        click.echo(f"trained {config.name} to step {int(trained.state.step)} in {folder}")
 
 
 def _one(experiment: pathlib.Path, assignments: tuple[str, ...]) -> Any:
@@ -302,7 +306,13 @@ def main() -> None:
 
 def _end(error: Exception) -> None:
     from jaxrobust.evaluation import AttackResultError
-    from jaxrobust.training import CheckpointError, Interrupted, NonFiniteLossError
+    from jaxrobust.training import (
+        CheckpointError,
+        Interrupted,
+        LostProcessError,
+        NonFiniteLossError,
+        leave,
+    )
 
     if os.environ.get("JAXROBUST_DEBUG"):
         raise error
@@ -311,11 +321,12 @@ def _end(error: Exception) -> None:
         sys.exit(128 + error.signal_number)
     if isinstance(error, ValueError | CheckpointError | json.JSONDecodeError | OSError):
         click.echo(f"jaxrobust: {error}", err=True)
-        sys.exit(2)
-    if isinstance(error, NonFiniteLossError | AttackResultError):
+        leave(2)
+    if isinstance(error, NonFiniteLossError | AttackResultError | LostProcessError):
         click.echo(f"jaxrobust: {error}", err=True)
-        sys.exit(1)
-    raise error
+        leave(1)
+    traceback.print_exception(error)
+    leave(1)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,16 @@ DEVICES = (
         show_default=True,
         help="What runs the step on all devices; the numbers are the same.",
     ),
+    click.option(
+        "--distributed",
+        is_flag=True,
+        help="Several processes, also where TPU pod, Slurm or Kubernetes is not recognised.",
+    ),
+    click.option("--coordinator", metavar="HOST:PORT", help="Elsewhere: where process 0 listens,"),
+    click.option("--processes", type=click.IntRange(min=1), help="how many there are,"),
+    click.option("--process-id", type=click.IntRange(min=0), help="and which one this is."),
 )
+PROCESSES = ("distributed", "coordinator", "processes", "process_id")
 
 
 def device_options(command: Callable) -> Callable:

@@ -61,10 +61,12 @@ class Mixture:
         """The mixed classifier; `images` are of the data that it is for."""
         std, rob = (load_base(x, num_classes=num_classes) for x in (self.std, self.rob))
         if self.alpha is not None:
-            scales = {"std_scale": self.std_scale, "rob_scale": self.rob_scale}
+            scales: dict[str, Any] = {"std_scale": self.std_scale, "rob_scale": self.rob_scale}
             return mixing.mixed(std, rob, alpha=self.alpha, **scales)
+        options: dict[str, Any]
         if self.nuts is not None:
-            return mixing.mixed_nuts(std, rob, **mixing.MIXED_NUTS[self.nuts].options)
+            options = {**mixing.MIXED_NUTS[self.nuts].options}
+            return mixing.mixed_nuts(std, rob, **options)
         preset = mixing.ADAPTIVE_SMOOTHING[self.smoothing or ""]
         shapes = [jax.eval_shape(base.with_features, images[:1])[1] for base in (std, rob)]
         channels = [[maps[f"stage{n}"].shape[-1] for n in (1, 2)] for maps in shapes]
@@ -73,7 +75,8 @@ class Mixture:
         gamma = models.gamma_fn(
             network, variables, scale=preset.gamma_scale, bias=preset.gamma_bias
         )
-        return mixing.mixed(std, rob, gamma=gamma, **preset.options)
+        options = {**preset.options}
+        return mixing.mixed(std, rob, gamma=gamma, **options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from jaxrobust.training._interrupt import Interrupted as Interrupted
 from jaxrobust.training._loop import Trained as Trained
 from jaxrobust.training._loop import train as train
 from jaxrobust.training._processes import LostProcessError as LostProcessError
+from jaxrobust.training._processes import is_first as is_first
 from jaxrobust.training._processes import join_processes as join_processes
 from jaxrobust.training._processes import leave as leave
 from jaxrobust.training._reporting import read_rows as read_rows

@@ -51,7 +51,7 @@ def make_train_step(
         return _share(settings, *arguments)
 
     if runner == "shard_map":
-        mapped = jax.shard_map(
+        sharded = jax.shard_map(
             train_step,
             mesh=mesh,
             in_specs=P(),
@@ -59,29 +59,38 @@ def make_train_step(
             # Gradients are averaged explicitly; the checker would sum them once more.
             check_vma=False,
         )
-        return jax.jit(mapped, donate_argnums=0)
-    return _PmapStep(train_step, mesh)
+        return jax.jit(sharded, donate_argnums=0)
+    mapped = jax.pmap(
+        lambda number, *arguments: train_step(*arguments),
+        axis_name=AXIS,
+        in_axes=(0, *[None] * 6),
+        out_axes=None,
+        donate_argnums=1,
+        devices=list(mesh.devices.flat),
+    )
+    return _NumbersFirst(mapped, np.arange(len(mesh.local_devices), dtype=np.int32))
 
 
-class _PmapStep:
-    """A step under `pmap`, with the one argument that `pmap` wants split: a number per device."""
+class _NumbersFirst:
+    """A function under `pmap`, or what it lowers and compiles to, with its first argument bound.
 
-    def __init__(self, train_step: TrainStep, mesh: Mesh) -> None:
-        self._numbers = np.arange(len(mesh.local_devices), dtype=np.int32)
-        self._mapped: Any = jax.pmap(
-            lambda number, *arguments: train_step(*arguments),
-            axis_name=AXIS,
-            in_axes=(0, *[None] * 6),
-            out_axes=None,
-            donate_argnums=1,
-            devices=list(mesh.devices.flat),
-        )
+    `pmap` wants one argument that is split: a number per device of this process.
+    """
+
+    def __init__(self, inner: Any, numbers: np.ndarray) -> None:
+        self._inner, self._numbers = inner, numbers
 
     def __call__(self, *arguments: Any) -> tuple[TrainState, Metrics]:
-        return self._mapped(self._numbers, *arguments)
+        return self._inner(self._numbers, *arguments)
 
-    def lower(self, *arguments: Any) -> Any:
-        return self._mapped.lower(self._numbers, *arguments)
+    def lower(self, *arguments: Any) -> "_NumbersFirst":
+        return _NumbersFirst(self._inner.lower(self._numbers, *arguments), self._numbers)
+
+    def compile(self) -> "_NumbersFirst":
+        return _NumbersFirst(self._inner.compile(), self._numbers)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 def _share(
@@ -97,6 +106,7 @@ def _share(
     batch, devices = order.shape[1], jax.lax.axis_size(AXIS)
     if batch % devices:
         raise ValueError(f"batch must be a multiple of the {devices} devices, got {batch}")
-    positions = jax.lax.axis_index(AXIS) * (batch // devices) + jnp.arange(batch // devices)
+    size = batch // devices
+    positions = jax.lax.axis_index(AXIS) * size + jnp.arange(size, dtype=jnp.int32)
     indices = order[state.step % len(order)][positions]
     return device_step(settings, AXIS, state, images, labels, indices, positions, objective, threat)

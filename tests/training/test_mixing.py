@@ -35,15 +35,15 @@ def bases(tmp_path_factory):
     """An accurate and a robust digits network, as runs in a folder."""
     folder = tmp_path_factory.mktemp("bases")
     for config in (
-        base("std", use("standard"), 6),
-        base("rob", use("pgd_at", steps=3), 6),
+        base("std", use("standard"), 5),
+        base("rob", use("pgd_at", steps=2), 5),
     ):
         train(config, folder / config.name, devices=ONE, quiet=True)
     return folder
 
 
 def mixing_experiment(folder, **changes):
-    objective = use("adaptive_smoothing", copies=4, steps=3, **changes)
+    objective = use("adaptive_smoothing", copies=4, steps=3, weight=0.1, **changes)
     return Experiment(
         name="mixing",
         data=use("digits"),
@@ -58,7 +58,7 @@ def mixing_experiment(folder, **changes):
         objective=objective,
         threat=use("linf", eps=EPS),
         optimizer=use("adamw", weight_decay=1e-5),
-        learning_rate=use("exponential_warmup", peak=5e-3),
+        learning_rate=use("exponential_warmup", peak=2e-2),
         clip_norm=10.0,
         epochs=6,
         batch_size=128,

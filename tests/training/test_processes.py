@@ -1,0 +1,265 @@
+"""Two real processes over loopback: the numbers of one, signals, and what happens when one dies."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import chex
+import jax
+import pytest
+
+from jaxrobust.experiment import Experiment, Validation, to_dict, use
+from jaxrobust.training import join_processes, read_rows, train
+from jaxrobust.training._devices import device_mesh
+from jaxrobust.training._interrupt import StopRequest
+from jaxrobust.training._processes import (
+    StopVote,
+    check_shared,
+    first_alone,
+    lost_message,
+    recognised_cluster,
+)
+
+
+def small(epochs=2):
+    # L2 has no signs: trainings that sum in another order agree closely.
+    return Experiment(
+        name="small",
+        data=use("digits"),
+        model=use("digits_cnn", width=4, batch_norm=True),
+        objective=use("trades", beta=3.0, steps=2),
+        threat=use("l2", eps=0.5),
+        learning_rate=use("constant", value=0.05),
+        epochs=epochs,
+        batch_size=256,
+        validation=Validation(size=64, steps=2),
+    )
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def explicit(port, number):
+    coordinator = f"127.0.0.1:{port}"
+    return ["--coordinator", coordinator, "--processes", "2", "--process-id", str(number)], {}
+
+
+def slurm(port, number):
+    """What `srun` tells its tasks; nothing else is given."""
+    return [], {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+        "JAX_COORDINATOR_PORT": str(port),
+    }
+
+
+class Pair:
+    """Two training processes with two devices each."""
+
+    def __init__(self, folder, *, epochs=2, how=explicit, workdirs=("run", "run"), more=()):
+        config, values = folder / "experiment.py", to_dict(small(epochs))
+        config.write_text(
+            f"from jaxrobust.experiment import from_dict\nconfig = from_dict({values!r})\n"
+        )
+        port, self.processes = free_port(), []
+        for number, workdir in enumerate(workdirs):
+            words, environment = how(port, number)
+            command = [sys.executable, "-m", "jaxrobust.cli", "train", str(config), *words]
+            command += ["--workdir", str(folder / workdir), *more]
+            environment = {
+                **{
+                    name: value for name, value in os.environ.items() if "proxy" not in name.lower()
+                },
+                "JAX_PLATFORMS": "cpu",
+                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache"),
+                **environment,
+            }
+            pipe = subprocess.PIPE
+            self.processes.append(
+                subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for process in self.processes:
+            process.kill()
+            with process:  # waits, and closes its pipes
+                pass
+
+    def wait(self, seconds):
+        """How both have ended, at most so much later."""
+        end, found = time.monotonic() + seconds, []
+        for process in self.processes:
+            out, err = process.communicate(timeout=max(end - time.monotonic(), 0.1))
+            found.append(Ended(process.returncode, out, err))
+        return found
+
+
+def until_first_row(path, pair):
+    """Waits until training is under way."""
+    end = time.monotonic() + 120
+    while not (path.exists() and path.stat().st_size):
+        assert time.monotonic() < end, "no row was written"
+        for process in pair.processes:
+            assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """A run of two processes that found each other as under Slurm."""
+    folder = tmp_path_factory.mktemp("together")
+    with Pair(folder, how=slurm) as pair:
+        ended = pair.wait(180)
+    assert [process.code for process in ended] == [0, 0], ended
+    return folder / "run", ended
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same in one process with as many devices."""
+    return train(small(), tmp_path_factory.mktemp("alone") / "run", devices=jax.devices()[:4])
+
+
+def state_of(folder):
+    """The last state, restored in this process, on one device."""
+    lines = []
+    trained = train(
+        small(), folder, resume=True, devices=jax.devices()[:1], quiet=True, say=lines.append
+    )
+    assert lines == ["resuming small at step 10"]
+    return jax.device_get(trained.state)
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_two_processes_give_the_numbers_of_one(together, alone):
+    folder, (first, second) = together
+    assert "trained small to step 10" in first.out
+    assert "small" not in second.out + second.err
+    rows, expected = (read_rows(f / "metrics.jsonl") for f in (folder, alone.workdir))
+    assert [row["step"] for row in rows] == [5, 10]
+    assert rows[-1]["devices"] == 4
+    for name in ("loss", "accuracy", "validation_accuracy", "validation_robust_accuracy"):
+        assert rows[-1][name] == pytest.approx(expected[-1][name], abs=0.02)
+    chex.assert_trees_all_close(state_of(folder), jax.device_get(alone.state), rtol=0, atol=1e-3)
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_a_signal_to_one_saves_on_all_and_resuming_changes_nothing(together, tmp_path):
+    # Until the signal the run believes that it has longer to go.
+    with Pair(tmp_path, epochs=2000) as pair:
+        until_first_row(tmp_path / "run" / "metrics.jsonl", pair)
+        pair.processes[1].send_signal(signal.SIGTERM)
+        ended = pair.wait(60)
+    assert [process.code for process in ended] == [143, 143], ended
+    saved = max(int(step.name) for step in (tmp_path / "run" / "checkpoints").iterdir())
+    for process in ended:
+        assert f"stopped by signal 15; saved step {saved} of 10000" in process.err
+
+    # The same again, stopped at a step that is known, and continued.
+    folder = tmp_path / "again"
+    folder.mkdir()
+    train(small(), folder / "run", devices=jax.devices()[:4], stop_at=4)
+    with Pair(folder, more=["--resume", "--runner", "pmap"]) as pair:
+        ended = pair.wait(120)
+    assert [process.code for process in ended] == [0, 0], ended
+    assert "resuming small at step 4" in ended[0].out
+    uninterrupted = state_of(together[0])
+    chex.assert_trees_all_close(state_of(folder / "run"), uninterrupted, rtol=0, atol=1e-3)
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_dies_the_other_ends_with_a_message(victim, tmp_path):
+    with Pair(tmp_path, epochs=2000) as pair:
+        until_first_row(tmp_path / "run" / "metrics.jsonl", pair)
+        pair.processes[victim].kill()
+        survivor = pair.wait(60)[1 - victim]
+    assert survivor.code not in (0, None)
+    words = ("another process of small has ended", "indicates that another task died")
+    assert any(word in survivor.err for word in words), survivor.err
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_a_folder_that_is_not_shared_is_said_and_nothing_hangs(tmp_path):
+    with Pair(tmp_path, workdirs=("run", "elsewhere")) as pair:
+        first, second = pair.wait(90)
+    assert second.code == 2
+    assert "workdir must be a folder that all processes share" in second.err
+    assert first.code not in (0, None)
+
+
+def test_options_of_processes_are_checked(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "KUBERNETES_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    assert join_processes() == 1
+    with pytest.raises(ValueError, match="processes and process_id must be given too"):
+        join_processes(coordinator="127.0.0.1:1234")
+    with pytest.raises(ValueError, match="coordinator must be given too"):
+        join_processes(processes=2, process_id=0)
+    with pytest.raises(ValueError, match="do not find each other"):
+        join_processes(distributed=True)
+
+
+def test_clusters_are_recognised(monkeypatch):
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    for name, value in slurm(1, 0)[1].items():
+        monkeypatch.setenv(name, value)
+    assert recognised_cluster() == "Slurm"
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert recognised_cluster() is None
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert recognised_cluster() is None
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    assert recognised_cluster() == "Kubernetes"
+
+
+def test_a_process_alone(tmp_path):
+    vote = StopVote(device_mesh(None))
+    assert [vote.cast(None), vote.cast(15)] == [None, 15]
+    with pytest.raises(OSError, match="broken"):
+        first_alone(lambda: (_ for _ in ()).throw(OSError("broken")))
+    with pytest.raises(ValueError, match="workdir must be a folder that all processes share"):
+        check_shared(tmp_path)
+    text = lost_message("small", [3, 7], RuntimeError("Gloo: closed\nmore"))
+    assert "checkpoint is of step 7: start all processes again with --resume" in text
+    assert "\n" not in text
+    assert "it has no checkpoint yet" in lost_message("small", [], RuntimeError())
+
+
+def test_a_vote_counts_the_largest_and_comes_one_step_later(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    vote = StopVote(device_mesh(None))
+    assert [vote.cast(signal_) for signal_ in (None, 15, None, None)] == [None, None, 15, None]
+
+
+def test_a_handler_of_another_language_is_not_put_back():
+    request = StopRequest()
+    with request:
+        request._previous[signal.SIGTERM] = None  # what C++ libraries leave
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
