@@ -260,7 +260,8 @@ def test_sigterm_to_the_command_saves_and_resumes(tmp_path):
 
 
 def test_experiments_round_trip_through_json():
-    files = sorted((ROOT / "experiments").glob("digits_*.py"))
+    scripts = (p for p in sorted((ROOT / "experiments").glob("digits_*.py")))
+    files = [p for p in scripts if "\nconfig = " in p.read_text()]
     assert files
     for file in files:
         config = load(file)
