@@ -3,11 +3,14 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Most of the time goes into compiling programs that run for milliseconds: LLVM's level 0 halves it.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 
 import pathlib
+import tempfile
 
 import jax
 import numpy as np
@@ -15,6 +18,14 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiled programs are shared by the tests, workers and processes of one session: half its time.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="jaxrobust-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    jax.config.update("jax_compilation_cache_dir", CACHE.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

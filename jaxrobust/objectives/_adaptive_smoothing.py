@@ -125,6 +125,7 @@ class AdaptiveSmoothing:
         loss: Any,
     ) -> Array:
         """One run, with what is random of it drawn."""
+        norm = norm_of(threat)
         weight_keys, eps_keys, momentum_keys, attack_keys = (fold_keys(keys, n) for n in range(4))
         draw = jax.vmap(jax.random.uniform)
         weight = draw(weight_keys) * jnp.asarray(self.weight, images.dtype)
@@ -140,7 +141,7 @@ class AdaptiveSmoothing:
                 attack_keys,
                 images,
                 labels,
-                norm=norm_of(threat),
+                norm=norm,
                 eps=eps,
                 loss=loss,
                 steps=most,

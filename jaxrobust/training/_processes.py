@@ -94,7 +94,11 @@ def recognised_cluster() -> str | None:
 
 
 def is_first() -> bool:
-    """Whether this process writes the run's logs: process 0, or the only one."""
+    """Whether this process writes the logs of a run.
+
+    Returns:
+      True for process 0, and for the only one.
+    """
     return jax.process_index() == 0
 
 

@@ -15,7 +15,10 @@ from rich.progress import (
 
 
 class MetricsFile:
-    """Metrics as JSON lines, one row per call, flushed at once.
+    """Metrics as JSON lines, one row per call, the file closed after each.
+
+    Mounted buckets show, and keep when the machine goes, only what was written before a file was
+    closed.
 
     On resuming, rows of steps after the restored one are dropped, so that every step appears
     once.
@@ -34,21 +37,21 @@ class MetricsFile:
             temporary = path.with_suffix(".tmp")
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
             temporary.replace(path)
-        self._file = path.open("a")
+        self._path = path
+        path.touch()
         self._board = _board(path.parent / "tensorboard") if tensorboard else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends one row."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Closes the files."""
-        self._file.close()
+        """Closes the TensorBoard events."""
         if self._board is not None:
             self._board.close()
 

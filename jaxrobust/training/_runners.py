@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.objectives import Objective
@@ -68,26 +68,30 @@ def make_train_step(
         donate_argnums=1,
         devices=list(mesh.devices.flat),
     )
-    return _NumbersFirst(mapped, np.arange(len(mesh.local_devices), dtype=np.int32))
+    return _NumbersFirst(mapped, mesh, np.arange(len(mesh.local_devices), dtype=np.int32))
 
 
 class _NumbersFirst:
     """A function under `pmap`, or what it lowers and compiles to, with its first argument bound.
 
-    `pmap` wants one argument that is split: a number per device of this process.
+    `pmap` wants one argument that is split: a number per device, of this process where `pmap`
+    itself is called, of all processes where its compiled program is.
     """
 
-    def __init__(self, inner: Any, numbers: np.ndarray) -> None:
-        self._inner, self._numbers = inner, numbers
+    def __init__(self, inner: Any, mesh: Mesh, numbers: Any) -> None:
+        self._inner, self._mesh, self._numbers = inner, mesh, numbers
 
     def __call__(self, *arguments: Any) -> tuple[TrainState, Metrics]:
         return self._inner(self._numbers, *arguments)
 
     def lower(self, *arguments: Any) -> "_NumbersFirst":
-        return _NumbersFirst(self._inner.lower(self._numbers, *arguments), self._numbers)
+        lowered = self._inner.lower(self._numbers, *arguments)
+        return _NumbersFirst(lowered, self._mesh, self._numbers)
 
     def compile(self) -> "_NumbersFirst":
-        return _NumbersFirst(self._inner.compile(), self._numbers)
+        sharding = NamedSharding(self._mesh, P(AXIS))
+        everywhere = jax.make_array_from_process_local_data(sharding, self._numbers)
+        return _NumbersFirst(self._inner.compile(), self._mesh, everywhere)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

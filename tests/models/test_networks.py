@@ -153,6 +153,22 @@ def test_rematerialisation_keeps_the_parameter_tree_and_recomputes_blocks(family
     assert str(gradient).count("prevent_cse=True") >= sum(model.blocks)
 
 
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_loop_over_blocks_changes_no_value(remat):
+    """The same variables, the same results and statistics, in a smaller program."""
+    images, _ = setup("wide_resnet")
+    model = models.wide_resnet(depth=22, width=1, activation="silu", padding="same", remat=remat)
+    plain = model.clone(features=(4, 8, 8), stem=4)
+    looped = plain.clone(scan=True)
+    variables = plain.init(jax.random.key(0), images)
+    jax.tree.map(np.testing.assert_array_equal, looped.init(jax.random.key(0), images), variables)
+    expected, actual = (quick(train_step(m))(variables, images) for m in (plain, looped))
+    jax.tree.map(lambda a, b: assert_close(a, b, 1e-4), actual, expected)
+    programs = [str(jax.make_jaxpr(m.apply)(variables, images)) for m in (plain, looped)]
+    # Three stages of three blocks: one is written down for the two that are equal.
+    assert [program.count("conv_general_dilated[") for program in programs] == [21, 15]
+
+
 @pytest.mark.parametrize(
     ("family", "stages"), [("wide_resnet", 3), ("preact_resnet", 2), ("resnet", 2), ("vgg", 5)]
 )

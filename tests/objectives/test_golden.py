@@ -335,7 +335,9 @@ def test_an_infinite_distance_is_refused():
 ALL = {
     name: value()
     for name, value in vars(objectives).items()
-    if hasattr(value, "__dataclass_fields__") and hasattr(value, "outer")
+    if hasattr(value, "__dataclass_fields__")
+    and hasattr(value, "outer")
+    and name != "adaptive_smoothing"  # its passes give more than logits; tests/training/test_mixing
 }
 
 

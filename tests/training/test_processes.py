@@ -26,12 +26,13 @@ from jaxrobust.training._processes import (
 
 
 def small(epochs=2):
-    # L2 has no signs: trainings that sum in another order agree closely.
+    # Another order of sums changes little here: L2 has no signs, and the gradient of the
+    # cross-entropy, unlike that of TRADES' KL at its start, has a direction.
     return Experiment(
         name="small",
         data=use("digits"),
         model=use("digits_cnn", width=4, batch_norm=True),
-        objective=use("trades", beta=3.0, steps=2),
+        objective=use("pgd_at", steps=2),
         threat=use("l2", eps=0.5),
         learning_rate=use("constant", value=0.05),
         epochs=epochs,
@@ -159,9 +160,9 @@ def test_two_processes_give_the_numbers_of_one(together, alone):
     rows, expected = (read_rows(f / "metrics.jsonl") for f in (folder, alone.workdir))
     assert [row["step"] for row in rows] == [5, 10]
     assert rows[-1]["devices"] == 4
-    for name in ("loss", "accuracy", "validation_accuracy", "validation_robust_accuracy"):
+    for name in ("loss", "robust_accuracy", "validation_accuracy", "validation_robust_accuracy"):
         assert rows[-1][name] == pytest.approx(expected[-1][name], abs=0.02)
-    chex.assert_trees_all_close(state_of(folder), jax.device_get(alone.state), rtol=0, atol=1e-3)
+    chex.assert_trees_all_close(state_of(folder), jax.device_get(alone.state), rtol=0, atol=2e-5)
 
 
 @pytest.mark.multiprocess
@@ -186,7 +187,7 @@ def test_a_signal_to_one_saves_on_all_and_resuming_changes_nothing(together, tmp
     assert [process.code for process in ended] == [0, 0], ended
     assert "resuming small at step 4" in ended[0].out
     uninterrupted = state_of(together[0])
-    chex.assert_trees_all_close(state_of(folder / "run"), uninterrupted, rtol=0, atol=1e-3)
+    chex.assert_trees_all_close(state_of(folder / "run"), uninterrupted, rtol=0, atol=2e-5)
 
 
 @pytest.mark.multiprocess
