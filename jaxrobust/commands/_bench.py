@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from jaxrobust.bench import (
@@ -16,6 +15,7 @@ from jaxrobust.bench import (
     torch_table,
     transform_table,
 )
+from jaxrobust.commands._console import table_console
 from jaxrobust.evaluation import provenance, write_json
 
 
@@ -128,5 +128,5 @@ def _table(title: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> li
     for row in rows:
         values = (row[column] for column in columns)
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values))
-    Console().print(table)
+    table_console().print(table)
     return rows

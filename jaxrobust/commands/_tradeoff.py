@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from jaxrobust.commands._autoattack import autoattack_run
 from jaxrobust.commands._compile_time import CompileTime
+from jaxrobust.commands._console import table_console
 from jaxrobust.commands._evaluate import earlier_row, evaluate_run, threat_text
 from jaxrobust.commands._html import write_report
 from jaxrobust.commands._summary import Figure, summary, worst_of
@@ -257,4 +257,4 @@ def _print_table(tradeoff: Tradeoff, members: dict[str, Any]) -> None:
         else:
             cells = ["failed"] + [""] * (len(columns) - 1)
         table.add_row(name, *cells)
-    Console().print(table)
+    table_console().print(table)
