@@ -249,6 +249,18 @@ def bench_convolutions(path: pathlib.Path | None, **settings: int) -> None:
     bench_convolutions(path, **settings)
 
 
+@bench.command("many")
+@click.option("--betas", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
+@JSON
+def bench_many(path: pathlib.Path | None, **settings: int) -> None:
+    """TRADES for several beta and seeds: runs one after the other against one program."""
+    from jaxrobust.commands import bench_many
+
+    bench_many(path, **settings)
+
+
 @bench.command("step")
 @click.option("--objective", "objectives", multiple=True, default=("trades",), show_default=True)
 @click.option("--model", default="preact_resnet18", show_default=True)

@@ -8,6 +8,8 @@ from jaxrobust.bench._forms import LoopRow as LoopRow
 from jaxrobust.bench._forms import TransformRow as TransformRow
 from jaxrobust.bench._forms import loop_table as loop_table
 from jaxrobust.bench._forms import transform_table as transform_table
+from jaxrobust.bench._many import ManyRow as ManyRow
+from jaxrobust.bench._many import many_table as many_table
 from jaxrobust.bench._plan import Plan as Plan
 from jaxrobust.bench._plan import ProgramPlan as ProgramPlan
 from jaxrobust.bench._plan import plan as plan

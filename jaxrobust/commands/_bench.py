@@ -11,6 +11,7 @@ from jaxrobust.bench import (
     attack_table,
     convolution_table,
     loop_table,
+    many_table,
     step_table,
     torch_table,
     transform_table,
@@ -47,6 +48,21 @@ def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[
     rows = [row._asdict() | {"speedup": row.speedup} for row in convolution_table(**settings)]
     columns = ("name", "images", "gradient", "stock_ms", "fast_ms", "speedup")
     return _shown("convolutions inside a loop, per step", rows, columns, path, settings)
+
+
+def bench_many(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
+    """Times the training of many runs one after the other and as one program.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `bench.many_table`.
+
+    Returns:
+      The rows as dictionaries.
+    """
+    rows = [row._asdict() for row in many_table(**settings)]
+    columns = ("form", "runs", "seconds", "ratio", "loss_difference", "accuracy_difference")
+    return _shown("TRADES on digits, several beta and seeds", rows, columns, path, settings)
 
 
 def bench_step(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 from rich.table import Table
 
 from jaxrobust.commands._autoattack import autoattack_run
@@ -23,7 +24,7 @@ from jaxrobust.evaluation import (
     write_json,
 )
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict
-from jaxrobust.training import Interrupted, read_rows, train
+from jaxrobust.training import Interrupted, alike, read_rows, train, train_many
 
 
 def run_tradeoff(
@@ -52,6 +53,7 @@ def run_tradeoff(
     started, compile_time = time.perf_counter(), CompileTime()
     members: dict[str, dict[str, Any]] = {}
     with compile_time:
+        _train_together(tradeoff, workdir, quiet=quiet, say=say)
         for member in tradeoff.members:
             members[member.name] = _member(tradeoff, member, workdir, quiet=quiet, say=say)
             _write(workdir, tradeoff, members, {})
@@ -78,6 +80,46 @@ def run_tradeoff(
     return results
 
 
+def _train_together(
+    tradeoff: Tradeoff, workdir: pathlib.Path, *, quiet: bool, say: Callable[[str], None]
+) -> None:
+    """Trains the runs that are not begun and differ in numbers only as one program each.
+
+    What fails here, or was interrupted, is left to be continued, or to fail, alone.
+    """
+    missing = [
+        (run, folder)
+        for member in tradeoff.members
+        for run, folder in _runs(tradeoff, member, workdir)
+        if not (folder / "config.json").exists()
+    ]
+    while missing and jax.process_count() == 1:
+        first = missing[0][0]
+        group = [pair for pair in missing if alike(first, pair[0])]
+        missing = [pair for pair in missing if pair not in group]
+        if len(group) == 1:
+            continue
+        say(
+            f"{len(group)} runs in one program: {', '.join(f'{r.name} {r.seed}' for r, _ in group)}"
+        )
+        try:
+            train_many(*zip(*group, strict=True), quiet=quiet, say=say)
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except Exception as error:  # alone each of them says what is wrong with it
+            say(f"not in one program: {type(error).__name__}: {str(error)[:200]}")
+
+
+def _runs(
+    tradeoff: Tradeoff, member: Experiment, workdir: pathlib.Path
+) -> list[tuple[Experiment, pathlib.Path]]:
+    """A member with each seed, and its folder."""
+    return [
+        (replace(member, seed=seed), _folder(workdir, tradeoff, member.name, seed))
+        for seed in tradeoff.seeds or (member.seed,)
+    ]
+
+
 def _member(
     tradeoff: Tradeoff,
     member: Experiment,
@@ -89,9 +131,8 @@ def _member(
     """All seeds of one member; what fails is told and kept in the results."""
     found: dict[str, Any] = {"objective": to_dict(member)["objective"], "runs": []}
     try:
-        for seed in tradeoff.seeds or (member.seed,):
-            folder = _folder(workdir, tradeoff, member.name, seed)
-            row = _run(replace(member, seed=seed), folder, quiet=quiet, say=say)
+        for run, folder in _runs(tradeoff, member, workdir):
+            row = _run(run, folder, quiet=quiet, say=say)
             row["autoattack_accuracy"] = {
                 f"{norm} {eps:.6g}": _autoattack(folder, norm, eps, quiet=quiet)
                 for norm, eps in tradeoff.autoattack.items()

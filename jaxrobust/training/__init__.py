@@ -7,6 +7,8 @@ from jaxrobust.training._folder import read_config as read_config
 from jaxrobust.training._interrupt import Interrupted as Interrupted
 from jaxrobust.training._loop import Trained as Trained
 from jaxrobust.training._loop import train as train
+from jaxrobust.training._many import alike as alike
+from jaxrobust.training._many import train_many as train_many
 from jaxrobust.training._processes import LostProcessError as LostProcessError
 from jaxrobust.training._processes import is_first as is_first
 from jaxrobust.training._processes import join_processes as join_processes

@@ -48,7 +48,7 @@ def make_train_step(
         raise ValueError(f"runner must be one of {', '.join(get_args(Runner))}, got {runner!r}")
 
     def train_step(*arguments: Any) -> tuple[TrainState, Metrics]:
-        return _share(settings, *arguments)
+        return share(settings, *arguments)
 
     if runner == "shard_map":
         sharded = jax.shard_map(
@@ -97,7 +97,7 @@ class _NumbersFirst:
         return getattr(self._inner, name)
 
 
-def _share(
+def share(
     settings: StepSettings,
     state: TrainState,
     images: Array,
@@ -106,7 +106,7 @@ def _share(
     objective: Objective,
     threat: Threat,
 ) -> tuple[TrainState, Metrics]:
-    """The step of one device on its share of the batch: consecutive places of it."""
+    """The step of one device of `AXIS` on its share of the batch: consecutive places of it."""
     batch, devices = order.shape[1], jax.lax.axis_size(AXIS)
     if batch % devices:
         raise ValueError(f"batch must be a multiple of the {devices} devices, got {batch}")

@@ -1,5 +1,6 @@
 """Everything that a training run is at one step."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,10 +56,37 @@ def create_state(
     Raises:
       ValueError: if the network cannot take images of this shape.
     """
-    init_key, run_key = jax.random.split(jax.random.key(experiment.seed))
+    create = _creator(experiment, model, optimizer, image_shape)
+    # Copies: a step donates its state, and the model keeps what it starts with.
+    frozen = jax.tree.map(jnp.copy, getattr(model, "frozen", None))
+    return jax.jit(create)(jax.random.key(experiment.seed))._replace(frozen=frozen)
 
-    @jax.jit
-    def create() -> TrainState:
+
+def create_states(
+    experiments: Sequence[Experiment],
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+) -> TrainState:
+    """The states of experiments that differ in their seeds, from one program; their axis first."""
+    create = _creator(experiments[0], model, optimizer, image_shape)
+    keys = jnp.stack([jax.random.key(experiment.seed) for experiment in experiments])
+    frozen = jax.tree.map(
+        lambda leaf: jnp.stack([leaf] * len(experiments)), getattr(model, "frozen", None)
+    )
+    return jax.jit(lambda keys: jax.lax.map(create, keys))(keys)._replace(frozen=frozen)
+
+
+def _creator(
+    experiment: Experiment,
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+) -> Callable[[Array], TrainState]:
+    """The first state as a function of the seed's key."""
+
+    def create(key: Array) -> TrainState:
+        init_key, run_key = jax.random.split(key)
         variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         averaged = experiment.ema_batch_stats == "average" and experiment.ema_decay > 0
@@ -73,7 +101,7 @@ def create_state(
         )
 
     try:
-        shapes = jax.eval_shape(create)
+        shapes = jax.eval_shape(create, jax.random.key(experiment.seed))
         if any(leaf.size == 0 for leaf in jax.tree.leaves(shapes.params)):
             raise ValueError("the images are too small: a layer is left with nothing to see")
     except Exception as error:  # a network may fail in any way on images it was not made for
@@ -82,9 +110,7 @@ def create_state(
             f"model {experiment.model.name} cannot take images of shape {image_shape} "
             f"from {experiment.data.name}: {reason}"
         ) from error
-    # Copies: a step donates its state, and the model keeps what it starts with.
-    frozen = jax.tree.map(jnp.copy, getattr(model, "frozen", None))
-    return create()._replace(frozen=frozen)
+    return create
 
 
 def evaluated_variables(state: TrainState) -> dict[str, Any]:
