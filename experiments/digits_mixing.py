@@ -16,8 +16,15 @@ between them could reach.
 
 Command:  python experiments/digits_mixing.py [--seeds 0 1 2] [--out FOLDER]
           Finished evaluations are kept in the folder and not done again.
-Cost:     COST
-Result:   RESULT
+Cost:     11 minutes for three seeds on two CPU cores that were not quite quiet.
+Result:   mean of three seeds, in %, clean / AutoAttack / what adaptive attacks leave:
+          accurate base 98.6 / 0 / 0, robust base 94.8 / 43.2 / 43.2, constant alpha 0.8 98.1 / 26.9,
+          alpha 0.9 96.4 / 35.7, mixing network 97.7 / 39.6 / 37.7, MixedNUTS 95.2 / 41.5 / 40.3.
+          Points above the segment, by seed: mixing network +24.1, +26.8, +31.3; alpha 0.8 +14.4,
+          +15.1, +34.9; alpha 0.9 +1.2, +9.5, +25.5; alpha 0.6 -1.2, +7.5, +28.8 (there the second
+          base is so little robust that a small change of the clean accuracy decides). MixedNUTS
+          -5.6, +4.7, +6.5: its search kept all but 1 % of the weight on the robust base with seed 0,
+          and it never came near the mixing network. (results/digits_mixing.json)
 """
 
 import argparse
