@@ -1,6 +1,7 @@
 """Two files of PyTorch weights, or two runs, mixed and attacked by one command."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxrobust import mixing, models
-from jaxrobust.commands import assigned
+from jaxrobust.commands import assigned, run_tradeoff
 from jaxrobust.data import synthetic
-from jaxrobust.experiment import Experiment, use
+from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, Validation, use
 from jaxrobust.models._torch_import import _expected, _shapes
 from jaxrobust.models._torch_names import layouts
 from jaxrobust.training import train
@@ -104,6 +105,45 @@ def test_two_runs(cli, tmp_path):
     code, _, err = cli("evaluate-mixed", "base", "base", *shown)
     assert code == 0, err
     assert (tmp_path / "runs" / "mixed" / "results.jsonl").exists()
+
+
+def test_a_tradeoff_of_two_bases_and_their_mixture(tmp_path):
+    """The mixture is trained on the runs of the members before it."""
+    base = Experiment(
+        name="std",
+        data=use("digits"),
+        model=use("digits_cnn", width=2),
+        objective=use("standard"),
+        threat=use("linf", eps=0.1),
+        epochs=1,
+        batch_size=256,
+        validation=Validation(size=0),
+        evaluation=Evaluation(steps=1, batch_size=360),
+    )
+    folder = tmp_path / "t"
+    mixture = use(
+        "mixed_classifier",
+        std=str(folder / "members" / "std"),
+        rob=str(folder / "members" / "rob"),
+        planes=(2, 2, 2),
+    )
+    members = (
+        base,
+        replace(base, name="rob", objective=use("pgd_at", steps=1)),
+        replace(
+            base,
+            name="mixed",
+            model=mixture,
+            objective=use("adaptive_smoothing", copies=4, steps=1),
+        ),
+    )
+    tradeoff = Tradeoff(name="t", members=members)
+    results = run_tradeoff(tradeoff, folder, quiet=True, say=lambda line: None)
+    assert [*results["members"]] == ["std", "rob", "mixed"]
+    for name, member in results["members"].items():
+        assert "failure" not in member, (name, member)
+        assert 0 <= member["figures"]["worst PGD"]["value"] <= member["figures"]["clean"]["value"]
+    assert "mixed" in (folder / "report.html").read_text()
 
 
 MISTAKES = {

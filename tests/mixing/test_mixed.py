@@ -1,6 +1,7 @@
 """Mixed classifiers as logits functions: pytrees, attacked and evaluated like any other."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def test_attacked_by_autoattack_like_any_other(bases):
     report = evaluation.autoattack(both, IMAGES, labels, norm="linf", eps=0.3, **custom)
     assert report.clean_accuracy.value == 1
     assert report.robust_accuracy.value < 1
+
+
+def test_exported_like_any_other(bases):
+    both = mixing.mixed(*bases, alpha=0.6)
+    shape = jax.ShapeDtypeStruct(IMAGES.shape, jnp.float32)
+    exported = jax.export.export(jax.jit(both.__call__))(shape)
+    np.testing.assert_allclose(exported.call(IMAGES), both(IMAGES), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
