@@ -108,6 +108,14 @@ def test_a_member_that_fails_costs_the_others_nothing(tmp_path):
     assert int(other.state.step) == 10
 
 
+def test_a_schedule_of_one_objective_is_none_of_another():
+    lam = use("stages", values=[(0, float("inf")), (1, -1.0)])
+    gairat = replace(BASE, objective=use("gairat", steps=2), schedules={"objective.lam": lam})
+    assert not alike(BASE, gairat)
+    assert not alike(gairat, BASE)
+    assert alike(gairat, replace(gairat, name="other", seed=3))
+
+
 def test_what_cannot_share_a_program_is_refused(tmp_path):
     others = {
         "epochs": replace(BASE, epochs=3),
