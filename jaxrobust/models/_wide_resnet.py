@@ -139,7 +139,8 @@ def wide_resnet(
         statistics and logits stay float32.
       remat: recompute each block in the backward pass: less memory for about a third more time.
       scan: run the equal blocks of each stage as one loop: a smaller program, compiled sooner.
-        Parameters and results are the same.
+        Parameters and results are the same. Training keeps more in memory and moves more of it
+        (`docs/pods.md` has figures for WRN-70-16 on a TPU), so that the default is False.
 
     Returns:
       A Flax module; images `[b, h, w, c]` in [0, 1] -> logits `[b, num_classes]`. The features
