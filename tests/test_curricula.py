@@ -9,7 +9,7 @@ import pytest
 from jaxrobust import curricula, objectives, threats
 from jaxrobust.experiment import Experiment, from_dict, to_dict, use
 from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
-from jaxrobust.training._step import replicated
+from jaxrobust.training._devices import replicated
 from tests.training.test_updates import PlainNet
 
 
