@@ -68,7 +68,7 @@ def test_each_is_as_alone(alone, devices, at_once, tmp_path):
     found = together(tmp_path, members, at_once=at_once, devices=jax.devices()[:devices])
     for one, run in zip(expected, found, strict=True):
         assert isinstance(run, Trained)
-        chex.assert_trees_all_close(run.state, jax.device_get(one.state), rtol=0, atol=2e-5)
+        chex.assert_trees_all_close(run.state, jax.device_get(one.state), rtol=0, atol=2e-4)
         rows, others = (read_rows(r.workdir / "metrics.jsonl") for r in (run, one))
         assert [row["step"] for row in rows] == [row["step"] for row in others] == [5, 10]
         for row, other in zip(rows, others, strict=True):
