@@ -15,7 +15,10 @@ from jaxrobust.data._mnist import mnist as mnist
 from jaxrobust.data._npz import npz as npz
 from jaxrobust.data._sources import Source as Source
 from jaxrobust.data._stream import Stream as Stream
+from jaxrobust.data._stream import indices_of_steps as indices_of_steps
 from jaxrobust.data._stream import stream as stream
+from jaxrobust.data._streamed import Streamed as Streamed
+from jaxrobust.data._streamed import streamed as streamed
 from jaxrobust.data._synthetic import synthetic as synthetic
 from jaxrobust.data._tfds import tfds as tfds
 from jaxrobust.data._tfds import tfds_source as tfds_source

@@ -48,6 +48,11 @@ class Dataset:
                 )
 
     @property
+    def train_size(self) -> int:
+        """Number of training examples."""
+        return len(self.train_labels)
+
+    @property
     def image_shape(self) -> tuple[int, ...]:
         """`(h, w, c)`."""
         return self.train_images.shape[1:]
@@ -71,13 +76,7 @@ class Dataset:
         Raises:
           ValueError: if fewer than one training example would be left.
         """
-        count = len(self.train_labels)
-        if not 0 <= size < count:
-            raise ValueError(
-                f"size must be between 0 and {count - 1} training examples, got {size}"
-            )
-        order = np.random.default_rng(seed).permutation(count)
-        out, kept = np.sort(order[:size]), np.sort(order[size:])
+        kept, out = held_out_indices(self.train_size, size, seed=seed)
         images, labels = self.train_images, self.train_labels
         rest = replace(self, train_images=images[kept], train_labels=labels[kept])
         return rest, replace(rest, test_images=images[out], test_labels=labels[out])
@@ -110,3 +109,15 @@ class Dataset:
             parts[f"{part}_labels"] = labels[labels >= 0]
         name = f"{self.name}[{','.join(map(str, classes))}]"
         return replace(self, name=name, num_classes=len(classes), **parts)
+
+
+def held_out_indices(count: int, size: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `count` examples are trained on and which `size` of them are held out, ascending.
+
+    Raises:
+      ValueError: if fewer than one training example would be left.
+    """
+    if not 0 <= size < count:
+        raise ValueError(f"size must be between 0 and {count - 1} training examples, got {size}")
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[size:]), np.sort(order[:size])

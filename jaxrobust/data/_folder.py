@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxrobust.data._dataset import Dataset
 from jaxrobust.data._sources import MODES, Record, Source, in_memory, size_of
+from jaxrobust.data._streamed import Streamed, streamed
 
 TEST_FOLDERS = ("test", "val")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -21,8 +22,9 @@ def image_folder(
     resize: int | tuple[int, int] | None = None,
     channels: int = 3,
     name: str | None = None,
-) -> Dataset:
-    """Images in `path/train/CLASS/` and `path/test/CLASS/`, decoded into memory.
+    stream: bool = False,
+) -> Dataset | Streamed:
+    """Images in `path/train/CLASS/` and `path/test/CLASS/`, in memory or streamed.
 
     Images may lie deeper in their class's folder. Classes are numbered in the order of their
     names. Hidden files and annotations (.txt, .csv, .json, .xml, .md) are passed over.
@@ -35,9 +37,11 @@ def image_folder(
       resize: pixels, or `(height, width)`; needed where the images differ in size.
       channels: 3 for colour, 1 for grey; images are converted.
       name: what results call the set; default the folder's name.
+      stream: leave the training images on disk and read them when a step needs them; the same
+        run in the end, for sets that are larger than memory.
 
     Returns:
-      The data set.
+      The data set; with `stream` a `Streamed`.
 
     Raises:
       ValueError: in one line, if a folder is missing or holds no classes, a class is missing or
@@ -71,6 +75,8 @@ def image_folder(
                 f"{root / (test if which == 'test' else train)} lacks the class "
                 f"{', '.join(sorted(classes)[:5])} of the other part"
             )
+    if stream:
+        return streamed(sources["train"], sources["test"])
     arrays: dict[str, Any] = {}
     for part, source in sources.items():
         images, labels = in_memory(source)

@@ -11,6 +11,7 @@ from jax import Array
 from jaxrobust.data._dataset import Dataset
 from jaxrobust.data._files import read_npz
 from jaxrobust.data._npz import images_and_labels
+from jaxrobust.data._streamed import Streamed
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,16 @@ class Generated:
         Raises:
           ValueError: if shapes or classes differ from the data set's.
         """
+        self.check_fits(dataset)
+        images = np.concatenate([dataset.train_images, self.images])
+        return images, np.concatenate([dataset.train_labels, self.labels])
+
+    def check_fits(self, dataset: Dataset | Streamed) -> None:
+        """Refuses images of another shape than the data set's, and classes that it has not.
+
+        Raises:
+          ValueError: in these cases.
+        """
         if self.images.shape[1:] != dataset.image_shape:
             raise ValueError(
                 f"generated images are {self.images.shape[1:]}, "
@@ -53,8 +64,6 @@ class Generated:
                 f"generated labels go up to {self.labels.max()}, "
                 f"but {dataset.name} has {dataset.num_classes} classes"
             )
-        images = np.concatenate([dataset.train_images, self.images])
-        return images, np.concatenate([dataset.train_labels, self.labels])
 
 
 def generated(path: str, *, fraction: float = 0.7) -> Generated:

@@ -100,8 +100,12 @@ def size_of(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return size
 
 
-def in_memory(source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """All examples of a source: decoded by threads, with a bar where it takes long.
+def in_memory(source: Source, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Examples of a source: decoded by threads, with a bar where it takes long.
+
+    Args:
+      source: whose examples.
+      chosen: the indices of those that are read; default all.
 
     Returns:
       Images `[n, h, w, c]` uint8 and labels `[n]` int32.
@@ -111,14 +115,17 @@ def in_memory(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """
     if not len(source):
         raise ValueError(f"{source.name} has no examples")
+    chosen = np.arange(len(source)) if chosen is None else chosen
+    size = len(chosen)
     (first,) = source.read([0])
     shape = source.decoded(first).shape
-    images = np.empty((len(source), *shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
+    images = np.empty((size, *shape), np.uint8)
+    labels = np.empty(size, np.int32)
 
     def decode(start: int) -> int:
-        stop = min(start + CHUNK, len(source))
-        for index, record in zip(range(start, stop), source.read(range(start, stop)), strict=True):
+        stop = min(start + CHUNK, size)
+        records = source.read(chosen[start:stop].tolist())
+        for index, record in zip(range(start, stop), records, strict=True):
             image = source.decoded(record)
             if image.shape != shape:
                 raise ValueError(unequal(first.where, shape, record.where, image.shape))
@@ -126,10 +133,10 @@ def in_memory(source: Source) -> tuple[np.ndarray, np.ndarray]:
         return stop - start
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    bar = Progress(*columns, TimeRemainingColumn(), transient=True, disable=len(source) < BAR_FROM)
+    bar = Progress(*columns, TimeRemainingColumn(), transient=True, disable=size < BAR_FROM)
     with bar, ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        task = bar.add_task(f"decoding {source.name}", total=len(source))
-        futures = [pool.submit(decode, start) for start in range(0, len(source), CHUNK)]
+        task = bar.add_task(f"decoding {source.name}", total=size)
+        futures = [pool.submit(decode, start) for start in range(0, size, CHUNK)]
         try:
             for future in futures:
                 bar.advance(task, future.result())

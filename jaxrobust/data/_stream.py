@@ -1,37 +1,83 @@
-"""Batches of sets that are larger than memory, read by grain; resumable exactly."""
+"""Batches of sets that are larger than memory, read ahead by grain; resumable exactly."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxrobust.data._batches import epoch_order
 from jaxrobust.data._sources import Source, unequal
+
+ENDLESS = 2**31 - 1  # steps; grain wants a length
 
 
 class Stream:
-    """An endless iterator over batches whose position can be saved and restored.
+    """An endless iterator over batches, of which step `s` is a function of `s` alone.
 
-    Every epoch is a fresh shuffle of the examples, a function of the seed and the epoch. Each of
-    its batches is `(images [b, h, w, c] uint8, labels [b] int32)`. Made by `stream`.
+    Each batch is `(images [b, h, w, c] uint8, labels [b] int32)`. grain only reads ahead; nothing
+    but the step has to be saved to continue with the identical batches. Made by `stream`, or from
+    an order of one's own.
+
+    Args:
+      source: `source[i]` is `{"image": [h, w, c] uint8, "label": int}`.
+      indices: step -> `[b]`, which examples; called by several threads.
+      steps_per_epoch: batches per epoch.
+      start: the first step.
+      threads: that read and decode, each a batch ahead.
+      settings: what the batches are a function of, JSON types; `set_state` compares it.
 
     Attributes:
       steps_per_epoch: batches per epoch, the same on every process.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxrobust import data
+      >>> examples = [{"image": np.full((2, 2, 1), i, np.uint8), "label": i} for i in range(10)]
+      >>> batches = data.Stream(examples, lambda step: np.array([step, 9 - step]), start=2)
+      >>> next(batches)[1].tolist()
+      [2, 7]
     """
 
-    def __init__(self, batches: Any, steps_per_epoch: int, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        source: Any,
+        indices: Callable[[int], np.ndarray],
+        *,
+        steps_per_epoch: int = 1,
+        start: int = 0,
+        threads: int = 8,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         self.steps_per_epoch = steps_per_epoch
-        self._settings = settings
-        self._batches = iter(batches)
+        self._settings = settings or {}
+        self._read = partial(_step, source, indices)
+        self._threads = threads
+        self._batches: Any = None
+        self._go_to(start)
+
+    def _go_to(self, step: int) -> None:
+        # Imported here: only streams need grain, which takes a second to load.
+        import grain
+
+        self.close()
+        self._next = step
+        ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._threads)
+        steps = grain.MapDataset.range(step, ENDLESS)
+        self._batches = iter(steps.map(self._read).to_iter_dataset(ahead))
 
     def __iter__(self) -> "Stream":
         return self
 
     def __next__(self) -> tuple[np.ndarray, np.ndarray]:
-        return next(self._batches)
+        batch = next(self._batches)
+        self._next += 1
+        return batch
 
     def get_state(self) -> dict[str, Any]:
         """Where the stream is, as JSON types; `set_state` continues with the next batch."""
-        return {**self._settings, "position": self._batches.get_state()}
+        return {**self._settings, "step": self._next}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues where `get_state` was called, in this process or another.
@@ -47,7 +93,13 @@ class Stream:
                 raise ValueError(
                     f"the state is of a stream with {name} {state.get(name)}, this one has {value}"
                 )
-        self._batches.set_state(state["position"])
+        self._go_to(state["step"])
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
 
 
 def stream(
@@ -60,6 +112,8 @@ def stream(
     threads: int = 8,
 ) -> Stream:
     """Shuffled batches of a source that need not fit into memory.
+
+    Every epoch is a fresh permutation, `epoch_order` of the seed's key and the epoch.
 
     Args:
       source: such as `tfds_source(...)` or `folder_source(...)`; `source[i]` is
@@ -90,9 +144,6 @@ def stream(
       >>> bool((next(batches)[1] == following).all())
       True
     """
-    # Imported here: only streams need grain, which takes a second to load.
-    import grain
-
     if not 0 <= process_index < process_count:
         raise ValueError(
             f"process_index must be between 0 and {process_count - 1}, got {process_index}"
@@ -103,42 +154,63 @@ def stream(
             f"batch_size must be a multiple of the {process_count} processes and at most the "
             f"{size} examples, got {batch_size}"
         )
-    steps = size // batch_size
     share = batch_size // process_count
-    batches = (
-        grain.MapDataset.range(size)
-        .seed(seed)
-        .shuffle()
-        # Whole batches only, before the processes part: all of them have as many steps.
-        .slice(slice(0, steps * batch_size))
-        .slice(slice(process_index, None, process_count))
-        .batch(share, drop_remainder=True)
-        .map(partial(_read, source))
-        .repeat()
-        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+    mine = slice(process_index * share, (process_index + 1) * share)
+    order = partial(epoch_order, jax.random.key(seed), size=size, batch_size=batch_size)
+    indices = indices_of_steps(order, size // batch_size)
+    return Stream(
+        source,
+        lambda step: indices(step)[mine],
+        steps_per_epoch=size // batch_size,
+        threads=threads,
+        settings={
+            "seed": seed,
+            "size": size,
+            "batch_size": batch_size,
+            "process_index": process_index,
+            "process_count": process_count,
+        },
     )
-    settings = {
-        "seed": seed,
-        "size": size,
-        "batch_size": batch_size,
-        "process_index": process_index,
-        "process_count": process_count,
-    }
-    return Stream(batches, steps, settings)
 
 
-def _read(source: Source, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The batch of the given examples; a `Source` reads all its records at once."""
+def indices_of_steps(
+    order: Callable[[int], Any], steps_per_epoch: int
+) -> Callable[[int], np.ndarray]:
+    """An order of epochs as a function of the step, for `Stream`.
+
+    Args:
+      order: epoch -> `[steps_per_epoch, b]` indices, such as `epoch_order`.
+      steps_per_epoch: its rows.
+
+    Returns:
+      step -> `[b]` indices. The last two epochs' orders are kept: reading ahead crosses their
+      boundary.
+
+    Example:
+      >>> from jaxrobust import data
+      >>> indices = data.indices_of_steps(lambda epoch: [[2 * epoch], [2 * epoch + 1]], 2)
+      >>> [int(indices(step)[0]) for step in range(4)]
+      [0, 1, 2, 3]
+    """
+    of_epoch = lru_cache(maxsize=2)(lambda epoch: np.asarray(order(epoch)))
+    return lambda step: of_epoch(step // steps_per_epoch)[step % steps_per_epoch]
+
+
+def _step(
+    source: Any, indices: Callable[[int], np.ndarray], step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The batch of a step; a `Source` reads all its records at once."""
+    chosen = np.asarray(indices(int(step))).tolist()
     if isinstance(source, Source):
-        records = source.read(indices.tolist())
+        records = source.read(chosen)
         images = [source.decoded(record) for record in records]
         labels = [record.label for record in records]
         names = [record.where for record in records]
     else:
-        examples = [source[index] for index in indices.tolist()]
+        examples = [source[index] for index in chosen]
         images = [example["image"] for example in examples]
         labels = [example["label"] for example in examples]
-        names = [f"example {index}" for index in indices]
+        names = [f"example {index}" for index in chosen]
     for name, image in zip(names, images, strict=True):
         if image.shape != images[0].shape:
             raise ValueError(unequal(names[0], images[0].shape, name, image.shape))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxrobust.data._dataset import Dataset
 from jaxrobust.data._files import default_data_dir, read_npz, write_npz
 from jaxrobust.data._sources import Record, Source, in_memory, size_of
+from jaxrobust.data._streamed import Streamed, streamed
 from jaxrobust.data._tfds_prepare import first_line, prepare
 
 CACHE = "jaxrobust_decoded"
@@ -25,7 +26,8 @@ def tfds(
     resize: int | tuple[int, int] | None = None,
     download: bool = True,
     cache: bool = True,
-) -> Dataset:
+    stream: bool = False,
+) -> Dataset | Streamed:
     """An image classification set by its TFDS name, read without TensorFlow.
 
     A set that is not prepared yet is downloaded and prepared by its TFDS builder on first use.
@@ -42,9 +44,11 @@ def tfds(
       resize: pixels, or `(height, width)`; needed where the images differ in size.
       download: prepare a set that is not there; otherwise that is an error.
       cache: keep the decoded arrays on disk.
+      stream: leave the training images encoded on disk and read them when a step needs them; the
+        same run in the end, for sets that are larger than memory.
 
     Returns:
-      The data set, in TFDS's order.
+      The data set, in TFDS's order; with `stream` a `Streamed`.
 
     Raises:
       ValueError: in one line, for an unknown set or split, a wrong `data_dir`, a set that cannot
@@ -56,6 +60,8 @@ def tfds(
     """
     size = size_of(resize)
     builder = prepare(name, default_data_dir(data_dir), download=download)
+    if stream:
+        return streamed(*(_split_of(builder, name, s, size) for s in (train_split, test_split)))
     arrays: dict[str, Any] = {}
     for part, split in (("train", train_split), ("test", test_split)):
         source = _split_of(builder, name, split, size)

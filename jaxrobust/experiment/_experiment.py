@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import flax.linen as nn
 import optax
@@ -24,13 +24,18 @@ def _is(kind: type) -> Callable[[Any], bool]:
     return lambda returned: isinstance(returned, type) and issubclass(returned, kind)
 
 
+def _is_dataset(returned: Any) -> bool:
+    """In memory, or either in memory or streamed."""
+    return data.Dataset in (get_args(returned) or (returned,))
+
+
 def _is_threat(returned: Any) -> bool:
     return is_dataclass(returned) and hasattr(returned, "ascend")
 
 
 # Which exports may stand in which field.
 PARTS: dict[str, dict[str, Callable]] = {
-    "data": choices(data, _returns(_is(data.Dataset))),
+    "data": choices(data, _returns(_is_dataset)),
     "generated": choices(data, _returns(_is(data.Generated))),
     "model": choices(models, _returns(_is(nn.Module))),
     "objective": choices(objectives, lambda value: is_dataclass(value) and hasattr(value, "outer")),

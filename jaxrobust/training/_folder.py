@@ -24,9 +24,9 @@ def claim(workdir: pathlib.Path, experiment: Experiment, *, resume: bool) -> Non
                 f"{workdir} already holds the run {there.name!r}; "
                 "continue it with --resume or choose another --workdir"
             )
-        if there != experiment:
-            old, new = to_dict(there), to_dict(experiment)
-            differing = sorted(k for k in new if old[k] != new[k])
+        old, new = to_dict(there), to_dict(experiment)  # (8,) comes back as [8]
+        differing = sorted(k for k in new if old[k] != new[k])
+        if differing:
             raise ValueError(
                 f"{workdir} holds a run whose {', '.join(differing)} differ; "
                 "choose another --workdir"

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrobust.data import Dataset
+from jaxrobust.data import Dataset, Streamed
 from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._devices import device_mesh, replicated
-from jaxrobust.training._feed import Feed
 from jaxrobust.training._folder import claim
 from jaxrobust.training._footprint import footprint
 from jaxrobust.training._interrupt import Interrupted, StopRequest
@@ -30,11 +29,11 @@ from jaxrobust.training._processes import (
     open_metrics,
 )
 from jaxrobust.training._reporting import TrainingBar
-from jaxrobust.training._rows import image_rows
 from jaxrobust.training._runners import Runner, make_train_step
 from jaxrobust.training._runs import build_model
 from jaxrobust.training._settings import step_settings
 from jaxrobust.training._state import TrainState, create_state, evaluated_variables
+from jaxrobust.training._supply import make_supply
 from jaxrobust.training._watch import Watch
 
 
@@ -103,7 +102,7 @@ def train(
     check_shared(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, warn=say)
 
-    # ---- data: on every device, as uint8 ----------------------------------------------------
+    # ---- data: on every device, as uint8; or streamed ---------------------------------------
     dataset = experiment.build("data")
     rest, held_out = dataset.held_out(experiment.validation.size, seed=experiment.seed)
     mesh = device_mesh(devices)
@@ -113,10 +112,8 @@ def train(
             f"batch_size must be a multiple of the {mesh.size} devices times "
             f"{experiment.microbatches} microbatches, got {experiment.batch_size}"
         )
-    feed = Feed.of(experiment, rest)
-    images, labels = replicated((image_rows(feed.images), feed.labels), mesh)
-    order_of, steps_per_epoch = jax.jit(feed.order), feed.steps_per_epoch
-    order_key = jax.random.fold_in(jax.random.key(experiment.seed), 1)
+    supply = make_supply(experiment, rest, mesh, runner=runner)
+    steps_per_epoch = supply.steps_per_epoch
 
     # ---- model, optimizer, state ------------------------------------------------------------
     model = build_model(experiment, dataset.num_classes)
@@ -130,7 +127,8 @@ def train(
 
     # ---- the step ---------------------------------------------------------------------------
     settings = step_settings(experiment, model, optimizer, dataset, steps_per_epoch)
-    train_step: Any = make_train_step(settings, mesh, runner=runner)
+    streamed = isinstance(rest, Streamed)
+    train_step: Any = make_train_step(settings, mesh, runner=runner, streamed=streamed)
     program: Any = None
     validate = make_validation(experiment, held_out, local_threat)
 
@@ -146,13 +144,12 @@ def train(
         try:
             while step < end and asked is None:
                 epoch = step // steps_per_epoch
-                order = replicated(order_of(order_key, epoch), mesh)
-                rest_of_step = images, labels, order, objective, threat
-                if program is None:
-                    program = train_step.lower(state, *rest_of_step).compile()
-                    taken = {"devices": mesh.size, **footprint(program)}
                 while step < min(end, (epoch + 1) * steps_per_epoch) and asked is None:
-                    state, metrics = program(state, *rest_of_step)
+                    arguments = state, *supply.at(step), objective, threat
+                    if program is None:
+                        program = train_step.lower(*arguments).compile()
+                        taken = {"devices": mesh.size, **footprint(program)}
+                    state, metrics = program(*arguments)
                     step += 1
                     asked = vote.cast(stop.received)
                     watch.see(step, metrics)
@@ -179,6 +176,7 @@ def train(
             raise
         finally:
             bar.close()
+            supply.close()
             metrics_file.close()
             if not lost:  # closing waits for all processes
                 checkpoints.close()

@@ -21,7 +21,11 @@ TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    settings: StepSettings, mesh: Mesh, *, runner: Runner = "shard_map"
+    settings: StepSettings,
+    mesh: Mesh,
+    *,
+    runner: Runner = "shard_map",
+    streamed: bool = False,
 ) -> TrainStep:
     """The compiled step over all devices of a mesh; the state is donated.
 
@@ -32,6 +36,8 @@ def make_train_step(
       settings: what the step is made of.
       mesh: one axis named `AXIS`; the batch is split over it.
       runner: "shard_map", or "pmap" (which JAX only maintains).
+      streamed: under "shard_map": `images` and `labels` are those of the step's batch alone, split
+        over the devices, and `order` is `None`.
 
     Returns:
       `step(state, images, labels, order, objective, threat) -> (state, metrics)`:
@@ -51,10 +57,11 @@ def make_train_step(
         return share(settings, *arguments)
 
     if runner == "shard_map":
+        data = P(AXIS) if streamed else P()
         sharded = jax.shard_map(
             train_step,
             mesh=mesh,
-            in_specs=P(),
+            in_specs=(P(), data, data, P(), P(), P()),
             out_specs=P(),
             # Gradients are averaged explicitly; the checker would sum them once more.
             check_vma=False,
@@ -102,15 +109,20 @@ def share(
     state: TrainState,
     images: Array,
     labels: Array,
-    order: Array,
+    order: Array | None,
     objective: Objective,
     threat: Threat,
 ) -> tuple[TrainState, Metrics]:
-    """The step of one device of `AXIS` on its share of the batch: consecutive places of it."""
-    batch, devices = order.shape[1], jax.lax.axis_size(AXIS)
+    """The step of one device of `AXIS` on its share of the batch: consecutive places of it.
+
+    Without an `order` the images are this share already.
+    """
+    devices = jax.lax.axis_size(AXIS)
+    batch = len(labels) * devices if order is None else order.shape[1]
     if batch % devices:
         raise ValueError(f"batch must be a multiple of the {devices} devices, got {batch}")
     size = batch // devices
-    positions = jax.lax.axis_index(AXIS) * size + jnp.arange(size, dtype=jnp.int32)
-    indices = order[state.step % len(order)][positions]
+    local = jnp.arange(size, dtype=jnp.int32)
+    positions = jax.lax.axis_index(AXIS) * size + local
+    indices = local if order is None else order[state.step % len(order)][positions]
     return device_step(settings, AXIS, state, images, labels, indices, positions, objective, threat)

@@ -334,6 +334,20 @@ def test_damaged_metadata(data_dir):
     assert "\n" not in str(caught.value)
 
 
+def test_a_streamed_set_is_the_one_in_memory(prepared):
+    whole, streamed = (
+        data.tfds("tiny_colours", data_dir=prepared, stream=s) for s in (False, True)
+    )
+    assert (streamed.name, streamed.num_classes) == (whole.name, whole.num_classes)
+    assert streamed.image_shape == whole.image_shape
+    batches = data.Stream(streamed.source, lambda step: streamed.indices)
+    images, labels = next(batches)
+    batches.close()
+    np.testing.assert_array_equal(images, whole.train_images)
+    np.testing.assert_array_equal(labels, whole.train_labels)
+    np.testing.assert_array_equal(streamed.floats("test")[0], whole.floats("test")[0])
+
+
 def test_a_source_decodes_on_demand(prepared):
     source = data.tfds_source("tiny_colours", split="test", data_dir=str(prepared))
     assert len(source) == TEST
