@@ -14,13 +14,14 @@ from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
     EXPERIMENT,
     JSON,
-    PROCESSES,
     QUIET,
+    RUNNER,
     SET,
     TOPOLOGY,
     WORKDIR,
     autoattack_options,
-    device_options,
+    join,
+    process_options,
     without_a_tpu,
 )
 
@@ -43,7 +44,8 @@ cli.add_command(evaluate_mixed)
 @WORKDIR
 @click.option("--resume", is_flag=True, help="Continue from the latest readable checkpoint.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events.")
-@device_options
+@RUNNER
+@process_options
 @QUIET
 def train(
     experiment: pathlib.Path,
@@ -52,9 +54,10 @@ def train(
     **settings: Any,
 ) -> None:
     """Train the EXPERIMENT file; evaluate it afterwards with `jaxrobust evaluate`."""
-    from jaxrobust.training import is_first, join_processes, train
+    join(settings)  # before all else of JAX
+    from jaxrobust.processes import is_first
+    from jaxrobust.training import train
 
-    join_processes(**{name: settings.pop(name) for name in PROCESSES})  # before all else of JAX
     config = _one(experiment, assignments)
     folder = workdir or pathlib.Path("runs") / config.name
     trained = train(config, folder, say=click.echo, **settings)
@@ -100,6 +103,7 @@ def _one(experiment: pathlib.Path, assignments: tuple[str, ...]) -> Any:
 @click.option("--n", type=click.IntRange(min=1), help="AutoAttack: the first N test images only.")
 @click.option("--seed", type=int, default=0, show_default=True, help="AutoAttack: of all noise.")
 @click.option("--individual", is_flag=True, help="AutoAttack: each attack on all points.")
+@process_options
 @QUIET
 def evaluate(
     run: pathlib.Path,
@@ -119,7 +123,9 @@ def evaluate(
     jaxrobust evaluate runs/x --degrees 30 --shift-px 3
     jaxrobust evaluate runs/x --attack autoattack --norm linf --eps 8/255
     """
+    join(options)  # before all else of JAX
     from jaxrobust.commands import autoattack_run, evaluate_run
+    from jaxrobust.processes import is_first
     from jaxrobust.training import read_config
 
     experiment = read_config(run)
@@ -131,8 +137,9 @@ def evaluate(
     given |= {"spatial_degrees": degrees, "spatial_shift_px": shift_px}
     settings = replace(experiment.evaluation, **{k: v for k, v in given.items() if v is not None})
     row = evaluate_run(run, checkpoint=checkpoint, evaluation=settings, quiet=quiet, say=click.echo)
-    _print_figures(row)
-    click.echo(f"row: {run / 'results.jsonl'}   picture: {run / 'adversarial.png'}")
+    if is_first():
+        _print_figures(row)
+        click.echo(f"row: {run / 'results.jsonl'}   picture: {run / 'adversarial.png'}")
 
 
 @cli.command()
@@ -320,13 +327,8 @@ def main() -> None:
 
 def _end(error: Exception) -> None:
     from jaxrobust.evaluation import AttackResultError
-    from jaxrobust.training import (
-        CheckpointError,
-        Interrupted,
-        LostProcessError,
-        NonFiniteLossError,
-        leave,
-    )
+    from jaxrobust.processes import LostProcessError, leave
+    from jaxrobust.training import CheckpointError, Interrupted, NonFiniteLossError
 
     if os.environ.get("JAXROBUST_DEBUG"):
         raise error

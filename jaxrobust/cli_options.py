@@ -30,14 +30,14 @@ TOPOLOGY = click.option(
     metavar="CHIP:SHAPE",
     help="v4, v5e, v5p or v6e, and the chips along each axis: v5e:16x16, v4:2x2x4.",
 )
-DEVICES = (
-    click.option(
-        "--runner",
-        type=click.Choice(["shard_map", "pmap"]),
-        default="shard_map",
-        show_default=True,
-        help="What runs the step on all devices; the numbers are the same.",
-    ),
+RUNNER = click.option(
+    "--runner",
+    type=click.Choice(["shard_map", "pmap"]),
+    default="shard_map",
+    show_default=True,
+    help="What runs the step on all devices; the numbers are the same.",
+)
+PROCESS_OPTIONS = (
     click.option(
         "--distributed",
         is_flag=True,
@@ -50,11 +50,18 @@ DEVICES = (
 PROCESSES = ("distributed", "coordinator", "processes", "process_id")
 
 
-def device_options(command: Callable) -> Callable:
-    """Adds the options on devices and processes to a command."""
-    for option in reversed(DEVICES):
+def process_options(command: Callable) -> Callable:
+    """Adds the options on several processes to a command; `join` takes them."""
+    for option in reversed(PROCESS_OPTIONS):
         command = option(command)
     return command
+
+
+def join(settings: dict[str, Any]) -> None:
+    """Takes the options on several processes out of the settings and joins them."""
+    from jaxrobust.processes import join_processes
+
+    join_processes(**{name: settings.pop(name) for name in PROCESSES})
 
 
 def without_a_tpu() -> None:

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "jaxrobust"
 LAYERS = {
     "convolutions": 0,
     "spec": 0,
+    "processes": 0,
     "losses": 1,
     "threats": 1,
     "models": 3,

@@ -18,7 +18,8 @@ from jaxrobust.evaluation import (
     write_json,
 )
 from jaxrobust.experiment import to_dict
-from jaxrobust.training import load_run
+from jaxrobust.processes import is_first
+from jaxrobust.training import Run, load_run
 
 
 def autoattack_run(
@@ -39,9 +40,9 @@ def autoattack_run(
     """Runs AutoAttack on a run's test set for one or several radii.
 
     Work is kept in `autoattack/` of the run's folder: called again after an interruption, it
-    goes on where it stopped. Each radius leaves `report.json`, `report.txt`, `adversarial.npz`,
-    `model_card.json` and `cascade.png` there, and a row in `results.jsonl`; several radii also
-    `sweep.png` and `sweep.json`.
+    goes on where it stopped; several processes share it. Each radius leaves `report.json`,
+    `report.txt`, `adversarial.npz`, `model_card.json` and `cascade.png` there, and a row in
+    `results.jsonl`; several radii also `sweep.png` and `sweep.json`.
 
     Args:
       workdir: the run's folder.
@@ -83,21 +84,29 @@ def autoattack_run(
                 folder=folder / "items",
                 progress=bar.show,
             )
-        report.save(folder)
-        card = report.model_card(
-            name=run.experiment.name,
-            dataset=run.experiment.data.name,
-            architecture=run.experiment.model.name,
-        )
-        write_json(folder / "model_card.json", card)
-        append_row(workdir / "results.jsonl", _row(run, report, checkpoint))
-        say(report.text())
-        say(f"report: {folder}")
+        if is_first():
+            _keep(workdir, folder, run, report, checkpoint)
+            say(report.text())
+            say(f"report: {folder}")
         reports.append(report)
-    if len(reports) > 1:
+    if len(reports) > 1 and is_first():
         _sweep(workdir / "autoattack", reports)
         say(f"sweep: {workdir / 'autoattack' / 'sweep.png'}")
     return reports
+
+
+def _keep(
+    workdir: pathlib.Path, folder: pathlib.Path, run: Run, report: Report, checkpoint: str
+) -> None:
+    """One evaluation's report, its card for RobustBench, and its row."""
+    report.save(folder)
+    card = report.model_card(
+        name=run.experiment.name,
+        dataset=run.experiment.data.name,
+        architecture=run.experiment.model.name,
+    )
+    write_json(folder / "model_card.json", card)
+    append_row(workdir / "results.jsonl", _row(run, report, checkpoint))
 
 
 def folder_name(
@@ -109,7 +118,7 @@ def folder_name(
     return "_".join(parts)
 
 
-def _row(run: Any, report: Report, checkpoint: str) -> dict[str, Any]:
+def _row(run: Run, report: Report, checkpoint: str) -> dict[str, Any]:
     return {
         "experiment": to_dict(run.experiment),
         "checkpoint": {"kind": checkpoint, "step": run.step},
@@ -146,7 +155,7 @@ class AttackBar:
             TextColumn("{task.completed}/{task.total} points"),
             TimeElapsedColumn(),
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not is_first() or not console.is_terminal,
             transient=True,
         )
         self._task = self._progress.add_task("", total=1)

@@ -21,6 +21,7 @@ from jaxrobust.evaluation import (
     provenance,
 )
 from jaxrobust.experiment import Evaluation, Experiment, to_dict
+from jaxrobust.processes import is_first
 from jaxrobust.training import Run, load_run, read_rows
 
 
@@ -34,7 +35,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Attacks a run's network on its test set with PGD on cross-entropy and on the margin.
 
-    Appends a row to `results.jsonl` in the run's folder and draws `adversarial.png` there.
+    Appends a row to `results.jsonl` in the run's folder and draws `adversarial.png` there; of
+    several processes, which share the work, the first does.
 
     Args:
       workdir: the run's folder.
@@ -75,8 +77,9 @@ def evaluate_run(
         **_spatial(run, settings, images, labels, quiet=quiet),
         "provenance": provenance(),
     }
-    append_row(workdir / "results.jsonl", row)
-    _draw(workdir / "adversarial.png", run, images, labels, result)
+    if is_first():
+        append_row(workdir / "results.jsonl", row)
+        _draw(workdir / "adversarial.png", run, images, labels, result)
     return row
 
 
@@ -158,7 +161,7 @@ class EvaluationBar:
             TextColumn("{task.completed}/{task.total} images"),
             TimeRemainingColumn(),
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not is_first() or not console.is_terminal,
             transient=True,
         )
         self._task = self._progress.add_task(name, total=total)

@@ -22,6 +22,7 @@ from jaxrobust.evaluation._protocol import Norm, Protocol, WorkItem, protocol
 from jaxrobust.evaluation._report import Report
 from jaxrobust.evaluation._store import Store, digest, model_digest
 from jaxrobust.evaluation._work import Outcome, Points, bucket_sizes, forward, run_item
+from jaxrobust.processes import from_first, is_first
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,7 +50,8 @@ def autoattack(
     Attacks run one after the other, each from the original images and only on points that are
     still classified correctly. The noise of a point is folded from (seed, attack, restart,
     target, index): the result does not depend on batch size, order of batches, number of
-    devices, or on having been interrupted. Every image that an attack returns is checked
+    devices, or on having been interrupted. Several processes, which must all call this alike,
+    share the work, and each gets the whole result. Every image that an attack returns is checked
     against the norm, the box and an independent forward pass.
 
     Args:
@@ -130,7 +132,8 @@ def autoattack(
         "queries": queries,
         "stochastic": stochastic,
     }
-    store = Store(None if folder is None else pathlib.Path(folder), fingerprint)
+    path = None if folder is None else pathlib.Path(folder)
+    store = from_first(lambda: Store(path, fingerprint))
     ensemble = Ensemble(
         function=function,
         once=once,
@@ -183,7 +186,7 @@ def _outcome(
     ensemble: Ensemble, store: Store, number: int, item: WorkItem, progress: Progress
 ) -> dict[str, Any]:
     """The finished item: from the store, or run, re-examined and stored."""
-    earlier = store.load(number)
+    earlier = from_first(lambda: store.load(number))
     if earlier is not None:
         return earlier
     indices = ensemble.pool(item)
@@ -212,7 +215,8 @@ def _outcome(
         found = Outcome(none.astype(bool), points.images, none, 0, 0)
     arrays = _examined(ensemble, item, indices, points, found)
     arrays["seconds"] = np.float64(time.perf_counter() - started)
-    store.save(number, arrays)
+    if is_first():
+        store.save(number, arrays)
     return arrays
 
 

@@ -1,4 +1,4 @@
-"""Running a function over a data set in batches of one shape, on all devices."""
+"""Running a function over a data set in batches of one shape, on all devices and processes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxrobust.processes import over_processes
 
 Outputs = Any  # a pytree of arrays with the batch on the leading axis
 
@@ -68,14 +70,18 @@ def map_batches(
       labels: `[n]`.
       seed: of the keys.
       attack: number that tells this function's noise from another's.
-      batch_size: examples per call; smaller data makes smaller batches.
+      batch_size: examples per call; smaller data, or a smaller share of it for each process,
+        makes smaller batches.
       advance: told the number of examples after each batch.
     """
-    batch_size = max(1, min(batch_size, len(images)))
-    parts = []
-    for indices, valid in padded_indices(len(images), batch_size):
+    share = -(-len(images) // jax.process_count())
+
+    def work(job: tuple[np.ndarray, int]) -> Outputs:
+        indices, valid = job
         batch = example_keys(seed, attack, indices), images[indices], labels[indices]
         out = jax.device_get(function(*over_devices(batch)))
-        parts.append(jax.tree.map(lambda leaf, valid=valid: leaf[:valid], out))
-        advance(valid)
+        return jax.tree.map(lambda leaf: leaf[:valid], out)
+
+    jobs = list(padded_indices(len(images), max(1, min(batch_size, share))))
+    parts = over_processes(jobs, work, done=lambda job: advance(job[1]))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -124,7 +124,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Clean accuracy and accuracy under each attack, over a whole data set.
 
-    The data runs in padded batches of one shape over all local devices. The noise of an
+    The data runs in padded batches of one shape over all devices; of several processes, which
+    must all call this alike, each takes its share and gets every result. The noise of an
     example is a function of (seed, attack, index), so no per-example result depends on batch
     size, padding or devices.
 

@@ -14,6 +14,7 @@ from jaxrobust.attacks._attacked import LogitsFn, misclassified
 from jaxrobust.attacks._square import SquareState, square_chunk, square_init
 from jaxrobust.evaluation._batches import over_devices
 from jaxrobust.evaluation._protocol import ATTACKS, AttackSettings, WorkItem
+from jaxrobust.processes import over_processes
 
 CHUNK = 250  # queries of Square between two compactions
 
@@ -58,19 +59,47 @@ def bucket_sizes(batch_size: int, devices: int) -> list[int]:
     return sorted({max(devices, -(-max(s, 8) // devices) * devices) for s in sizes}, reverse=True)
 
 
-def buckets(size: int, sizes: list[int]) -> Iterator[tuple[int, int, int]]:
+Bucket = tuple[int, int, int]  # first point, number of points, batch shape
+
+
+def buckets(size: int, sizes: list[int], processes: int = 1) -> Iterator[Bucket]:
     """Covers `size` points by batches: yields (start, number of points, batch shape).
 
-    A shape is taken if it wastes at most half of itself; else a smaller one is filled first.
+    A shape is taken if it wastes at most half of itself, also of the share that each process
+    should have; else a smaller one is filled first.
     """
-    start = 0
+    start, share = 0, -(-size // processes)
     while start < size:
         left = size - start
-        fitting = [s for s in sizes if s < 2 * left or s == sizes[-1]]
+        fitting = [s for s in sizes if s < 2 * min(left, share) or s == sizes[-1]]
         shape = max(fitting) if left > min(fitting) else sizes[-1]
         count = min(left, shape)
         yield start, count, shape
         start += count
+
+
+def in_buckets(
+    size: int,
+    sizes: list[int],
+    work: Callable[[int, int, int], Any],
+    *,
+    done: Callable[[int], None] = lambda count: None,
+) -> Any:
+    """`work(start, count, shape)` over all points, in all processes, outputs joined.
+
+    Args:
+      size: number of points.
+      sizes: batch shapes.
+      work: gives a pytree of arrays `[shape, ...]`, of which the first `count` rows count.
+      done: told the number of points after each batch.
+    """
+
+    def job(bucket: Bucket) -> Any:
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: bucket[1]], work(*bucket))
+
+    jobs = list(buckets(size, sizes, jax.process_count()))
+    parts = over_processes(jobs, job, done=lambda bucket: done(bucket[1]))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def run_item(
@@ -90,16 +119,15 @@ def run_item(
         )
     radius = np.float32(eps)
     attack = fab_batch if item.settings.attack.startswith("fab") else apgd_batch
-    parts = []
-    for start, count, shape in buckets(len(points.indices), sizes):
+    number = ATTACKS.index(item.settings.attack)
+
+    def work(start: int, count: int, shape: int) -> Any:
         batch = padded(points, start, count, shape)
-        number = ATTACKS.index(item.settings.attack)
         keys = item_keys(seed, number, item.restart, item.rank, batch.indices)
         arguments = over_devices((keys, batch.images, batch.labels, batch.targets))
-        found = attack(item.settings, logits_fn, *arguments, radius)
-        parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], found))
-        advance(count)
-    success, images, distance = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return attack(item.settings, logits_fn, *arguments, radius)
+
+    success, images, distance = in_buckets(len(points.indices), sizes, work, done=advance)
     size, steps = len(points.indices), item.settings.steps
     if attack is fab_batch:
         runs = steps * size * item.settings.restarts
@@ -214,20 +242,19 @@ def _run_square(
 
     def step(rows: np.ndarray, state: SquareState | None, first: int, queries: int) -> SquareState:
         chosen = Points(*(field[rows] for field in points))
-        parts = []
-        for start, count, shape in buckets(len(rows), sizes):
+
+        def work(start: int, count: int, shape: int) -> SquareState:
             batch = padded(chosen, start, count, shape)
             keys = item_keys(seed, attack, item.restart, 0, batch.indices)
             arguments = over_devices((keys, batch.images, batch.labels))
             if state is None:
-                new = _square_init(norm, logits_fn, *arguments, radius)
-            else:
-                take = np.full(shape, start)
-                take[:count] = np.arange(start, start + count)
-                part = over_devices(jax.tree.map(lambda leaf, t=take: leaf[t], state))
-                new = _square_chunk(norm, queries, logits_fn, part, *arguments, radius, first)
-            parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], new))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+                return _square_init(norm, logits_fn, *arguments, radius)
+            take = np.full(shape, start)
+            take[:count] = np.arange(start, start + count)
+            part = over_devices(jax.tree.map(lambda leaf: leaf[take], state))
+            return _square_chunk(norm, queries, logits_fn, part, *arguments, radius, first)
+
+        return in_buckets(len(rows), sizes, work)
 
     state = step(np.arange(len(points.indices)), None, 0, 0)
     state = jax.tree.map(np.array, state)
@@ -289,9 +316,9 @@ def forward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`clean_batch` over any number of images."""
     points = Points(np.arange(len(labels), dtype=np.int32), images, labels, labels)
-    parts = []
-    for start, count, shape in buckets(len(labels), sizes):
+
+    def work(start: int, count: int, shape: int) -> Any:
         batch = padded(points, start, count, shape)
-        out = clean_batch(logits_fn, *over_devices((batch.images, batch.labels)))
-        parts.append(jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], out))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return clean_batch(logits_fn, *over_devices((batch.images, batch.labels)))
+
+    return in_buckets(len(labels), sizes, work)

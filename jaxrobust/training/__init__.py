@@ -9,10 +9,6 @@ from jaxrobust.training._loop import Trained as Trained
 from jaxrobust.training._loop import train as train
 from jaxrobust.training._many import alike as alike
 from jaxrobust.training._many import train_many as train_many
-from jaxrobust.training._processes import LostProcessError as LostProcessError
-from jaxrobust.training._processes import is_first as is_first
-from jaxrobust.training._processes import join_processes as join_processes
-from jaxrobust.training._processes import leave as leave
 from jaxrobust.training._reporting import read_rows as read_rows
 from jaxrobust.training._runners import Runner as Runner
 from jaxrobust.training._runners import make_train_step as make_train_step

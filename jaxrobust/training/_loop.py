@@ -13,27 +13,20 @@ from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
+from jaxrobust.processes import LostProcessError, from_first, is_first
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._devices import device_mesh, replicated
 from jaxrobust.training._folder import claim
 from jaxrobust.training._footprint import footprint
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._processes import (
-    LostProcessError,
-    StopVote,
-    check_shared,
-    first_alone,
-    is_first,
-    lost_message,
-    open_metrics,
-)
 from jaxrobust.training._reporting import TrainingBar
 from jaxrobust.training._runners import Runner, make_train_step
 from jaxrobust.training._runs import build_model
 from jaxrobust.training._settings import step_settings
 from jaxrobust.training._state import TrainState, create_state, evaluated_variables
 from jaxrobust.training._supply import make_supply
+from jaxrobust.training._together import StopVote, check_shared, lost_message, open_metrics
 from jaxrobust.training._watch import Watch
 
 
@@ -98,7 +91,7 @@ def train(
     # ---- the run's folder; of several processes the first one writes and speaks -------------
     workdir = pathlib.Path(workdir)
     say = say if is_first() else lambda line: None
-    first_alone(lambda: claim(workdir, experiment, resume=resume))
+    from_first(lambda: claim(workdir, experiment, resume=resume))
     check_shared(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, warn=say)
 
@@ -167,7 +160,7 @@ def train(
                     checkpoints.save(step, state, validation=score)
             checkpoints.save(step, state)
             checkpoints.wait()
-        except jax.errors.JaxRuntimeError as error:
+        except (jax.errors.JaxRuntimeError, LostProcessError) as error:
             lost = jax.process_count() > 1
             if lost:
                 raise LostProcessError(

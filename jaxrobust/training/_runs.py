@@ -11,6 +11,7 @@ from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
 from jaxrobust.spec import Spec, checked
 from jaxrobust.training._checkpoints import Checkpoints
+from jaxrobust.training._devices import device_mesh, replicated
 from jaxrobust.training._folder import read_config
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._state import create_state, evaluated_variables
@@ -64,9 +65,10 @@ def load_run(
     checkpoints = Checkpoints(workdir / "checkpoints", warn=say)
     try:
         restore = checkpoints.restore_best if checkpoint == "best" else checkpoints.restore_last
-        step, state = restore(jax.device_put(target, jax.devices()[0]))
+        step, state = restore(replicated(target, device_mesh(None)))
     finally:
         checkpoints.close()
+    state = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)  # each process its own
     return Run(experiment, dataset, logits_fn(model, evaluated_variables(state)), step)
 
 

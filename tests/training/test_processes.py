@@ -1,28 +1,29 @@
 """Two real processes over loopback: the numbers of one, signals, and what happens when one dies."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import chex
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
+from jaxrobust.commands import autoattack_run, evaluate_run
+from jaxrobust.data import digits as load_digits
 from jaxrobust.experiment import Experiment, Validation, to_dict, use
-from jaxrobust.training import join_processes, read_rows, train
+from jaxrobust.processes import from_first, join_processes, over_processes, recognised_cluster
+from jaxrobust.training import read_rows, train
 from jaxrobust.training._devices import device_mesh
 from jaxrobust.training._interrupt import StopRequest
-from jaxrobust.training._processes import (
-    StopVote,
-    check_shared,
-    first_alone,
-    lost_message,
-    recognised_cluster,
-)
+from jaxrobust.training._together import StopVote, check_shared, lost_message
 
 
 def small(epochs=2):
@@ -71,18 +72,13 @@ def slurm(port, number):
 
 
 class Pair:
-    """Two training processes with two devices each."""
+    """Two processes with two devices each that do the same command."""
 
-    def __init__(self, folder, *, epochs=2, how=explicit, workdirs=("run", "run"), more=()):
-        config, values = folder / "experiment.py", to_dict(small(epochs))
-        config.write_text(
-            f"from jaxrobust.experiment import from_dict\nconfig = from_dict({values!r})\n"
-        )
+    def __init__(self, folder, first, second, *, how=explicit):
         port, self.processes = free_port(), []
-        for number, workdir in enumerate(workdirs):
+        for number, call in enumerate((first, second)):
             words, environment = how(port, number)
-            command = [sys.executable, "-m", "jaxrobust.cli", "train", str(config), *words]
-            command += ["--workdir", str(folder / workdir), *more]
+            command = [sys.executable, "-m", "jaxrobust.cli", *call, *words]
             environment = {
                 **{
                     name: value for name, value in os.environ.items() if "proxy" not in name.lower()
@@ -115,6 +111,14 @@ class Pair:
         return found
 
 
+def training(folder, *, config=None, epochs=2, workdirs=("run", "run"), more=(), how=explicit):
+    """A pair that trains."""
+    file, values = folder / "experiment.py", to_dict(config or small(epochs))
+    file.write_text(f"from jaxrobust.experiment import from_dict\nconfig = from_dict({values!r})\n")
+    calls = [["train", str(file), "--workdir", str(folder / w), *more] for w in workdirs]
+    return Pair(folder, *calls, how=how)
+
+
 def until_first_row(path, pair):
     """Waits until training is under way."""
     end = time.monotonic() + 120
@@ -129,7 +133,7 @@ def until_first_row(path, pair):
 def together(tmp_path_factory):
     """A run of two processes that found each other as under Slurm."""
     folder = tmp_path_factory.mktemp("together")
-    with Pair(folder, how=slurm) as pair:
+    with training(folder, how=slurm) as pair:
         ended = pair.wait(180)
     assert [process.code for process in ended] == [0, 0], ended
     return folder / "run", ended
@@ -141,13 +145,13 @@ def alone(tmp_path_factory):
     return train(small(), tmp_path_factory.mktemp("alone") / "run", devices=jax.devices()[:4])
 
 
-def state_of(folder):
+def state_of(folder, config=None):
     """The last state, restored in this process, on one device."""
-    lines = []
+    lines, config = [], config or small()
     trained = train(
-        small(), folder, resume=True, devices=jax.devices()[:1], quiet=True, say=lines.append
+        config, folder, resume=True, devices=jax.devices()[:1], quiet=True, say=lines.append
     )
-    assert lines == ["resuming small at step 10"]
+    assert lines == [f"resuming small at step {int(trained.state.step)}"]
     return jax.device_get(trained.state)
 
 
@@ -165,11 +169,74 @@ def test_two_processes_give_the_numbers_of_one(together, alone):
     chex.assert_trees_all_close(state_of(folder), jax.device_get(alone.state), rtol=0, atol=2e-5)
 
 
+@pytest.fixture
+def pngs(tmp_path):
+    """Digits as files, so many that there is one batch more than an even number."""
+    digits = load_digits()
+    for part, count in (("train", 300), ("test", 100)):
+        images, labels = (getattr(digits, f"{part}_{name}") for name in ("images", "labels"))
+        for number in range(count):
+            path = tmp_path / "pngs" / part / str(labels[number]) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(15 * images[number, ..., 0]).save(path)
+    return tmp_path / "pngs"
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["shard_map", "pmap"])
+def test_each_of_two_processes_reads_its_part_of_a_stream(pngs, tmp_path, runner):
+    source = {"path": str(pngs), "channels": 1}
+    config = replace(small(1), data=use("image_folder", **source, stream=True), batch_size=64)
+    with training(tmp_path, config=config, more=["--runner", runner]) as pair:
+        ended = pair.wait(120)
+    assert [process.code for process in ended] == [0, 0], ended
+    in_memory = replace(config, data=use("image_folder", **source))
+    alone = train(in_memory, tmp_path / "alone", devices=jax.devices()[:4], quiet=True)
+    chex.assert_trees_all_close(
+        state_of(tmp_path / "run", config), jax.device_get(alone.state), rtol=0, atol=2e-5
+    )
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_two_processes_share_an_evaluation(together, tmp_path):
+    """Also AutoAttack's; each point's result is that of one process."""
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    for folder in (shared, alone):
+        shutil.copytree(together[0], folder)
+    radius = ["--norm", "l2", "--eps", "0.5", "--n", "70"]
+    more = ["--version", "custom", "--attacks", "apgd-ce,square"]
+    calls = ["--steps", "3"], ["--attack", "autoattack", *radius, *more]
+    for call in calls:
+        words = ["evaluate", str(shared), *call]
+        with Pair(tmp_path, words, words) as pair:
+            first, second = pair.wait(180)
+        assert [first.code, second.code] == [0, 0], (first, second)
+        assert "clean" in first.out
+        assert "clean" not in second.out
+    evaluate_run(alone, evaluation=replace(small().evaluation, steps=3), quiet=True)
+    settings = {"version": "custom", "attacks": ["apgd-ce", "square"], "quiet": True}
+    autoattack_run(alone, norm="l2", eps=[0.5], n=70, **settings, say=lambda line: None)
+    rows, expected = (read_rows(folder / "results.jsonl") for folder in (shared, alone))
+    assert len(rows) == 2  # the first process's alone
+    for row, other in zip(rows, expected, strict=True):
+        for figure in ("clean_accuracy", "robust_accuracy"):
+            assert row[figure] == other[figure]
+    found, wanted = (
+        np.load(next(folder.glob("autoattack/*/adversarial.npz"))) for folder in (shared, alone)
+    )
+    assert set(found) == set(wanted)
+    for name in found:  # other batch shapes round otherwise, and attacks amplify that
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-3, err_msg=name)
+    assert (shared / "adversarial.png").is_file()
+
+
 @pytest.mark.multiprocess
 @pytest.mark.slow
 def test_a_signal_to_one_saves_on_all_and_resuming_changes_nothing(together, tmp_path):
     # Until the signal the run believes that it has longer to go.
-    with Pair(tmp_path, epochs=2000) as pair:
+    with training(tmp_path, epochs=2000) as pair:
         until_first_row(tmp_path / "run" / "metrics.jsonl", pair)
         pair.processes[1].send_signal(signal.SIGTERM)
         ended = pair.wait(60)
@@ -182,7 +249,7 @@ def test_a_signal_to_one_saves_on_all_and_resuming_changes_nothing(together, tmp
     folder = tmp_path / "again"
     folder.mkdir()
     train(small(), folder / "run", devices=jax.devices()[:4], stop_at=4)
-    with Pair(folder, more=["--resume", "--runner", "pmap"]) as pair:
+    with training(folder, more=["--resume", "--runner", "pmap"]) as pair:
         ended = pair.wait(120)
     assert [process.code for process in ended] == [0, 0], ended
     assert "resuming small at step 4" in ended[0].out
@@ -194,7 +261,7 @@ def test_a_signal_to_one_saves_on_all_and_resuming_changes_nothing(together, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_dies_the_other_ends_with_a_message(victim, tmp_path):
-    with Pair(tmp_path, epochs=2000) as pair:
+    with training(tmp_path, epochs=2000) as pair:
         until_first_row(tmp_path / "run" / "metrics.jsonl", pair)
         pair.processes[victim].kill()
         survivor = pair.wait(60)[1 - victim]
@@ -206,7 +273,7 @@ def test_when_one_dies_the_other_ends_with_a_message(victim, tmp_path):
 @pytest.mark.multiprocess
 @pytest.mark.slow
 def test_a_folder_that_is_not_shared_is_said_and_nothing_hangs(tmp_path):
-    with Pair(tmp_path, workdirs=("run", "elsewhere")) as pair:
+    with training(tmp_path, workdirs=("run", "elsewhere")) as pair:
         first, second = pair.wait(90)
     assert second.code == 2
     assert "workdir must be a folder that all processes share" in second.err
@@ -241,10 +308,13 @@ def test_clusters_are_recognised(monkeypatch):
 
 
 def test_a_process_alone(tmp_path):
+    seen = []
+    assert over_processes([3, 1, 2], lambda job: -job, done=seen.append) == [-3, -1, -2]
+    assert seen == [3, 1, 2]
     vote = StopVote(device_mesh(None))
     assert [vote.cast(None), vote.cast(15)] == [None, 15]
     with pytest.raises(OSError, match="broken"):
-        first_alone(lambda: (_ for _ in ()).throw(OSError("broken")))
+        from_first(lambda: (_ for _ in ()).throw(OSError("broken")))
     with pytest.raises(ValueError, match="workdir must be a folder that all processes share"):
         check_shared(tmp_path)
     text = lost_message("small", [3, 7], RuntimeError("Gloo: closed\nmore"))

@@ -1,22 +1,16 @@
-"""Several processes that train as one: joining, deciding together, leaving."""
+"""Several processes that work as one: joining, sharing work, deciding together, leaving."""
 
 import glob
 import importlib.util
 import os
-import pathlib
+import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
-
-from jaxrobust.training._devices import AXIS
-from jaxrobust.training._reporting import MetricsFile
 
 HEARTBEAT_SECONDS = 20  # without a sign of life of a process the others give up
 
@@ -102,97 +96,94 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def first_alone(act: Callable[[], None]) -> None:
-    """Process 0 acts, the others wait for it; where it fails, all fail.
+def from_first(make: Callable[[], Any]) -> Any:
+    """What process 0 makes, in every process; where it fails, all fail.
+
+    Args:
+      make: called by process 0 only; its result is pickled.
+
+    Returns:
+      The result.
 
     Raises:
       ValueError: in the other processes, if process 0 failed.
+      LostProcessError: if another process has ended.
+
+    Example:
+      >>> from jaxrobust.processes import from_first
+      >>> from_first(lambda: 3)
+      3
     """
     if jax.process_count() == 1:
-        return act()
-    error: Exception | None = None
+        return make()
+    value, error = None, None
     if is_first():
         try:
-            act()
+            value = make()
         except Exception as problem:
             error = problem
-    failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
+    value, failed = _everyones((value, error is not None))[0]
     if error is not None:
         raise error
     if failed:
-        raise ValueError("process 0 could not start the run; its message says why")
-    return None
+        raise ValueError("process 0 could not go on; its message says why")
+    return value
 
 
-def check_shared(workdir: pathlib.Path) -> None:
-    """That every process sees what process 0 has written.
-
-    Raises:
-      ValueError: if the folder is another one on another machine.
-    """
-    if not (workdir / "config.json").is_file():
-        raise ValueError(
-            f"workdir must be a folder that all processes share, but process {jax.process_index()} "
-            f"sees no config.json in {workdir}"
-        )
-
-
-class Silence:
-    """What the other processes have in place of the metrics file."""
-
-    def write(self, step: int, values: dict[str, Any]) -> None:
-        """Writes nothing."""
-
-    def close(self) -> None:
-        """Closes nothing."""
-
-
-def open_metrics(
-    workdir: pathlib.Path, *, resume_step: int, tensorboard: bool
-) -> MetricsFile | Silence:
-    """The run's metrics file, in the first process."""
-    if not is_first():
-        return Silence()
-    path = workdir / "metrics.jsonl"
-    return MetricsFile(path, resume_step=resume_step, tensorboard=tensorboard)
-
-
-def lost_message(name: str, saved: list[int], error: Exception) -> str:
-    """In one line: what happened, and how to go on."""
-    where = f"its last checkpoint is of step {saved[-1]}" if saved else "it has no checkpoint yet"
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return (
-        f"another process of {name} has ended, so process {jax.process_index()} ends too "
-        f"({reason}); {where}: start all processes again with --resume"
-    )
-
-
-class StopVote:
-    """A signal to one process, known to all of them after the same step.
-
-    A vote is a number per device, the largest counts. It is read one vote later, so that no
-    process waits for the devices.
+def over_processes(
+    jobs: Sequence[Any],
+    work: Callable[[Any], Any],
+    *,
+    done: Callable[[Any], None] = lambda job: None,
+) -> list[Any]:
+    """`work` of every job: each process does its share, and all get every result.
 
     Args:
-      mesh: of all devices.
+      jobs: the same in every process.
+      work: of one job; its result is pickled.
+      done: told each job once its result is there.
+
+    Returns:
+      The results, in the order of the jobs.
+
+    Raises:
+      LostProcessError: if another process has ended.
+
+    Example:
+      >>> from jaxrobust.processes import over_processes
+      >>> over_processes([1, 2, 3], lambda job: job * job)
+      [1, 4, 9]
     """
+    count, mine, results = jax.process_count(), jax.process_index(), []
+    for start in range(0, len(jobs), count):
+        round_ = jobs[start : start + count]
+        if count == 1:
+            results.append(work(round_[0]))
+        else:
+            part = work(round_[mine]) if mine < len(round_) else None
+            results += _everyones(part)[: len(round_)]
+        for job in round_:
+            done(job)
+    return results
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._alone = jax.process_count() == 1
-        self._shape = (mesh.size,)
-        self._local = len(mesh.local_devices)
-        self._split = NamedSharding(mesh, P(AXIS))
-        self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, P()))
-        self._pending: jax.Array | None = None
 
-    def cast(self, received: int | None) -> int | None:
-        """This process's signal; returns that of any process, as all had cast it one vote ago."""
-        if self._alone:
-            return received
-        local = np.full(self._local, received or 0, np.int32)
-        votes = jax.make_array_from_process_local_data(self._split, local, self._shape)
-        before, self._pending = self._pending, self._largest(votes)
-        return None if before is None else int(before) or None
+def _everyones(value: Any) -> list[Any]:
+    """The values of all processes, by process."""
+    # Pickled: any array arrives with its own type, and the processes of a run trust each other.
+    content = np.frombuffer(pickle.dumps(value), np.uint8)
+    try:
+        sizes = multihost_utils.process_allgather(np.int32(len(content)))
+        room = 1 << int(sizes.max() - 1).bit_length()  # few sizes, so few programs
+        padded = np.zeros(room, np.uint8)
+        padded[: len(content)] = content
+        rows = multihost_utils.process_allgather(padded)
+    except jax.errors.JaxRuntimeError as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise LostProcessError(
+            f"another process has ended, so process {jax.process_index()} ends too ({reason}); "
+            "start all processes again: what is finished is kept"
+        ) from error
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
 def leave(code: int) -> NoReturn:
