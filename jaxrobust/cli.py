@@ -62,7 +62,7 @@ def train(
     folder = workdir or pathlib.Path("runs") / config.name
     trained = train(config, folder, say=click.echo, **settings)
     if is_first():
-        click.echo(f"trained {config.name} to step {int(trained.state.step)} in {folder}")
+        click.echo(f"trained {config.name} to step {int(trained.state.step)} in {trained.workdir}")
 
 
 def _one(experiment: pathlib.Path, assignments: tuple[str, ...]) -> Any:

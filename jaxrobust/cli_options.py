@@ -18,7 +18,7 @@ SET = click.option(
 WORKDIR = click.option(
     "--workdir",
     type=click.Path(path_type=pathlib.Path),
-    help="The folder to write to (default: runs/NAME).",
+    help="The folder to write to (default: runs/NAME); train: also gs://BUCKET/FOLDER.",
 )
 QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 JSON = click.option(

@@ -19,7 +19,7 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.experiment import to_dict
 from jaxrobust.processes import is_first
-from jaxrobust.training import Run, load_run
+from jaxrobust.training import Run, load_run, local_folder
 
 
 def autoattack_run(
@@ -61,6 +61,7 @@ def autoattack_run(
     Returns:
       One `Report` per radius.
     """
+    workdir = local_folder(workdir)
     run = load_run(workdir, checkpoint=checkpoint, say=say)
     images, labels = run.dataset.floats("test")
     if n is not None and not 1 <= n <= len(labels):

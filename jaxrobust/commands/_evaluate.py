@@ -22,7 +22,7 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.experiment import Evaluation, Experiment, to_dict
 from jaxrobust.processes import is_first
-from jaxrobust.training import Run, load_run, read_rows
+from jaxrobust.training import Run, load_run, local_folder, read_rows
 
 
 def evaluate_run(
@@ -48,6 +48,7 @@ def evaluate_run(
     Returns:
       The row: configuration, provenance and figures.
     """
+    workdir = local_folder(workdir)
     run = load_run(workdir, checkpoint=checkpoint, say=say)
     settings = evaluation or run.experiment.evaluation
     images, labels = run.dataset.floats("test")

@@ -1,5 +1,6 @@
 """Training: one state, one step, one loop."""
 
+from jaxrobust.training._bucket import local_folder as local_folder
 from jaxrobust.training._checkpoints import CheckpointError as CheckpointError
 from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
 from jaxrobust.training._devices import device_mesh as device_mesh

@@ -7,7 +7,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
+
+from jaxrobust.training._bucket import in_bucket
 
 METRIC = "validation_robust_accuracy"
 
@@ -23,16 +26,20 @@ class Checkpoints:
     its final name only when complete, so a crash leaves the earlier ones.
 
     Args:
-      folder: where they live; made if missing.
+      folder: where they live, on a disk or in a bucket; made if missing.
       keep: how many of the latest are kept, besides the best by validation.
       warn: told one line about each checkpoint that could not be restored.
     """
 
     def __init__(
-        self, folder: pathlib.Path, *, keep: int = 2, warn: Callable[[str], None] = print
+        self,
+        folder: epath.Path | pathlib.Path,
+        *,
+        keep: int = 2,
+        warn: Callable[[str], None] = print,
     ) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file otherwise
-        self.folder = folder.absolute()
+        self.folder = folder if in_bucket(folder) else folder.absolute()
         self._warn = warn
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[METRIC],

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from jaxrobust.data import Dataset, Streamed
 from jaxrobust.evaluation import PGD, evaluate
@@ -14,6 +15,7 @@ from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
 from jaxrobust.processes import LostProcessError, from_first, is_first
+from jaxrobust.training._bucket import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._devices import device_mesh, replicated
 from jaxrobust.training._folder import claim
@@ -42,13 +44,13 @@ class Trained(NamedTuple):
 
     state: TrainState
     model: Any
-    workdir: pathlib.Path
+    workdir: pathlib.Path | epath.Path
     seconds: float
 
 
 def train(
     experiment: Experiment,
-    workdir: str | pathlib.Path,
+    workdir: Folder,
     *,
     resume: bool = False,
     quiet: bool = False,
@@ -68,7 +70,7 @@ def train(
 
     Args:
       experiment: what to train.
-      workdir: the run's folder; made if missing.
+      workdir: the run's folder, or `gs://bucket/folder`; made if missing.
       resume: continue from the folder's latest readable checkpoint (from the start if it has
         none).
       quiet: no progress bar.
@@ -89,7 +91,7 @@ def train(
       LostProcessError: if another process of the run has ended.
     """
     # ---- the run's folder; of several processes the first one writes and speaks -------------
-    workdir = pathlib.Path(workdir)
+    workdir = run_folder(workdir)
     say = say if is_first() else lambda line: None
     from_first(lambda: claim(workdir, experiment, resume=resume))
     check_shared(workdir)

@@ -1,7 +1,6 @@
 """Several runs that differ in numbers only, trained as one compiled program."""
 
 import math
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,11 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.data import Dataset
 from jaxrobust.experiment import Experiment
+from jaxrobust.training._bucket import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._devices import AXIS, replicated
 from jaxrobust.training._feed import Feed
@@ -59,7 +60,7 @@ def alike(first: Experiment, other: Experiment) -> bool:
 
 def train_many(
     experiments: Sequence[Experiment],
-    workdirs: Sequence[str | pathlib.Path],
+    workdirs: Sequence[Folder],
     *,
     at_once: int | None = None,
     quiet: bool = False,
@@ -108,7 +109,7 @@ def train_many(
       >>> [int(run.state.step) for run in runs]
       [2, 2]
     """
-    experiments, folders = list(experiments), [pathlib.Path(w) for w in workdirs]
+    experiments, folders = list(experiments), [run_folder(w) for w in workdirs]
     first = _checked(experiments, folders)
     for folder, experiment in zip(folders, experiments, strict=True):
         claim(folder, experiment, resume=False)
@@ -216,7 +217,7 @@ class _Run:
     def __init__(
         self,
         experiment: Experiment,
-        folder: pathlib.Path,
+        folder: epath.Path,
         steps_per_epoch: int,
         keep: int,
         validate: Callable[[Any, TrainState], dict[str, float]],
@@ -262,7 +263,7 @@ class _Run:
         self._checkpoints.close()
 
 
-def _checked(experiments: list[Experiment], folders: list[pathlib.Path]) -> Experiment:
+def _checked(experiments: list[Experiment], folders: list[epath.Path]) -> Experiment:
     if not experiments or len(experiments) != len(folders):
         raise ValueError(
             f"workdirs must name a folder for each of at least one experiment, got "

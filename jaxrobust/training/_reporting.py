@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+from etils import epath
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -13,12 +14,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jaxrobust.training._bucket import append, in_bucket, write_whole
+
 
 class MetricsFile:
     """Metrics as JSON lines, one row per call, the file closed after each.
 
-    Mounted buckets show, and keep when the machine goes, only what was written before a file was
-    closed.
+    Buckets show, and keep when the machine goes, only what was written before a file was closed.
 
     On resuming, rows of steps after the restored one are dropped, so that every step appears
     once.
@@ -30,21 +32,19 @@ class MetricsFile:
     """
 
     def __init__(
-        self, path: pathlib.Path, *, resume_step: int = 0, tensorboard: bool = False
+        self, path: epath.Path | pathlib.Path, *, resume_step: int = 0, tensorboard: bool = False
     ) -> None:
         if path.exists():
             kept = [row for row in read_rows(path) if row["step"] <= resume_step]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-            temporary.replace(path)
+            write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
+        else:
+            write_whole(path, "")
         self._path = path
-        path.touch()
         self._board = _board(path.parent / "tensorboard") if tensorboard else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends one row."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        append(self._path, json.dumps({"step": step, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -56,7 +56,7 @@ class MetricsFile:
             self._board.close()
 
 
-def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_rows(path: epath.Path | pathlib.Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; a last line cut off by a crash is left out.
 
     Args:
@@ -74,7 +74,9 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _board(folder: pathlib.Path) -> Any:
+def _board(folder: epath.Path | pathlib.Path) -> Any:
+    if in_bucket(folder):
+        raise ValueError(f"tensorboard must be off where workdir is in a bucket: {folder.parent}")
     try:
         from tensorboardX import SummaryWriter
     except ImportError:

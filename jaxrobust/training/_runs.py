@@ -10,6 +10,7 @@ from jaxrobust.data import Dataset
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
 from jaxrobust.spec import Spec, checked
+from jaxrobust.training._bucket import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._devices import device_mesh, replicated
 from jaxrobust.training._folder import read_config
@@ -34,7 +35,7 @@ class Run(NamedTuple):
 
 
 def load_run(
-    workdir: str | pathlib.Path,
+    workdir: Folder,
     *,
     checkpoint: str = "best",
     say: Callable[[str], None] = print,
@@ -42,7 +43,7 @@ def load_run(
     """Reads a run's network from its folder.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, or `gs://bucket/folder`.
       checkpoint: "best" by validation on held-out training data (the last, if nothing was held
         out), or "last".
       say: told about checkpoints that cannot be read.
@@ -56,7 +57,7 @@ def load_run(
     """
     if checkpoint not in ("best", "last"):
         raise ValueError(f"checkpoint must be 'best' or 'last', got {checkpoint!r}")
-    workdir = pathlib.Path(workdir)
+    workdir = run_folder(workdir)
     experiment = read_config(workdir)
     dataset = experiment.build("data")
     model = build_model(experiment, dataset.num_classes)

@@ -1,11 +1,11 @@
 """What the processes of a training run share: its folder, its metrics, and the wish to stop."""
 
-import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -14,13 +14,13 @@ from jaxrobust.training._devices import AXIS
 from jaxrobust.training._reporting import MetricsFile
 
 
-def check_shared(workdir: pathlib.Path) -> None:
+def check_shared(workdir: epath.Path) -> None:
     """That every process sees what process 0 has written.
 
     Raises:
       ValueError: if the folder is another one on another machine.
     """
-    if not (workdir / "config.json").is_file():
+    if not (workdir / "config.json").exists():
         raise ValueError(
             f"workdir must be a folder that all processes share, but process {jax.process_index()} "
             f"sees no config.json in {workdir}"
@@ -38,7 +38,7 @@ class Silence:
 
 
 def open_metrics(
-    workdir: pathlib.Path, *, resume_step: int, tensorboard: bool
+    workdir: epath.Path, *, resume_step: int, tensorboard: bool
 ) -> MetricsFile | Silence:
     """The run's metrics file, in the first process."""
     if not is_first():

@@ -1,0 +1,79 @@
+"""The folder of a run and its files, on a disk or in a Cloud Storage bucket."""
+
+import importlib.util
+import os
+import pathlib
+import re
+from typing import TypeAlias
+
+from etils import epath
+
+Folder: TypeAlias = str | pathlib.Path | epath.Path
+
+
+def run_folder(workdir: Folder) -> epath.Path:
+    """The folder as a path that reads and writes wherever it is.
+
+    Args:
+      workdir: a folder, or `gs://bucket/folder`.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: for any other kind of address, or where what reads buckets is not installed.
+    """
+    found = re.match(r"([a-z][a-z0-9]+):/+", os.fspath(workdir))
+    if found is None:
+        return epath.Path(workdir)
+    address = f"{found[1]}://{os.fspath(workdir)[found.end() :]}"  # pathlib drops a slash
+    if found[1] != "gs":
+        raise ValueError(f"workdir must be a folder or gs://bucket/folder, got {address}")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise ValueError(f"{address} needs gcsfs: pip install 'jaxrobust[tpu]'")
+    return epath.Path(address)
+
+
+def in_bucket(path: epath.Path | pathlib.Path) -> bool:
+    """Whether a path is an address."""
+    return os.fspath(path).startswith("gs://")
+
+
+def local_folder(workdir: Folder) -> pathlib.Path:
+    """The folder, if it is on a disk.
+
+    Args:
+      workdir: a folder.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if it is in a bucket.
+    """
+    folder = run_folder(workdir)
+    if in_bucket(folder):
+        raise ValueError(
+            f"{folder} is in a bucket: copy it first, such as by "
+            f"gcloud storage cp --recursive {folder} runs/"
+        )
+    return pathlib.Path(folder)
+
+
+def write_whole(path: epath.Path | pathlib.Path, text: str) -> None:
+    """Writes a file so that a reader sees the old one or the new one; in a bucket all are so."""
+    if in_bucket(path):
+        path.write_text(text)
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def append(path: epath.Path | pathlib.Path, text: str) -> None:
+    """Adds text to a file and closes it; objects of a bucket cannot grow and are written anew."""
+    if in_bucket(path):
+        path.write_text(path.read_text() + text)
+        return
+    with path.open("a") as file:
+        file.write(text)
