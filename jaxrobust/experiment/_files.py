@@ -10,7 +10,8 @@ from typing import Any
 
 import pydantic
 
-from jaxrobust.experiment._experiment import Experiment, Tradeoff
+from jaxrobust.experiment._experiment import Experiment
+from jaxrobust.experiment._tradeoff import Tradeoff
 from jaxrobust.spec import Spec, first_problem
 
 
