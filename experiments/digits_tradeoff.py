@@ -2,7 +2,7 @@
 
 One data set, network and budget, l_inf eps 0.2 (image units): ordinary training, PGD-AT and TRADES;
 SCORE; MART and GAIRAT; CuSP (rotations and eps grow together); and Adaptive Smoothing, a mixing
-network between the ordinary and the PGD-AT member. Each is judged by PGD-20 on cross-entropy and on
+network between the ordinary and the TRADES member. Each is judged by PGD-20 on cross-entropy and on
 the margin, by the worst of 31 rotations up to 30 degrees, by the standard AutoAttack in l_inf and
 l_2, class by class, by how its accuracy falls with eps, and, smoothed by noise, by certified l_2
 radii. AutoAttack and the certificates see the first 120 of the 360 test images, so that all of it
@@ -52,7 +52,7 @@ mixture = replace(
     model=use(
         "mixed_classifier",
         std="member:standard",
-        rob="member:PGD-AT",
+        rob="member:TRADES",
         planes=(8, 16, 16),
         alpha_bias=0.8,
         alpha_scale=0.2,

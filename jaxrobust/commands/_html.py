@@ -57,6 +57,7 @@ def write_report(
         "Each number, and each name under a figure, leads to the row that it comes from.</p>",
         "<h2>Accuracies</h2>",
         _table(members),
+        *_warnings(members),
         "<h2>Figures</h2>",
         *(_figure(f.path, f.caption, _links(members, f.kind)) for f in figures if f.path.is_file()),
         "<h2>Example attacks</h2>",
@@ -112,6 +113,21 @@ def _table(members: dict[str, Any]) -> str:
             line += f'<td class="failed" colspan="{len(columns)}">failed: {reason}</td>'
         lines.append(f"<tr>{line}</tr>")
     return "\n".join([*lines, "</table></div>"])
+
+
+def _warnings(members: dict[str, Any]) -> list[str]:
+    """What AutoAttack's own checks say against its figures."""
+    lines = []
+    for number, (name, member) in enumerate(members.items()):
+        checks = {
+            f"{attack}: {check['message']}"
+            for run in member["runs"]
+            for attack, found in run.get("autoattack", {}).items()
+            for check in found["checks"]
+        }
+        where = f'<a href="#rows{number}-autoattack">{html.escape(name)}</a>'
+        lines += [f"<li>{where}, AutoAttack {html.escape(c)}</li>" for c in sorted(checks)]
+    return ["<p>Warnings of AutoAttack's checks:</p><ul>", *lines, "</ul>"] if lines else []
 
 
 def _links(

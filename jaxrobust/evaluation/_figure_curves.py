@@ -71,7 +71,8 @@ def draw_curves(
                 ends = 100 * np.array([curve.low, curve.high])
                 axis.fill_between(curve.x, *ends, color=looks["color"], alpha=0.1, linewidth=0)
         axis.set(xlabel=axis_label, ylabel=label)
-        axis.set_ylim(bottom=0)
+        if min((min(curve.y) for curve in curves.values()), default=0) < 0.5:
+            axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     figure.suptitle(title, fontsize=11)
     shown = [name for name in names if name in lines]
