@@ -53,7 +53,7 @@ mixture = replace(
         "mixed_classifier",
         std="member:standard",
         rob="member:TRADES",
-        planes=(8, 16, 16),
+        planes=[8, 16, 16],
         alpha_bias=0.8,
         alpha_scale=0.2,
     ),

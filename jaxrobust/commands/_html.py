@@ -12,14 +12,14 @@ from jaxrobust.commands._table import latex_table, markdown_table
 from jaxrobust.commands._tradeoff_figures import Drawn
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc } h4 { margin: 1rem 0 0 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px }
-th, td { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
+th, td { padding: .25rem .35rem; text-align: right; border-bottom: 1px solid #ddd }
 th { vertical-align: bottom } td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left } .wide { overflow-x: auto }
 td a { color: inherit; text-decoration-color: #bbb }
-img { max-width: 100%; height: auto } figure { margin: 1.5rem 0 }
+img { max-width: min(100%, 58rem); height: auto } figure { margin: 1.5rem 0 }
 figcaption { color: #444 } figcaption a, .sources a { font-size: 13px }
 pre { overflow: auto; max-height: 18rem; background: #f6f6f6; padding: .8rem; font-size: 13px }
 :target { outline: 2px solid #0072B2 } .failed { color: #a00; text-align: left }
@@ -62,7 +62,11 @@ def write_report(
         *(_figure(f.path, f.caption, _links(members, f.kind)) for f in figures if f.path.is_file()),
         "<h2>Example attacks</h2>",
         *(
-            _figure(path, shown, _links({shown: members[shown]}, "evaluation", members))
+            _figure(
+                path,
+                f"{shown}: images, attacked, and what was added",
+                _links({shown: members[shown]}, "evaluation", members),
+            )
             for path, shown in examples
             if path.is_file() and members[shown]["runs"]
         ),

@@ -216,15 +216,15 @@ def _votes(logits_fn: Any, keys: Array, images: Array, sigma: Array, samples: in
     )
 
 
-def seconds_of(rows: Sequence[dict[str, Any]], batch_size: int) -> float:
-    """What training took, compilation and validation included, from the rates in its metrics.
+def seconds_of(rows: Sequence[dict[str, Any]], batch_size: int) -> list[float]:
+    """What each epoch took, compilation and validation included, from the rates in a run's metrics.
 
     Of runs that were trained as one program, it is this one's share.
     """
-    seconds, before = 0.0, 0
+    seconds, before = [], 0
     for row in rows:
         if row.get("examples_per_second"):
             examples = (row["step"] - before) * batch_size
-            seconds += examples / row["examples_per_second"] / row.get("members", 1)
+            seconds.append(examples / row["examples_per_second"] / row.get("members", 1))
         before = row["step"]
-    return round(seconds, 2)
+    return seconds

@@ -149,13 +149,15 @@ def _row(
         train(experiment, folder, resume=there, quiet=quiet, say=say)
     row = earlier_row(folder, checkpoint="best", evaluation=evaluation)
     metrics = read_rows(folder / "metrics.jsonl")
-    seconds = seconds_of(metrics, experiment.batch_size)
+    epochs = seconds_of(metrics, experiment.batch_size)
+    seconds = round(sum(epochs), 2)
     known = row is not None
     if row is None:
         row = evaluate_run(folder, evaluation=evaluation, quiet=quiet, say=say)
     validated = [r for r in metrics if "validation_robust_accuracy" in r]
     row["training"] = {
         "seconds": seconds,
+        "first_epoch_seconds": round(sum(epochs[:1]), 2),
         "folder": str(folder),
         **{
             key: [r[key] for r in validated]

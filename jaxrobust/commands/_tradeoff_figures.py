@@ -217,13 +217,16 @@ def _training(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
     """Accuracies over the epochs, and what each method cost."""
     drawn = []
     panels: dict[str, dict[str, Curve]] = {label: {} for label in PANELS.values()}
-    costs = {}
+    costs: dict[str, dict[str, float]] = {"first epoch, with compilation": {}, "other epochs": {}}
     for name, member in shown.items():
         found = member["runs"][0]["training"]
         for key, label in PANELS.items():
             if found["epoch"]:
                 panels[label][name] = Curve(found["epoch"], found[key])
-        costs[name] = float(np.mean([run["training"]["seconds"] for run in member["runs"]]))
+        each = [run["training"] for run in member["runs"]]
+        first, total = (np.mean([x[k] for x in each]) for k in ("first_epoch_seconds", "seconds"))
+        for part, seconds in zip(costs, (first, total - first), strict=True):
+            costs[part][name] = float(seconds)
     if any(panels.values()):
         path = folder / "curves.png"
         heading = title("during training (first seed)")

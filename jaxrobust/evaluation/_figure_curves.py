@@ -77,5 +77,5 @@ def draw_curves(
     figure.suptitle(title, fontsize=11)
     shown = [name for name in names if name in lines]
     figure.legend([lines[n] for n in shown], shown, fontsize=8, loc="outside right center")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,7 +1,7 @@
 """Figures: adversarial examples as images, one number per attack, radius or method."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,12 +151,15 @@ def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title
     plt.close(figure)
 
 
-def draw_bars(path: pathlib.Path, values: dict[str, float], *, title: str, label: str) -> None:
-    """A PNG of one number per method as horizontal bars.
+def draw_bars(
+    path: pathlib.Path, parts: Mapping[str, Mapping[str, float]], *, title: str, label: str
+) -> None:
+    """A PNG of one number per method as horizontal bars, each made of one or more parts.
 
     Args:
       path: the file to write.
-      values: by method.
+      parts: by part (named in the legend), its share of each method's number; the same methods
+        in all.
       title: over the figure.
       label: of the horizontal axis, with its unit.
 
@@ -167,14 +170,23 @@ def draw_bars(path: pathlib.Path, values: dict[str, float], *, title: str, label
       ValueError: if matplotlib is not installed.
     """
     plt = pyplot()
-    height = 1.2 + 0.32 * len(values)
+    methods = list(next(iter(parts.values())))
+    height = 1.3 + 0.32 * len(methods)
     figure, axis = plt.subplots(figsize=(7.6, height), layout="constrained")
-    bars = axis.barh(list(values), list(values.values()), color=COLOURS[0])
-    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=9)
+    ends = np.zeros(len(methods))
+    for colour, (name, values) in zip(
+        (COLOURS[0], COLOURS[5], COLOURS[4]), parts.items(), strict=False
+    ):
+        widths = np.array([values[method] for method in methods])
+        bars = axis.barh(methods, widths, left=ends, color=colour, label=name)
+        ends = ends + widths
+    axis.bar_label(bars, [f"{end:.3g}" for end in ends], padding=3, fontsize=9)
     axis.invert_yaxis()
     axis.set(xlabel=label, title=title)
     axis.margins(x=0.12)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
-    figure.savefig(path, dpi=150)
+    if len(parts) > 1:
+        figure.legend(fontsize=8, loc="outside lower right", ncols=len(parts))
+    figure.savefig(path, dpi=120)
     plt.close(figure)
