@@ -20,6 +20,7 @@ from jaxrobust.experiment import (
     Experiment,
     Tradeoff,
     Validation,
+    override,
     use,
 )
 
@@ -249,6 +250,24 @@ def test_a_fraction_may_be_a_text_in_files():
 
     curves = from_dict({"radii": {"linf": ["4/255", "8/255"]}}, EpsCurves)
     assert curves.radii == {"linf": (4 / 255, 8 / 255)}
+
+
+def test_members_and_the_tradeoff_itself_can_be_overridden():
+    mixed = replace(base, name="m", model=use("mixed_classifier", std="member:std", rob="x"))
+    tradeoff = Tradeoff(
+        name="t", members=(base, mixed), autoattack={"linf": EPS}, eps_curves=CURVES
+    )
+    words = ["tradeoff.seeds=[3, 4]", "tradeoff.autoattack.l2=1/2", "epochs=7"]
+    changed = override(tradeoff, [*words, "tradeoff.eps_curves.steps=9"])
+    assert changed.seeds == (3, 4)
+    assert changed.autoattack == {"linf": EPS, "l2": 0.5}
+    assert changed.eps_curves == replace(CURVES, steps=9)
+    assert [member.epochs for member in changed.members] == [7, 7]
+    assert replace(changed.members[1], epochs=base.epochs) == mixed
+    with pytest.raises(ValueError, match=r"'seed' is unknown; choose from name, members, seeds"):
+        override(tradeoff, ["tradeoff.seed=3"])
+    with pytest.raises(ValueError, match="seeds of t must be different"):
+        override(tradeoff, ["tradeoff.seeds=[3, 3]"])
 
 
 def test_seconds_come_from_the_rates():
