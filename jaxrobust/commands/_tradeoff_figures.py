@@ -185,7 +185,7 @@ def _certified(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
         f"by Gaussian noise of sigma {settings['sigma']:g}: {settings['selection']} draws choose "
         f"the class, {settings['samples']} others bound its probability (Clopper-Pearson, "
         f"confidence {100 * settings['confidence']:g} % for each image). It speaks of the "
-        "smoothed classifier, not of the member itself; no member was trained for it."
+        "smoothed classifier, not of the member itself."
     )
     return [Drawn(folder / "certified.png", caption, "certified")]
 
