@@ -121,12 +121,7 @@ def test_a_tradeoff_of_two_bases_and_their_mixture(tmp_path):
         evaluation=Evaluation(steps=1, batch_size=360),
     )
     folder = tmp_path / "t"
-    mixture = use(
-        "mixed_classifier",
-        std=str(folder / "members" / "std"),
-        rob=str(folder / "members" / "rob"),
-        planes=(2, 2, 2),
-    )
+    mixture = use("mixed_classifier", std="member:std", rob="member:rob", planes=(2, 2, 2))
     members = (
         base,
         replace(base, name="rob", objective=use("pgd_at", steps=1)),

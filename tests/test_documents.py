@@ -137,12 +137,24 @@ def test_contributing_adds_an_objective_with_one_file_and_one_line(tmp_path):
         assert expected in done.stdout
 
 
-def test_the_readme_tables_are_those_of_the_committed_results():
+def test_the_tables_are_those_of_the_committed_results():
     """`<!-- jaxrobust table FILE -->` stands before what that command prints."""
     from jaxrobust.commands import markdown_table
 
-    text = (ROOT / "README.md").read_text()
-    found = re.findall(r"<!-- jaxrobust table (\S+) -->\n\n((?:\|.*\n)+)", text)
-    assert found
-    for file, table in found:
-        assert table.strip() == markdown_table(ROOT / file), f"jaxrobust table {file}"
+    for page in (ROOT / "README.md", ROOT / "docs" / "gallery.md"):
+        pattern = r"<!-- jaxrobust table (\S+) -->\n\n((?:\|.*\n)+)"
+        found = re.findall(pattern, page.read_text())
+        assert found
+        for file, table in found:
+            assert table.strip() == markdown_table(ROOT / file), f"jaxrobust table {file}"
+
+
+def test_the_gallery_has_every_figure_with_its_command_and_its_rows():
+    text = (ROOT / "docs" / "gallery.md").read_text()
+    figures = sorted((ROOT / "docs" / "figures").glob("*.png"))
+    assert figures
+    for path in figures:
+        assert f"](figures/{path.name})" in text, f"docs/gallery.md does not show {path.name}"
+    for file in re.findall(r"experiments/\w+\.py", text):
+        assert (ROOT / file).exists(), file
+    assert len(re.findall(r"results/\w+\.json\)", text)) >= 4

@@ -8,12 +8,23 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrobust.experiment import Experiment, Validation, load, replace, use
+from jaxrobust.experiment import (
+    Experiment,
+    Tradeoff,
+    Validation,
+    load,
+    override,
+    replace,
+    use,
+)
 from jaxrobust.training import read_rows, train
 
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
+TRADEOFF = FOLDER / "cifar10_tradeoff.py"
 PAPERS = sorted(
-    p for p in FOLDER.glob("*.py") if p.name.startswith(("cifar10_", "cifar100_", "mnist_"))
+    p
+    for p in FOLDER.glob("*.py")
+    if p.name.startswith(("cifar10_", "cifar100_", "mnist_")) and p != TRADEOFF
 )
 SMALL = {
     "wide_resnet": {"depth": 10, "width": 1},
@@ -55,9 +66,8 @@ def small_bases(data, folder):
     return dict.fromkeys(("std", "rob"), str(folder / "base"))
 
 
-@pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
-def test_it_trains_two_steps_at_reduced_size(path, tmp_path):
-    config = load(path)
+def reduced(config, tmp_path):
+    """The experiment on a few small images, with a narrow network."""
     gray = config.data.name == "mnist"
     data = {
         "size": 28 if gray else 32 if config.model.name == "vgg16" else 16,
@@ -87,13 +97,43 @@ def test_it_trains_two_steps_at_reduced_size(path, tmp_path):
         np.savez(tmp_path / "generated.npz", image=images, label=rng.integers(0, 10, 30))
         path = str(tmp_path / "generated.npz")
         changes["generated"] = use("generated", path=path, fraction=0.7)
-    reduced = replace(config, **changes, epochs=1)
+    return replace(config, **changes, epochs=1)
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
+def test_it_trains_two_steps_at_reduced_size(path, tmp_path):
+    config = load(path)
     # Optax's AdamW is not strict.
     with jax.numpy_dtype_promotion("standard"):
-        run = two_steps(reduced, tmp_path / "run")
+        run = two_steps(reduced(config, tmp_path), tmp_path / "run")
     assert int(run.state.step) == 2
     for leaf in jax.tree.leaves(jax.device_get(run.state.params)):
         assert np.isfinite(leaf).all()
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["name"] == config.name
+
+
+def test_the_tradeoff_says_how_to_run_it_and_covers_the_papers():
+    config = load(TRADEOFF)
+    assert isinstance(config, Tradeoff)
+    assert config.name == TRADEOFF.stem
+    docstring = TRADEOFF.read_text().split('"""')[1]
+    for word in ("Command:", "Cost:     not run", "Result:   none", "eps", "--set"):
+        assert word in docstring, word
+    assert f"jaxrobust tradeoff experiments/{TRADEOFF.name}" in docstring
+    assert len(config.seeds) == 3
+    demo = load(FOLDER / "digits_tradeoff.py")
+    assert [m.name for m in config.members] == [m.name for m in demo.members]
+    for member in config.members:
+        assert member.validation.size > 0
+        assert member.threat == use("linf", eps=8 / 255)
+        assert override(member, ["epochs=1", "batch_size=64"]).epochs == 1
+
+
+@pytest.mark.parametrize("name", ["CuSP", "Adaptive Smoothing"])
+def test_its_members_train_two_steps_at_reduced_size(name, tmp_path):
+    (config,) = (member for member in load(TRADEOFF).members if member.name == name)
+    with jax.numpy_dtype_promotion("standard"):
+        run = two_steps(reduced(config, tmp_path), tmp_path / "run")
+    assert int(run.state.step) == 2

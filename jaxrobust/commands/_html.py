@@ -7,17 +7,22 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from jaxrobust.commands._summary import KINDS, kind_of, parts
 from jaxrobust.commands._table import latex_table, markdown_table
+from jaxrobust.commands._tradeoff_figures import Drawn
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-img { max-width: 100%; height: auto } figure { margin: 1.5rem 0 }
-figcaption { color: #444 } pre { overflow-x: auto; background: #f6f6f6; padding: .8rem }
-.failed { color: #a00 }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc } h4 { margin: 1rem 0 0 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
+th, td { padding: .25rem .35rem; text-align: right; border-bottom: 1px solid #ddd }
+th { vertical-align: bottom } td { white-space: nowrap }
+th:first-child, td:first-child { text-align: left } .wide { overflow-x: auto }
+td a { color: inherit; text-decoration-color: #bbb }
+img { max-width: min(100%, 58rem); height: auto } figure { margin: 1.5rem 0 }
+figcaption { color: #444 } figcaption a, .sources a { font-size: 13px }
+pre { overflow: auto; max-height: 18rem; background: #f6f6f6; padding: .8rem; font-size: 13px }
+:target { outline: 2px solid #0072B2 } .failed { color: #a00; text-align: left }
 """
 
 
@@ -25,89 +30,146 @@ def write_report(
     folder: pathlib.Path,
     results: dict[str, Any],
     *,
-    figures: Sequence[tuple[pathlib.Path, str]],
+    figures: Sequence[Drawn],
     examples: Sequence[tuple[pathlib.Path, str]],
 ) -> pathlib.Path:
     """`report.html` in the folder: table, figures, example attacks and the rows behind them.
 
-    Pictures are inside the file; it loads nothing from anywhere.
+    Pictures are inside the file; it loads nothing from anywhere. Every number of the table and
+    every figure is a link to the rows that it comes from.
 
     Args:
       folder: of `results.json`, which must be there already.
       results: what `results.json` holds.
-      figures: PNG files with their captions, in order.
-      examples: PNG files of attacked images with their captions.
+      figures: what was drawn, in order.
+      examples: PNG files of attacked images, and the members they are of.
 
     Returns:
       The path of the report.
     """
-    name = html.escape(results["name"])
+    name, members = html.escape(results["name"]), results["members"]
     provenance = results["provenance"]
-    seconds = results["seconds"]
     machine = f"{provenance['devices']['count']} x {provenance['devices']['kind']}"
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{name}</title>',
-        f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body>',
+    body = [
         f"<h1>{name}</h1>",
-        f"<p>{_sentence(results)} Made {provenance['time']} on {html.escape(machine)}, "
-        f"jax {provenance['versions']['jax']}, in {seconds.get('total', 0):.0f} s.</p>",
+        f"<p>{_sentence(members)} Made {provenance['time']} on {html.escape(machine)}, "
+        f"jax {provenance['versions']['jax']}, in {results['seconds'].get('total', 0):.0f} s. "
+        "Each number, and each name under a figure, leads to the row that it comes from.</p>",
         "<h2>Accuracies</h2>",
-        _table(results["members"]),
-        *(_figure(path, caption) for path, caption in figures if path.is_file()),
+        _table(members),
+        *_warnings(members),
+        "<h2>Figures</h2>",
+        *(_figure(f.path, f.caption, _links(members, f.kind)) for f in figures if f.path.is_file()),
         "<h2>Example attacks</h2>",
-        *(_figure(path, caption) for path, caption in examples if path.is_file()),
+        *(
+            _figure(
+                path,
+                f"{shown}: images, attacked, and what was added",
+                _links({shown: members[shown]}, "evaluation", members),
+            )
+            for path, shown in examples
+            if path.is_file() and members[shown]["runs"]
+        ),
         "<h2>For a paper</h2>",
-        f"<pre>{html.escape(markdown_table(folder / 'results.json'))}</pre>",
-        f"<pre>{html.escape(latex_table(folder / 'results.json'))}</pre>",
+        *_for_a_paper(folder / "results.json", members),
         "<h2>Rows</h2>",
-        "<p>Every figure above is computed from these rows.</p>",
-        *(_rows(i, *member) for i, member in enumerate(results["members"].items())),
-        "</body></html>",
+        "<p>Every number and figure above is computed from these rows; they are also in "
+        "<code>results.json</code>.</p>",
+        *(_rows(i, *member) for i, member in enumerate(members.items())),
     ]
     path = folder / "report.html"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    temporary.write_text(_page(name, body), encoding="utf-8")
     temporary.replace(path)
     return path
 
 
-def _sentence(results: dict[str, Any]) -> str:
-    seeds = results["seeds"]
-    if len(seeds) > 1:
-        return f"Means over {len(seeds)} training seeds, with half of their range."
+def _page(title: str, body: Sequence[str]) -> str:
+    head = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<link rel="icon" href="data:,"><style>{STYLE}</style></head><body>'
+    )
+    return "\n".join([head, *body, "</body></html>"]) + "\n"
+
+
+def _sentence(members: dict[str, Any]) -> str:
+    seeds = max(len(member["runs"]) for member in members.values())
+    if seeds > 1:
+        return f"Means over {seeds} training seeds, with half of their range."
     return "One training seed; with half of the 95 % interval over test images."
 
 
 def _table(members: dict[str, Any]) -> str:
     columns = next((list(m["figures"]) for m in members.values() if m["figures"]), [])
     head = "".join(f"<th>{html.escape(c)}</th>" for c in ("method", *columns))
-    lines = [f"<table><tr>{head}</tr>"]
+    lines = [f'<div class="wide"><table><tr>{head}</tr>']
     for number, (name, member) in enumerate(members.items()):
-        first = f'<td><a href="#rows{number}">{html.escape(name)}</a></td>'
-        if member["figures"]:
-            cells = (member["figures"][c] for c in columns)
-            rest = "".join(
-                f"<td>{100 * f['value']:.1f} ±{50 * (f['high'] - f['low']):.1f}</td>" for f in cells
-            )
-        else:
-            reason = html.escape(member.get("failure", "not finished"))
-            rest = f'<td class="failed" colspan="{len(columns)}">failed: {reason}</td>'
-        lines.append(f"<tr>{first}{rest}</tr>")
-    return "\n".join([*lines, "</table>"])
+        cells = [f'<a href="#rows{number}">{html.escape(name)}</a>']
+        for column in columns if member["figures"] else ():
+            f = member["figures"].get(column)
+            text = "" if f is None else f"{100 * f['value']:.1f} ±{50 * (f['high'] - f['low']):.1f}"
+            cells.append(f'<a href="#rows{number}-{kind_of(column)}">{text}</a>')
+        line = "".join(f"<td>{cell}</td>" for cell in cells)
+        reason = html.escape(member.get("failure", "" if member["figures"] else "not finished"))
+        if reason and member["figures"]:
+            line += f'</tr>\n<tr><td></td><td class="failed" colspan="{len(columns)}">a seed failed: {reason}</td>'  # fmt: skip  # noqa: E501
+        elif reason:
+            line += f'<td class="failed" colspan="{len(columns)}">failed: {reason}</td>'
+        lines.append(f"<tr>{line}</tr>")
+    return "\n".join([*lines, "</table></div>"])
 
 
-def _figure(path: pathlib.Path, caption: str) -> str:
+def _warnings(members: dict[str, Any]) -> list[str]:
+    """What AutoAttack's own checks say against its figures."""
+    lines = []
+    for number, (name, member) in enumerate(members.items()):
+        checks = {
+            f"{attack}: {check['message']}"
+            for run in member["runs"]
+            for attack, found in run.get("autoattack", {}).items()
+            for check in found["checks"]
+        }
+        where = f'<a href="#rows{number}-autoattack">{html.escape(name)}</a>'
+        lines += [f"<li>{where}, AutoAttack {html.escape(c)}</li>" for c in sorted(checks)]
+    return ["<p>Warnings of AutoAttack's checks:</p><ul>", *lines, "</ul>"] if lines else []
+
+
+def _links(
+    members: dict[str, Any], kind: str, every: dict[str, Any] | None = None
+) -> Sequence[tuple[str, str]]:
+    """The rows of members that something is drawn from: names and anchors."""
+    numbers = {name: number for number, name in enumerate(every or members)}
+    return [
+        (name, f"#rows{numbers[name]}-{kind}") for name, member in members.items() if member["runs"]
+    ]
+
+
+def _figure(path: pathlib.Path, caption: str, links: Sequence[tuple[str, str]]) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     text = html.escape(caption)
+    rows = ", ".join(f'<a href="{anchor}">{html.escape(name)}</a>' for name, anchor in links)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>"
+        f"<figcaption>{text}<br>rows: {rows}</figcaption></figure>"
     )
 
 
+def _for_a_paper(path: pathlib.Path, members: dict[str, Any]) -> list[str]:
+    if not any(member["figures"] for member in members.values()):
+        return ["<p>Every member failed.</p>"]
+    tables = (markdown_table(path), latex_table(path))
+    return [f"<pre>{html.escape(table)}</pre>" for table in tables]
+
+
 def _rows(number: int, name: str, member: dict[str, Any]) -> str:
-    """The rows of a member, folded away under the anchor that the table links to."""
-    text = html.escape(json.dumps(member["runs"], indent=1))
-    summary = f"<summary>{html.escape(name)}</summary>"
-    return f'<details id="rows{number}">{summary}<pre>{text}</pre></details>'
+    """The rows of a member under the anchors that table and figures link to."""
+    lines = [f'<section id="rows{number}"><h3>{html.escape(name)}</h3>']
+    apart = [parts(run) for run in member["runs"]]
+    for kind, words in KINDS.items():
+        found = [run[kind] for run in apart if kind in run]
+        if found:
+            text = html.escape(json.dumps(found, indent=1))
+            lines.append(f'<h4 id="rows{number}-{kind}">{words}</h4><pre>{text}</pre>')
+    if "failure" in member:
+        lines.append(f'<p class="failed">failed: {html.escape(member["failure"])}</p>')
+    return "\n".join([*lines, "</section>"])

@@ -1,9 +1,11 @@
-"""The figures of several seeds in one."""
+"""The figures of several seeds in one, and the row that each comes from."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxrobust.evaluation import accuracy
 
 
 class Figure(NamedTuple):
@@ -26,36 +28,75 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Figure]:
     """Figures by column, over the rows of all seeds of a member; empty without rows.
 
     Args:
-      runs: rows of `evaluate_run`, with `autoattack_accuracy` by norm and radius.
+      runs: rows of `evaluate_run`, with what `Judge.add` put into them.
 
     Returns:
-      "clean", each PGD attack, "worst PGD", the spatial evaluations and each AutoAttack.
+      "clean", each PGD attack, "worst PGD", the spatial evaluations, each AutoAttack, the worst
+      class's accuracies and the certified ones.
     """
-    if not runs:
-        return {}
-    figures = {"clean": _figure([run["clean_accuracy"] for run in runs])}
-    steps = runs[0]["evaluation"]["steps"]
-    for attack in runs[0]["robust_accuracy"]:
-        name = f"{attack} ({steps})"
-        figures[name] = _figure([run["robust_accuracy"][attack] for run in runs])
-    figures["worst PGD"] = _figure([run["worst_case_accuracy"] for run in runs])
-    for name in runs[0].get("spatial_accuracy", {}):
-        figures[name] = _figure([run["spatial_accuracy"][name] for run in runs])
-    for norm in runs[0].get("autoattack_accuracy", {}):
-        name = f"AutoAttack {norm}"
-        figures[name] = _figure([run["autoattack_accuracy"][norm] for run in runs])
-    return figures
+    columns = [_accuracies(run) for run in runs]
+    names = [name for name in (columns or [{}])[0] if all(name in c for c in columns)]
+    return {name: over_seeds([found[name] for found in columns]) for name in names}
 
 
-def worst_of(figures: dict[str, Figure]) -> Figure:
-    """The accuracy under the first AutoAttack, or under PGD where there is none."""
-    attacked = [f for name, f in figures.items() if name.startswith("AutoAttack")]
-    return (attacked or [figures["worst PGD"]])[0]
+def _accuracies(run: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The columns of one seed."""
+    steps = run["evaluation"]["steps"]
+    found = {"clean": run["clean_accuracy"]}
+    found |= {f"{name} ({steps})": value for name, value in run["robust_accuracy"].items()}
+    found["worst PGD"] = run["worst_case_accuracy"]
+    found |= run.get("spatial_accuracy", {})
+    autoattack = run.get("autoattack_accuracy", {})
+    found |= {f"AutoAttack {norm}": value for norm, value in autoattack.items()}
+    if "per_class" in run:
+        found |= {f"worst class, {k}": _worst(run["per_class"], k) for k in ("clean", "robust")}
+    if "certified" in run:
+        sigma = run["certified"]["settings"]["sigma"]
+        for point in run["certified"]["points"]:
+            found[f"certified l2 {point['radius']:g} (sigma {sigma:g})"] = point
+    return found
 
 
-def _figure(accuracies: Sequence[dict[str, float]]) -> Figure:
+def class_shares(counts: dict[str, Any], kind: str) -> list[float]:
+    """The accuracy of each class; NaN for a class without images."""
+    pairs = zip(counts[kind], counts["images"], strict=True)
+    return [right / total if total else float("nan") for right, total in pairs]
+
+
+def _worst(counts: dict[str, Any], kind: str) -> dict[str, float]:
+    """The lowest accuracy of a class, with that class's own interval."""
+    worst = int(np.nanargmin(class_shares(counts, kind)))
+    mask = np.arange(counts["images"][worst]) < counts[kind][worst]
+    return {"class": worst, **accuracy(mask)._asdict()}
+
+
+def over_seeds(accuracies: Sequence[dict[str, float]]) -> Figure:
+    """The accuracies of several seeds in one."""
     if len(accuracies) == 1:
         (one,) = accuracies
         return Figure(one["value"], one["low"], one["high"], 1)
     values = [accuracy["value"] for accuracy in accuracies]
     return Figure(float(np.mean(values)), min(values), max(values), len(values))
+
+
+KINDS = {
+    "evaluation": "clean, PGD and spatial accuracies",
+    "autoattack": "AutoAttack",
+    "per_class": "accuracies of each class",
+    "eps_curves": "accuracy against eps",
+    "certified": "certified radii",
+    "training": "training",
+}
+
+
+def kind_of(column: str) -> str:
+    """The part of a run's row that a column comes from, one of `KINDS`."""
+    heads = {"AutoAttack": "autoattack", "worst class": "per_class", "certified": "certified"}
+    return next((kind for head, kind in heads.items() if column.startswith(head)), "evaluation")
+
+
+def parts(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's row, taken apart by `KINDS`."""
+    apart = {kind: run[kind] for kind in KINDS if kind in run}
+    taken = {*apart, "autoattack_accuracy"}
+    return {"evaluation": {k: v for k, v in run.items() if k not in taken}, **apart}

@@ -1,22 +1,26 @@
-"""Figures: adversarial examples as images, the trade-off as a plane."""
+"""Figures: adversarial examples as images, one number per attack, radius or method."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-# Okabe and Ito's palette: distinguishable with every kind of colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Okabe and Ito's palette, grey in the place of its yellow: distinguishable with every kind of
+# colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#808080")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+DASHES = ("-", "--", ":")
 
 
-class Point(NamedTuple):
-    """One method in the trade-off plane; accuracies are `Accuracy.value` and its interval."""
-
-    label: str
-    clean: Any
-    robust: Any
+def style(number: int) -> dict[str, Any]:
+    """Colour, marker and dashes of a method by its place."""
+    round_, place = divmod(number, len(COLOURS))
+    return {
+        "color": COLOURS[place],
+        "marker": MARKERS[(place + round_) % len(MARKERS)],
+        "linestyle": DASHES[round_ % len(DASHES)],
+    }
 
 
 def pyplot() -> Any:
@@ -92,103 +96,6 @@ def draw_adversarial_images(
     plt.close(figure)
 
 
-def draw_tradeoff(
-    path: pathlib.Path,
-    points: Sequence[Point],
-    *,
-    title: str,
-    robust_label: str,
-    clean_label: str = "clean accuracy (%)",
-) -> None:
-    """A PNG of clean against robust accuracy, one labelled point per method, and the Pareto front.
-
-    Args:
-      path: the file to write.
-      points: accuracies with intervals, drawn as error bars.
-      title: over the figure.
-      robust_label: of the vertical axis; names the attack and eps.
-      clean_label: of the horizontal axis.
-
-    Returns:
-      Nothing; the file is written.
-
-    Raises:
-      ValueError: if matplotlib is not installed.
-    """
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(7.6, 4.8), layout="constrained")
-    for number, point in enumerate(points):
-        clean, robust = (100 * np.array(v[:3]) for v in (point.clean, point.robust))
-        axis.errorbar(
-            clean[0],
-            robust[0],
-            xerr=[[clean[0] - clean[1]], [clean[2] - clean[0]]],
-            yerr=[[robust[0] - robust[1]], [robust[2] - robust[0]]],
-            fmt=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
-            color=COLOURS[number % len(COLOURS)],
-            markersize=8,
-            elinewidth=1,
-            capsize=2,
-        )
-    axis.set(xlabel=clean_label, ylabel=robust_label)
-    figure.suptitle(title, fontsize=11)
-    axis.grid(alpha=0.3)
-    front = [points[i] for i in pareto_front(points)]
-    axis.step(
-        [100 * point.clean[0] for point in front],
-        [100 * point.robust[0] for point in front],
-        where="pre",
-        color="0.6",
-        linestyle="--",
-        linewidth=1,
-        zorder=0,
-    )
-    _label_points(axis, points)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def pareto_front(points: Sequence[Point]) -> list[int]:
-    """The points that no other one beats in both accuracies, from the least clean on."""
-    order = sorted(range(len(points)), key=lambda i: (-points[i].clean[0], -points[i].robust[0]))
-    front: list[int] = []
-    for i in order:
-        if not front or points[i].robust[0] > points[front[-1]].robust[0]:
-            front.append(i)
-    return front[::-1]
-
-
-def _label_points(axis: Any, points: Sequence[Point]) -> None:
-    """Names beside the plot, in the order of the points' heights, so that none overlap."""
-    low, high = axis.get_ylim()
-    many = len(points) > 11  # one line each, or they would not fit
-    gap, above = (min(0.05, 1 / len(points)) if many else 0.085), 1.0
-    order = sorted(range(len(points)), key=lambda i: -points[i].robust[0])
-    for rank, number in enumerate(order):
-        clean, robust = 100 * points[number].clean[0], 100 * points[number].robust[0]
-        room_below = gap * (len(order) - 1 - rank)
-        height = max(min((robust - low) / (high - low), above - gap), room_below)
-        above = height
-        colour = COLOURS[number % len(COLOURS)]
-        axis.annotate(
-            f"{points[number].label}{'  ' if many else chr(10)}{clean:.1f} / {robust:.1f}",
-            xy=(clean, robust),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=7.5 if many else 9,
-            color=colour,
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "lw": 0.7,
-                "shrinkB": 5,
-                "relpos": (0, 0.5),  # to the label's left edge: across no other label
-            },
-        )
-
-
 def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str) -> None:
     """A PNG of the accuracy after each attack of an ensemble.
 
@@ -244,43 +151,15 @@ def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title
     plt.close(figure)
 
 
-def draw_curves(
-    path: pathlib.Path, curves: dict[str, Sequence[tuple[float, float]]], *, title: str, label: str
+def draw_bars(
+    path: pathlib.Path, parts: Mapping[str, Mapping[str, float]], *, title: str, label: str
 ) -> None:
-    """A PNG of a quantity over the epochs of several runs.
+    """A PNG of one number per method as horizontal bars, each made of one or more parts.
 
     Args:
       path: the file to write.
-      curves: by run, pairs of epoch and share in [0, 1].
-      title: over the figure.
-      label: of the vertical axis.
-
-    Returns:
-      Nothing; the file is written.
-
-    Raises:
-      ValueError: if matplotlib is not installed.
-    """
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
-    for number, (name, points) in enumerate(curves.items()):
-        epochs, values = zip(*points, strict=True) if points else ((), ())
-        style = ("-", "--", ":")[number // len(COLOURS) % 3]
-        colour = COLOURS[number % len(COLOURS)]
-        axis.plot(epochs, 100 * np.array(values), style, color=colour, label=name)
-    axis.set(xlabel="epoch", ylabel=label, title=title)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_bars(path: pathlib.Path, values: dict[str, float], *, title: str, label: str) -> None:
-    """A PNG of one number per method as horizontal bars.
-
-    Args:
-      path: the file to write.
-      values: by method.
+      parts: by part (named in the legend), its share of each method's number; the same methods
+        in all.
       title: over the figure.
       label: of the horizontal axis, with its unit.
 
@@ -291,14 +170,23 @@ def draw_bars(path: pathlib.Path, values: dict[str, float], *, title: str, label
       ValueError: if matplotlib is not installed.
     """
     plt = pyplot()
-    height = 1.2 + 0.32 * len(values)
+    methods = list(next(iter(parts.values())))
+    height = 1.3 + 0.32 * len(methods)
     figure, axis = plt.subplots(figsize=(7.6, height), layout="constrained")
-    bars = axis.barh(list(values), list(values.values()), color=COLOURS[0])
-    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=9)
+    ends = np.zeros(len(methods))
+    for colour, (name, values) in zip(
+        (COLOURS[0], COLOURS[5], COLOURS[4]), parts.items(), strict=False
+    ):
+        widths = np.array([values[method] for method in methods])
+        bars = axis.barh(methods, widths, left=ends, color=colour, label=name)
+        ends = ends + widths
+    axis.bar_label(bars, [f"{end:.3g}" for end in ends], padding=3, fontsize=9)
     axis.invert_yaxis()
     axis.set(xlabel=label, title=title)
     axis.margins(x=0.12)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
-    figure.savefig(path, dpi=150)
+    if len(parts) > 1:
+        figure.legend(fontsize=8, loc="outside lower right", ncols=len(parts))
+    figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -5,10 +5,12 @@ from dataclasses import replace as replace
 from jaxrobust.experiment._experiment import PARTS as PARTS
 from jaxrobust.experiment._experiment import Evaluation as Evaluation
 from jaxrobust.experiment._experiment import Experiment as Experiment
-from jaxrobust.experiment._experiment import Tradeoff as Tradeoff
 from jaxrobust.experiment._experiment import Validation as Validation
 from jaxrobust.experiment._files import from_dict as from_dict
 from jaxrobust.experiment._files import load as load
 from jaxrobust.experiment._files import override as override
 from jaxrobust.experiment._files import to_dict as to_dict
+from jaxrobust.experiment._tradeoff import Certificates as Certificates
+from jaxrobust.experiment._tradeoff import EpsCurves as EpsCurves
+from jaxrobust.experiment._tradeoff import Tradeoff as Tradeoff
 from jaxrobust.spec import use as use

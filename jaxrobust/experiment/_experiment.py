@@ -233,36 +233,3 @@ class Experiment:
         if isinstance(value, tuple):
             return tuple(PARTS[part][spec.name](**spec.kwargs) for spec in value)
         return PARTS[part][value.name](**{**extra, **value.kwargs})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tradeoff:
-    """Several experiments on one data set, network and budget, drawn in one figure.
-
-    Attributes:
-      name: names the folder and the figure.
-      members: the experiments; their names label the points and must differ.
-      seeds: training seeds of every member; empty for the member's own.
-      autoattack: radius in image units by norm ("linf", "l2", "l1"): every run is also evaluated
-        with the standard AutoAttack on all test images, in every norm named.
-    """
-
-    __pydantic_config__ = FORBID_EXTRA
-
-    name: str
-    members: tuple[Experiment, ...]
-    seeds: tuple[int, ...] = ()
-    autoattack: dict[Literal["linf", "l2", "l1"], Number] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        names = [member.name for member in self.members]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if not names or twice:
-            raise ValueError(
-                f"members of {self.name} must have different names, at least one; got {names}"
-            )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds of {self.name} must be different, got {list(self.seeds)}")
-        unknown = sorted(set(self.autoattack) - {"linf", "l2", "l1"})
-        if unknown:
-            raise ValueError(f"autoattack: norm {unknown[0]!r} is unknown; choose linf, l2 or l1")

@@ -5,13 +5,16 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, overload
 
 import pydantic
 
-from jaxrobust.experiment._experiment import Experiment, Tradeoff
+from jaxrobust.experiment._experiment import Experiment
+from jaxrobust.experiment._tradeoff import Tradeoff
 from jaxrobust.spec import Spec, first_problem
+
+OWN = "tradeoff."
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -41,15 +44,20 @@ def from_dict(values: Mapping[str, Any], kind: type = Experiment) -> Any:
         raise ValueError(prefix + first_problem(error)) from None
 
 
-def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
-    """The experiment with `path=value` assignments applied.
+@overload
+def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment: ...
+@overload
+def override(experiment: Tradeoff, assignments: Sequence[str]) -> Tradeoff: ...
+def override(experiment: Any, assignments: Sequence[str]) -> Any:
+    """The experiment, or every member of a trade-off, with `path=value` assignments applied.
 
     `epochs=3`, `validation.size=100`, `objective.beta=3` (an argument of the part),
     `objective=pgd_at` (another part, with its defaults). Values are read as the field's type;
-    fractions such as `8/255` and JSON are understood.
+    fractions such as `8/255` and JSON are understood. The fields of a trade-off itself are
+    `tradeoff.seeds=[0]`, `tradeoff.autoattack_images=100` and so on.
 
     Args:
-      experiment: the experiment to start from.
+      experiment: the experiment, or trade-off, to start from.
       assignments: `path=value` strings, applied in order.
 
     Returns:
@@ -67,13 +75,24 @@ def override(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
       >>> override(experiment, ["threat.eps=8/255", "epochs=3"]).threat.kwargs
       {'eps': 0.03137254901960784}
     """
+    if isinstance(experiment, Tradeoff):
+        own = [a.strip() for a in assignments if a.strip().startswith(OWN)]
+        rest = [a for a in assignments if not a.strip().startswith(OWN)]
+        changed = _overridden(experiment, [a.removeprefix(OWN) for a in own])
+        # Not the members as they come back from plain types, but as they were.
+        members = tuple(override(member, rest) for member in experiment.members)
+        return replace(changed, members=members)
+    return _overridden(experiment, assignments)
+
+
+def _overridden(experiment: Any, assignments: Sequence[str]) -> Any:
     for assignment in assignments:
         path, sign, text = assignment.partition("=")
         if not sign or not path:
             raise ValueError(f"--set {assignment!r}: write path=value, such as epochs=3")
         values = to_dict(experiment)
         _assign(values, experiment, path.strip().split("."), parsed(text), path.strip())
-        experiment = from_dict(values)
+        experiment = from_dict(values, type(experiment))
     return experiment
 
 

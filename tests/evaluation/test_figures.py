@@ -1,6 +1,6 @@
 """What figures compute."""
 
-from jaxrobust.evaluation._figures import Point, pareto_front
+from jaxrobust.evaluation._figure_plane import Point, pareto_front
 
 
 def test_the_front_is_what_nothing_beats_in_both():

@@ -1,0 +1,230 @@
+"""What a trade-off evaluates of one run; what was evaluated once is kept in the run's folder."""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxrobust import mixing, threats
+from jaxrobust.commands._autoattack import autoattack_run
+from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate, pgd_attacks, provenance
+from jaxrobust.experiment import Certificates, EpsCurves, Evaluation, Tradeoff, to_dict
+from jaxrobust.experiment._tradeoff import Norm
+from jaxrobust.losses import margin
+from jaxrobust.training import Run, load_run, read_rows
+
+NOISY_IMAGES = 2000  # of a forward pass in the sampling of smoothed classifiers
+
+
+class Judge:
+    """The further evaluations of a run.
+
+    Each is a row of `evaluations.jsonl` in the run's folder: what was evaluated, its settings, what
+    was found, how long it took. A row with the same settings is taken and not computed again.
+
+    Args:
+      folder: of the run.
+      evaluation: the settings that all runs are attacked with.
+      checkpoint: as rows name it, `{"kind": "best", "step": ...}`.
+      quiet: no progress bars.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        evaluation: Evaluation,
+        checkpoint: dict[str, Any],
+        quiet: bool = False,
+    ) -> None:
+        self.folder = folder
+        self._evaluation, self._checkpoint, self._quiet = evaluation, checkpoint, quiet
+        self._path = folder / "evaluations.jsonl"
+
+    @cached_property
+    def run(self) -> Run:
+        """The network; loaded only where something is left to do."""
+        return load_run(self.folder, checkpoint=self._checkpoint["kind"], say=lambda line: None)
+
+    def add(self, row: dict[str, Any], tradeoff: Tradeoff) -> None:
+        """Puts all that the trade-off asks for into the row of a run."""
+        row["autoattack_accuracy"] = {}
+        for norm, eps in tradeoff.autoattack.items():
+            name = f"{norm} {eps:.6g}"
+            if tradeoff.autoattack_images is not None:
+                name += f", {tradeoff.autoattack_images} images"
+            found = self.autoattack(norm, eps, tradeoff.autoattack_images)
+            row["autoattack_accuracy"][name] = found["robust_accuracy"]
+            row.setdefault("autoattack", {})[name] = found
+            if tradeoff.per_class and "per_class" not in row:
+                row["per_class"] = {"attack": f"AutoAttack {name}", **found["classes"]}
+        if tradeoff.per_class and "per_class" not in row:
+            row["per_class"] = self.per_class()
+        if tradeoff.eps_curves is not None:
+            curves = tradeoff.eps_curves
+            row["eps_curves"] = {n: self.eps_curve(n, curves) for n in curves.radii}
+        if tradeoff.certificates is not None:
+            row["certified"] = self.certified(tradeoff.certificates)
+
+    def autoattack(self, norm: str, eps: float, images: int | None) -> dict[str, Any]:
+        """The standard AutoAttack's figures; its finished items are not done again either."""
+
+        def compute() -> dict[str, Any]:
+            (report,) = autoattack_run(
+                self.folder,
+                norm=norm,
+                eps=[eps],
+                n=images,
+                checkpoint=self._checkpoint["kind"],
+                quiet=self._quiet,
+                say=lambda line: None,
+            )
+            clean, *_, robust = report.masks.values()
+            return {
+                "protocol": report.protocol,
+                "clean_accuracy": report.clean_accuracy._asdict(),
+                "robust_accuracy": report.robust_accuracy._asdict(),
+                "checks": [check._asdict() for check in report.checks if not check.passed],
+                "cost": report.cost,
+                "classes": self._classes(report.labels, clean, robust),
+            }
+
+        return self._kept("autoattack", {"norm": norm, "eps": eps, "images": images}, compute)
+
+    def per_class(self) -> dict[str, Any]:
+        """Right images of each class, clean and under PGD on cross-entropy and margin."""
+        settings = self._evaluation
+
+        def compute() -> dict[str, Any]:
+            images, labels = self.run.dataset.floats("test")
+            threat = jax.tree.map(np.float32, self.run.experiment.build("threat"))
+            options = {k: getattr(settings, k) for k in ("steps", "step_size", "restarts")}
+            result = self._attacked(images, labels, pgd_attacks(threat, **options))
+            robust = np.logical_and.reduce(list(result.masks.values()))
+            attack = f"PGD-{settings.steps} (CE and margin)"
+            return {"attack": attack, **self._classes(labels, result.masks["clean"], robust)}
+
+        return self._kept("per_class", to_dict(settings), compute)
+
+    def _classes(self, labels: np.ndarray, clean: np.ndarray, robust: np.ndarray) -> dict[str, Any]:
+        """Counts by class."""
+        size = self.run.dataset.num_classes
+        masks = {"images": np.ones(len(labels), bool), "clean": clean, "robust": robust & clean}
+        return {k: np.bincount(labels[mask], minlength=size).tolist() for k, mask in masks.items()}
+
+    def eps_curve(self, norm: Norm, curves: EpsCurves) -> dict[str, Any]:
+        """The accuracy that is left at each radius: what a smaller one turned stays turned."""
+        radii = [float(eps) for eps in curves.radii[norm]]
+
+        def compute() -> dict[str, Any]:
+            images, labels = (x[: curves.images] for x in self.run.dataset.floats("test"))
+            left, points = None, []
+            for eps in radii:
+                threat = getattr(threats, norm)(np.float32(eps))
+                attack = PGD(threat=threat, steps=curves.steps, loss=margin)
+                masks = self._attacked(images, labels, {"margin_pgd": attack}).masks
+                if left is None:
+                    left = masks["clean"]
+                    points.append({"eps": 0.0, **accuracy(left)._asdict()})
+                left = left & masks["margin_pgd"]
+                points.append({"eps": eps, **accuracy(left)._asdict()})
+            return {"attack": f"margin PGD-{curves.steps}", "norm": norm, "points": points}
+
+        settings = {"norm": norm, "radii": radii, "steps": curves.steps, "images": curves.images}
+        return self._kept("eps_curve", settings, compute)
+
+    def certified(self, settings: Certificates) -> dict[str, Any]:
+        """Certified l_2 radii of the smoothed network; 0 where its class is wrong or unsure."""
+
+        def compute() -> dict[str, Any]:
+            images, labels = (x[: settings.images] for x in self.run.dataset.floats("test"))
+            counts = [
+                self._counts(images, settings, draw, samples)
+                for draw, samples in enumerate((settings.selection, settings.samples))
+            ]
+            bounds = mixing.smoothed_bounds(*counts, confidence=settings.confidence)
+            radius = mixing.certified_radius_smoothing(
+                np.float32(bounds.lower), np.float32(bounds.upper), alpha=1.0, sigma=settings.sigma
+            )
+            right = bounds.labels == labels
+            radii = np.where(right, np.asarray(radius), 0.0)
+            return {
+                "norm": "l2",
+                "smoothed_accuracy": accuracy(right)._asdict(),
+                "points": [
+                    {"radius": float(r), **accuracy(radii > r)._asdict()} for r in settings.radii
+                ],
+                # Downwards: what is printed is certified too.
+                "radii": np.sort(np.floor(radii.astype(np.float64) * 1e4) / 1e4).tolist(),
+            }
+
+        return self._kept("certified", to_dict(settings), compute)
+
+    def _counts(
+        self, images: np.ndarray, settings: Certificates, draw: int, samples: int
+    ) -> np.ndarray:
+        """Votes under noise; an image's noise is a function of its index, and of the draw."""
+        key = jax.random.fold_in(jax.random.key(self.run.experiment.seed), draw)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(images)))
+        at_once = min(len(images), 100)
+        rows = np.arange(-(-len(images) // at_once) * at_once) % len(images)
+        votes = [
+            np.asarray(
+                _votes(self.run.logits_fn, keys[part], images[part], settings.sigma, samples)
+            )
+            for part in rows.reshape(-1, at_once)
+        ]
+        return np.concatenate(votes)[: len(images)]
+
+    def _attacked(self, images: np.ndarray, labels: np.ndarray, attacks: dict[str, PGD]) -> Any:
+        return evaluate(
+            self.run.logits_fn,
+            images,
+            labels,
+            attacks=attacks,
+            batch_size=self._evaluation.batch_size,
+            seed=self.run.experiment.seed,
+        )
+
+    def _kept(
+        self, what: str, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What was found, now or earlier, with its settings and its time."""
+        asked = json.loads(
+            json.dumps({"what": what, "checkpoint": self._checkpoint, "settings": settings})
+        )
+        for row in reversed(read_rows(self._path) if self._path.exists() else []):
+            if all(row.get(name) == value for name, value in asked.items()):
+                return row["found"]
+        found = json.loads(json.dumps(compute()))
+        found = {"settings": asked["settings"], **found}
+        append_row(self._path, {**asked, "found": found, "provenance": provenance()})
+        return found
+
+
+@partial(jax.jit, static_argnames="samples")
+def _votes(logits_fn: Any, keys: Array, images: Array, sigma: Array, samples: int) -> Array:
+    batch = max(1, min(samples, NOISY_IMAGES // len(images)))
+    return mixing.smoothed_counts(
+        logits_fn, keys, images, sigma=sigma, samples=samples, batch_size=batch
+    )
+
+
+def seconds_of(rows: Sequence[dict[str, Any]], batch_size: int) -> list[float]:
+    """What each epoch took, compilation and validation included, from the rates in a run's metrics.
+
+    Of runs that were trained as one program, it is this one's share.
+    """
+    seconds, before = [], 0
+    for row in rows:
+        if row.get("examples_per_second"):
+            examples = (row["step"] - before) * batch_size
+            seconds.append(examples / row["examples_per_second"] / row.get("members", 1))
+        before = row["step"]
+    return seconds

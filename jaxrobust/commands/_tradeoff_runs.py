@@ -1,0 +1,108 @@
+"""The runs behind the members of a trade-off: where they live, and which are taken as they are."""
+
+import pathlib
+from dataclasses import replace
+from typing import NamedTuple
+
+from jaxrobust.experiment import Experiment, Tradeoff, use
+from jaxrobust.experiment._tradeoff import MEMBER, bases
+from jaxrobust.training import read_config, read_rows
+
+
+class PlannedRun(NamedTuple):
+    """One run of a member.
+
+    Attributes:
+      experiment: what is, or was, trained.
+      folder: where it lives.
+      taken: it was finished elsewhere, and is only evaluated.
+      bases: the members whose runs its network is made of.
+    """
+
+    experiment: Experiment
+    folder: pathlib.Path
+    taken: bool
+    bases: tuple[str, ...]
+
+
+def planned_runs(tradeoff: Tradeoff, workdir: pathlib.Path) -> dict[str, list[PlannedRun]]:
+    """The runs of every member, those that are taken first.
+
+    Args:
+      tradeoff: the members.
+      workdir: the trade-off's folder; its own runs live in `members/` there.
+
+    Returns:
+      The runs by member.
+
+    Raises:
+      ValueError: if a run that is to be taken is not there, is not finished, or is of other data
+        or another threat than the rest.
+    """
+    plan: dict[str, list[PlannedRun]] = {}
+    for name, named in tradeoff.runs.items():
+        folders = [pathlib.Path(f) for f in ([named] if isinstance(named, str) else named)]
+        plan[name] = [PlannedRun(_finished(name, f), f, True, ()) for f in folders]
+    for member in tradeoff.members:
+        plan[member.name] = [
+            _own(tradeoff, member, seed, number, workdir, plan)
+            for number, seed in enumerate(tradeoff.seeds or (member.seed,))
+        ]
+    _check_alike(tradeoff, plan)
+    return plan
+
+
+def _finished(name: str, folder: pathlib.Path) -> Experiment:
+    """The experiment of a finished run."""
+    try:
+        experiment = read_config(folder)
+    except ValueError as error:
+        raise ValueError(f"runs: {name}: {error}") from None
+    metrics = folder / "metrics.jsonl"
+    rows = read_rows(metrics) if metrics.is_file() else []
+    done = max((row.get("epoch", 0) for row in rows), default=0)
+    if done < experiment.epochs:
+        raise ValueError(
+            f"runs: {name}: {folder} is not finished, {done} of {experiment.epochs} epochs are "
+            "done; continue it with `jaxrobust train --resume`"
+        )
+    return experiment
+
+
+def _own(
+    tradeoff: Tradeoff,
+    member: Experiment,
+    seed: int,
+    number: int,
+    workdir: pathlib.Path,
+    plan: dict[str, list[PlannedRun]],
+) -> PlannedRun:
+    """A member with a seed, its bases' folders in the place of their names."""
+    folder = workdir / "members" / member.name
+    made_of = bases(member)
+    found = {}
+    for argument, value in member.model.kwargs.items():
+        if isinstance(value, str) and value.startswith(MEMBER):
+            runs = plan[value.removeprefix(MEMBER)]
+            found[argument] = str(runs[min(number, len(runs) - 1)].folder)
+    model = use(member.model.name, **{**member.model.kwargs, **found})
+    return PlannedRun(
+        replace(member, seed=seed, model=model),
+        folder / f"seed{seed}" if tradeoff.seeds else folder,
+        False,
+        tuple(made_of),
+    )
+
+
+def _check_alike(tradeoff: Tradeoff, plan: dict[str, list[PlannedRun]]) -> None:
+    """What is taken must have been made for the same task."""
+    first = next(iter(tradeoff.members), None) or next(iter(plan.values()))[0].experiment
+    for name in tradeoff.runs:
+        for run in plan[name]:
+            for part in ("data", "threat"):
+                theirs, ours = getattr(run.experiment, part), getattr(first, part)
+                if theirs != ours:
+                    raise ValueError(
+                        f"runs: {name}: {run.folder} has the {part} {theirs.name} "
+                        f"{theirs.kwargs}, {first.name} has {ours.name} {ours.kwargs}"
+                    )

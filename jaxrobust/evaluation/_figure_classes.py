@@ -1,0 +1,54 @@
+"""Accuracies of each class as a heat map."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxrobust.evaluation._figures import pyplot
+
+NUMBERED = 20  # classes whose shares are also written as numbers
+
+
+def draw_classes(
+    path: pathlib.Path, panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: str
+) -> None:
+    """A PNG of classes by methods, in one panel per quantity; dark is low.
+
+    Args:
+      path: the file to write.
+      panels: by quantity (over the panel), the shares in [0, 1] of each class by method, the
+        same methods in all.
+      title: over the figure.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    methods = list(next(iter(panels.values())))
+    classes = max(len(shares) for shares in next(iter(panels.values())).values())
+    numbered = classes <= NUMBERED
+    width = (0.46 * classes if numbered else 6.0) * len(panels) + 2.2
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(width, 1.7 + 0.34 * len(methods)), squeeze=False, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    for axis, (label, shares) in zip(axes[0], panels.items(), strict=True):
+        values = 100 * np.array([shares[name] for name in methods], float)
+        image = axis.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        axis.set(xlabel="class", yticks=range(len(methods)), yticklabels=methods)
+        axis.set_title(label, fontsize=9)
+        if not numbered:
+            continue
+        axis.set_xticks(range(classes))
+        for (row, column), value in np.ndenumerate(values):
+            text = "" if np.isnan(value) else f"{value:.0f}"
+            colour = "white" if value < 55 else "black"
+            axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    figure.colorbar(image, ax=axes, label="accuracy (%)", pad=0.01, fraction=0.03)
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,114 @@
+"""The trade-off as a plane of two accuracies."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrobust.evaluation._figures import pyplot, style
+
+
+class Point(NamedTuple):
+    """One method in the trade-off plane; accuracies are `Accuracy.value` and its interval."""
+
+    label: str
+    clean: Any
+    robust: Any
+
+
+def draw_tradeoff(
+    path: pathlib.Path,
+    points: Sequence[Point],
+    *,
+    title: str,
+    robust_label: str,
+    clean_label: str = "clean accuracy (%)",
+) -> None:
+    """A PNG of clean against robust accuracy, one labelled point per method, and the Pareto front.
+
+    Args:
+      path: the file to write.
+      points: accuracies with intervals, drawn as error bars.
+      title: over the figure.
+      robust_label: of the vertical axis; names the attack and eps.
+      clean_label: of the horizontal axis.
+
+    Returns:
+      Nothing; the file is written.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(7.6, 4.8), layout="constrained")
+    for number, point in enumerate(points):
+        clean, robust = (100 * np.array(v[:3]) for v in (point.clean, point.robust))
+        axis.errorbar(
+            clean[0],
+            robust[0],
+            xerr=[[clean[0] - clean[1]], [clean[2] - clean[0]]],
+            yerr=[[robust[0] - robust[1]], [robust[2] - robust[0]]],
+            fmt=style(number)["marker"],
+            color=style(number)["color"],
+            markersize=8,
+            elinewidth=1,
+            capsize=2,
+        )
+    axis.set(xlabel=clean_label, ylabel=robust_label)
+    figure.suptitle(title, fontsize=11)
+    axis.grid(alpha=0.3)
+    front = [points[i] for i in pareto_front(points)]
+    axis.step(
+        [100 * point.clean[0] for point in front],
+        [100 * point.robust[0] for point in front],
+        where="pre",
+        color="0.6",
+        linestyle="--",
+        linewidth=1,
+        zorder=0,
+    )
+    _label_points(axis, points)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def pareto_front(points: Sequence[Point]) -> list[int]:
+    """The points that no other one beats in both accuracies, from the least clean on."""
+    order = sorted(range(len(points)), key=lambda i: (-points[i].clean[0], -points[i].robust[0]))
+    front: list[int] = []
+    for i in order:
+        if not front or points[i].robust[0] > points[front[-1]].robust[0]:
+            front.append(i)
+    return front[::-1]
+
+
+def _label_points(axis: Any, points: Sequence[Point]) -> None:
+    """Names beside the plot, in the order of the points' heights, so that none overlap."""
+    low, high = axis.get_ylim()
+    many = len(points) > 11  # one line each, or they would not fit
+    gap, above = (min(0.05, 1 / len(points)) if many else 0.085), 1.0
+    order = sorted(range(len(points)), key=lambda i: -points[i].robust[0])
+    for rank, number in enumerate(order):
+        clean, robust = 100 * points[number].clean[0], 100 * points[number].robust[0]
+        room_below = gap * (len(order) - 1 - rank)
+        height = max(min((robust - low) / (high - low), above - gap), room_below)
+        above = height
+        colour = style(number)["color"]
+        axis.annotate(
+            f"{points[number].label}{'  ' if many else chr(10)}{clean:.1f} / {robust:.1f}",
+            xy=(clean, robust),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=7.5 if many else 9,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.7,
+                "shrinkB": 5,
+                "relpos": (0, 0.5),  # to the label's left edge: across no other label
+            },
+        )

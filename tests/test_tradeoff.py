@@ -1,0 +1,311 @@
+"""The report of a trade-off: all figures, from rows, done once."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxrobust.commands import _judge, run_tradeoff
+from jaxrobust.commands._judge import seconds_of
+from jaxrobust.commands._summary import summary
+from jaxrobust.commands._tradeoff_runs import planned_runs
+from jaxrobust.experiment import (
+    Certificates,
+    EpsCurves,
+    Evaluation,
+    Experiment,
+    Tradeoff,
+    Validation,
+    override,
+    use,
+)
+
+EPS = 0.1
+base = Experiment(
+    name="std",
+    data=use("digits"),
+    model=use("digits_cnn", width=4),
+    objective=use("standard"),
+    threat=use("linf", eps=EPS),
+    learning_rate=use("cosine", peak=0.1),
+    epochs=3,
+    batch_size=128,
+    validation=Validation(size=64, every=1, steps=2),
+    evaluation=Evaluation(steps=2, batch_size=360, spatial_degrees=20.0, spatial_grid=(1, 1, 3)),
+)
+rob = replace(base, name="rob", objective=use("pgd_at", steps=2))
+bad = replace(base, name="bad", batch_size=5000)
+CURVES = EpsCurves(radii={"linf": (0.05, EPS)}, steps=2, images=100)
+CERTIFICATES = Certificates(sigma=0.2, samples=200, selection=20, images=30, radii=(0.05,))
+
+
+def quietly(tradeoff, folder):
+    return run_tradeoff(tradeoff, folder, quiet=True, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A trade-off with everything in it, one of its members failing."""
+    tradeoff = Tradeoff(
+        name="everything",
+        members=(base, bad, rob),
+        autoattack={"linf": EPS},
+        autoattack_images=40,
+        eps_curves=CURVES,
+        per_class=True,
+        certificates=CERTIFICATES,
+    )
+    folder = tmp_path_factory.mktemp("report")
+    return tradeoff, folder, quietly(tradeoff, folder)
+
+
+def test_every_figure_is_there_and_names_what_failed(report):
+    _, folder, results = report
+    names = {path.name for path in folder.glob("*.png")}
+    assert names == {
+        f"{name}.png"
+        for name in ("tradeoff", "spatial", "eps_linf", "certified", "classes", "curves", "cost")
+    }
+    assert min(path.stat().st_size for path in folder.glob("*.png")) > 8000
+    assert "batch_size must be at most" in results["members"]["bad"]["failure"]
+    assert not results["members"]["bad"]["figures"]
+    text = (folder / "report.html").read_text()
+    assert "failed: ValueError: batch_size must be at most" in text
+    assert text.count("data:image/png;base64,") == len(names) + 2  # the examples of two members
+
+
+def test_numbers_lead_to_the_rows_that_they_are_in(report):
+    _, folder, results = report
+    text = (folder / "report.html").read_text()
+    ids = set(re.findall(r'id="([^"]+)"', text))
+    links = re.findall(r'href="#([^"]+)"', text)
+    assert len(links) > 30
+    assert set(links) <= ids
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    assert "http://" not in text
+    assert "https://" not in text
+    for name in ("std", "rob"):
+        member = results["members"][name]
+        again = summary(member["runs"])
+        assert {k: f._asdict() for k, f in again.items()} == member["figures"]
+    number = 100 * results["members"]["rob"]["figures"]["clean"]["value"]
+    assert re.search(rf'href="#rows2-evaluation">{number:.1f} ±', text)
+    for column in ("AutoAttack linf 0.1, 40 images", "worst class, robust", "certified l2 0.05"):
+        assert any(name.startswith(column) for name in results["members"]["rob"]["figures"])
+
+
+def test_the_rows_agree_with_each_other(report):
+    _, _, results = report
+    for name in ("std", "rob"):
+        (row,) = results["members"][name]["runs"]
+        points = row["eps_curves"]["linf"]["points"]
+        assert [point["eps"] for point in points] == [0.0, 0.05, EPS]
+        values = [point["value"] for point in points]
+        assert values == sorted(values, reverse=True)
+        assert {point["total"] for point in points} == {100}
+        attacked = row["autoattack_accuracy"]["linf 0.1, 40 images"]
+        counts = row["per_class"]
+        assert sum(counts["images"]) == attacked["total"] == 40
+        assert sum(counts["robust"]) == attacked["correct"]
+        robust, clean, images = (np.array(counts[k]) for k in ("robust", "clean", "images"))
+        assert ((robust <= clean) & (clean <= images)).all()
+        certified = row["certified"]
+        radii = np.array(certified["radii"])
+        assert len(radii) == 30
+        assert certified["smoothed_accuracy"]["correct"] >= (radii > 0).sum()
+        assert certified["points"][0]["correct"] == (radii > 0.05).sum()
+        # 200 equal draws, ten classes and 0.999 allow no more than this.
+        assert radii.max() <= 0.2 * 1.8
+        assert len(row["training"]["epoch"]) == base.epochs
+        assert row["training"]["seconds"] > 0
+
+
+def test_nothing_is_done_twice(report, monkeypatch):
+    tradeoff, folder, results = report
+
+    def refuse(*_, **__):
+        raise AssertionError("this was there already")
+
+    for name in ("evaluate", "autoattack_run", "load_run", "_votes"):
+        monkeypatch.setattr(_judge, name, refuse)
+    monkeypatch.setattr("jaxrobust.commands._tradeoff.evaluate_run", refuse)
+    again = quietly(tradeoff, folder)
+    assert again["members"] == results["members"]
+
+
+def test_other_settings_are_evaluated_anew(report, monkeypatch):
+    tradeoff, folder, results = report
+    monkeypatch.setattr(_judge, "autoattack_run", None)
+    wider = replace(CURVES, radii={"linf": (0.05, EPS, 0.2)})
+    again = quietly(replace(tradeoff, eps_curves=wider), folder)
+    old, new = (
+        r["members"]["rob"]["runs"][0]["eps_curves"]["linf"]["points"] for r in (results, again)
+    )
+    assert new[:3] == old
+    assert new[3]["eps"] == 0.2
+    assert new[3]["value"] <= new[2]["value"]
+
+
+def test_finished_runs_are_taken_as_they_are(report, tmp_path):
+    _, folder, results = report
+    taken = Tradeoff(
+        name="taken",
+        runs={"a": str(folder / "members" / "std"), "b": (str(folder / "members" / "rob"),)},
+        per_class=True,
+    )
+    found = quietly(taken, tmp_path)["members"]
+    assert not (tmp_path / "members").exists()
+    for name, earlier in (("a", "std"), ("b", "rob")):
+        one, other = found[name]["figures"], results["members"][earlier]["figures"]
+        shared = one.keys() & other.keys() - {"worst class, clean", "worst class, robust"}
+        assert {"clean", "worst PGD"} <= shared
+        assert all(one[column] == other[column] for column in shared)
+        (row,) = found[name]["runs"]
+        assert sum(row["per_class"]["robust"]) == row["worst_case_accuracy"]["correct"]
+        assert sum(row["per_class"]["images"]) == 360
+
+
+def test_a_run_that_cannot_be_taken_is_named(report, tmp_path):
+    _, folder, _ = report
+    with pytest.raises(ValueError, match=r"runs: a: .*nowhere holds no run"):
+        quietly(Tradeoff(name="t", runs={"a": str(tmp_path / "nowhere")}), tmp_path)
+    std = folder / "members" / "std"
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    shutil.copy(std / "config.json", unfinished)
+    first = (std / "metrics.jsonl").read_text().splitlines()[0]
+    (unfinished / "metrics.jsonl").write_text(first + "\n")
+    with pytest.raises(ValueError, match=r"unfinished is not finished, 1 of 3 epochs are done"):
+        quietly(Tradeoff(name="t", runs={"a": str(unfinished)}), tmp_path)
+    other = replace(base, name="other", threat=use("linf", eps=0.3))
+    with pytest.raises(ValueError, match=r"runs: a: .*std has the threat linf .*0.1"):
+        quietly(Tradeoff(name="t", runs={"a": str(std)}, members=(other,)), tmp_path)
+
+
+def test_a_member_may_be_made_of_others(report, tmp_path):
+    _, folder, _ = report
+    std = str(folder / "members" / "std")
+    mixture = use("mixed_classifier", std="member:old", rob="member:rob", planes=(2, 2, 2))
+    mixed = replace(base, name="mixed", model=mixture)
+    tradeoff = Tradeoff(name="t", runs={"old": std}, members=(rob, mixed), seeds=(3, 4))
+    runs = planned_runs(tradeoff, tmp_path)["mixed"]
+    for run, seed in zip(runs, (3, 4), strict=True):
+        assert run.experiment.seed == seed
+        assert run.experiment.model.kwargs["std"] == std
+        own = tmp_path / "members" / "rob" / f"seed{seed}"
+        assert run.experiment.model.kwargs["rob"] == str(own)
+    spoilt = use("mixed_classifier", std="member:old", rob="member:bad")
+    spoilt = replace(base, name="spoilt", model=spoilt)
+    results = quietly(Tradeoff(name="t", runs={"old": std}, members=(bad, spoilt)), tmp_path)
+    assert "made of the member 'bad', which failed" in results["members"]["spoilt"]["failure"]
+
+
+WRONG = {
+    "norm": ({"autoattack": {"l3": 0.1}}, "norm 'l3' is unknown; choose linf, l2 or l1"),
+    "units": ({"autoattack": {"linf": 8}}, r"image units \(8/255, not 8\), got 8"),
+    "text": ({"autoattack": {"l2": "wide"}}, "must be a positive number, got 'wide'"),
+    "images": ({"autoattack_images": 0}, "autoattack_images must be an integer of at least 1"),
+    "later": (
+        {"members": (replace(base, model=use("mixed_classifier", std="member:x", rob="y")),)},
+        "std is made of the member 'x', which does not come before it; before it come none",
+    ),
+    "twice": ({"runs": {"std": "folder"}}, "must have different names"),
+    "no folder": ({"runs": {"old": ()}}, "runs: old names no folder"),
+    "nothing": ({"members": ()}, "at least one"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_settings_are_refused(name):
+    changes, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        Tradeoff(**{"name": "t", "members": (base,), **changes})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EpsCurves(radii={}), "must name a norm and its radii"),
+        (lambda: EpsCurves(radii={"linf": ()}), "linf has no radii"),
+        (lambda: EpsCurves(radii={"linf": (0.2, 0.1)}), r"must rise, got \[0.2, 0.1\]"),
+        (lambda: EpsCurves(radii={"linf": (8,)}), "image units"),
+        (lambda: EpsCurves(radii={"l2": (1.0,)}, steps=0), "steps must be an integer"),
+        (lambda: Certificates(sigma=0), "sigma: the noise must be a positive number, got 0"),
+        (lambda: Certificates(samples=0), "samples must be an integer of at least 1, got 0"),
+        (lambda: Certificates(confidence=1.0), r"confidence must be in \(0, 1\), got 1.0"),
+        (lambda: Certificates(radii=(-1.0,)), "radii: l2 must be a positive number, got -1.0"),
+    ],
+)
+def test_wrong_options_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_fraction_may_be_a_text_in_files():
+    from jaxrobust.experiment import from_dict
+
+    curves = from_dict({"radii": {"linf": ["4/255", "8/255"]}}, EpsCurves)
+    assert curves.radii == {"linf": (4 / 255, 8 / 255)}
+
+
+def test_members_and_the_tradeoff_itself_can_be_overridden():
+    mixed = replace(base, name="m", model=use("mixed_classifier", std="member:std", rob="x"))
+    tradeoff = Tradeoff(
+        name="t", members=(base, mixed), autoattack={"linf": EPS}, eps_curves=CURVES
+    )
+    words = ["tradeoff.seeds=[3, 4]", "tradeoff.autoattack.l2=1/2", "epochs=7"]
+    changed = override(tradeoff, [*words, "tradeoff.eps_curves.steps=9"])
+    assert changed.seeds == (3, 4)
+    assert changed.autoattack == {"linf": EPS, "l2": 0.5}
+    assert changed.eps_curves == replace(CURVES, steps=9)
+    assert [member.epochs for member in changed.members] == [7, 7]
+    assert replace(changed.members[1], epochs=base.epochs) == mixed
+    with pytest.raises(ValueError, match=r"'seed' is unknown; choose from name, members, seeds"):
+        override(tradeoff, ["tradeoff.seed=3"])
+    with pytest.raises(ValueError, match="seeds of t must be different"):
+        override(tradeoff, ["tradeoff.seeds=[3, 3]"])
+
+
+def test_seconds_come_from_the_rates():
+    rows = [
+        {"step": 10, "examples_per_second": 100.0, "members": 2},
+        {"step": 20, "examples_per_second": 400.0, "members": 2},
+    ]
+    assert seconds_of(rows, 40) == [400 / 100 / 2, 400 / 400 / 2]
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+COUNT = """<script>addEventListener("load", () => {
+  const all = [...document.images], broken = all.filter(i => !i.complete || !i.naturalWidth);
+  document.title = `images ${all.length} broken ${broken.length}`;
+})</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+def test_a_browser_shows_it_without_a_missing_figure_or_a_console_error(report, tmp_path):
+    _, folder, _ = report
+    text = (folder / "report.html").read_text()
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</body>", COUNT + "</body>"))
+    command = [
+        CHROMIUM,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+    ]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert f"<title>images {text.count('<img ')} broken 0</title>" in done.stdout, done.stderr
+    assert "CONSOLE" not in done.stderr
