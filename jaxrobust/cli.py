@@ -155,7 +155,7 @@ def tradeoff(
 ) -> None:
     """Train and attack every member of the EXPERIMENT file and draw the trade-off.
 
-    --set applies to all members.
+    --set applies to all members; --set tradeoff.seeds=[0] to the trade-off itself.
     """
     from jaxrobust.commands import run_tradeoff
     from jaxrobust.experiment import Experiment, Tradeoff, load, override
@@ -163,8 +163,7 @@ def tradeoff(
     config = load(experiment)
     if isinstance(config, Experiment):
         config = Tradeoff(name=config.name, members=(config,))
-    members = tuple(override(member, assignments) for member in config.members)
-    config = replace(config, members=members)
+    config = override(config, assignments)
     folder = workdir or pathlib.Path("runs") / config.name
     run_tradeoff(config, folder, quiet=quiet, say=click.echo)
 

@@ -129,9 +129,11 @@ class Report:
         for name, distances in self.distances.items():
             figures = _distance_figures(distances)
             if figures["attacked"]:
+                nearest = "none found"
+                if figures["found"]:
+                    nearest = f"mean {figures['mean']:.4g}, median {figures['median']:.4g}"
                 lines.append(
-                    f"  {name} distances of {figures['attacked']} attacked points: "
-                    f"mean {figures['mean']:.4g}, median {figures['median']:.4g}"
+                    f"  {name} distances of {figures['attacked']} attacked points: {nearest}"
                 )
         warned = [check for check in self.checks if not check.passed]
         lines += [f"  warning: {c.name}: {c.message} ({c.value:.4g})" for c in warned]
