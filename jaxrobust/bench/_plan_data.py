@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrobust.data import Streamed
 from jaxrobust.experiment import Experiment
 
 # Sets whose sizes are known by their names; the others are loaded.
@@ -27,6 +28,7 @@ class DataShape(NamedTuple):
       num_classes: number of classes.
       max_value: the uint8 value that means 1.0.
       assumed: sentences on what was assumed.
+      streamed: a step gets its batch alone, not the whole set.
     """
 
     train_size: int
@@ -35,6 +37,7 @@ class DataShape(NamedTuple):
     num_classes: int
     max_value: int
     assumed: tuple[str, ...]
+    streamed: bool = False
 
 
 def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> DataShape:
@@ -51,13 +54,14 @@ def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> 
     Raises:
       ValueError: if the data must be read and cannot be.
     """
-    spec, assumed = experiment.data, []
+    spec, assumed, streamed = experiment.data, [], False
     if spec.name in KNOWN and not set(spec.kwargs) - {"data_dir"}:
         size, image_shape, num_classes = KNOWN[spec.name]
         max_value = 255
     else:
         dataset = experiment.build("data")
-        size, image_shape = len(dataset.train_labels), dataset.image_shape
+        size, image_shape = dataset.train_size, dataset.image_shape
+        streamed = isinstance(dataset, Streamed)
         num_classes, max_value = dataset.num_classes, dataset.max_value
     extra = 0
     if experiment.generated is not None:
@@ -76,6 +80,7 @@ def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> 
         num_classes,
         max_value,
         tuple(assumed),
+        streamed,
     )
 
 

@@ -44,18 +44,21 @@ def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> 
     optimizer, _ = build_optimizer(experiment, steps)
     state = jax.eval_shape(lambda: create_state(experiment, model, optimizer, shape.image_shape))
     settings = step_settings(experiment, model, optimizer, shape, steps)
-    count = shape.train_size + shape.generated_size
     height, width, channels = shape.image_shape
     row = -(-height * width * channels // LANES) * LANES
+    count, split = shape.train_size + shape.generated_size, P()
+    order: Any = jax.ShapeDtypeStruct((steps, experiment.batch_size), jnp.int32)
+    if shape.streamed:
+        count, split, order = experiment.batch_size, P(AXIS), None
+    images = jax.ShapeDtypeStruct((count, row), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((count,), jnp.int32)
+    parts = (_float32(experiment.build("objective")), _float32(experiment.build("threat")))
     arguments = (
-        state,
-        jax.ShapeDtypeStruct((count, row), jnp.uint8),
-        jax.ShapeDtypeStruct((count,), jnp.int32),
-        jax.ShapeDtypeStruct((steps, experiment.batch_size), jnp.int32),
-        _float32(experiment.build("objective")),
-        _float32(experiment.build("threat")),
+        _placed(state, mesh, P()),
+        *_placed((images, labels), mesh, split),
+        *_placed((order, *parts), mesh, P()),
     )
-    return make_train_step(settings, mesh), _placed(arguments, mesh, P())
+    return make_train_step(settings, mesh, streamed=shape.streamed), arguments
 
 
 def attack_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> tuple[Program, int]:

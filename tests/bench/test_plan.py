@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+from PIL import Image
 
 from jaxrobust.bench import _plan as bench
 from jaxrobust.bench._plan_chips import CHIPS, parse_topology
@@ -21,12 +22,14 @@ from jaxrobust.bench._plan_programs import attack_program, steps_per_epoch, trai
 from jaxrobust.commands._plan import plan_lines
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
 from jaxrobust.training import create_state, device_mesh, make_train_step
+from jaxrobust.training._devices import replicated
 from jaxrobust.training._loop import on_device
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._program_cost import program_cost
 from jaxrobust.training._rows import image_rows
 from jaxrobust.training._runs import build_model
 from jaxrobust.training._settings import step_settings
+from jaxrobust.training._supply import make_supply
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed"
@@ -150,6 +153,34 @@ def test_the_planned_program_is_the_one_that_training_runs(batch_norm):
         ),
     ).as_text()
     assert planned == real
+
+
+def test_the_plan_of_a_stream_is_of_its_batches(tmp_path):
+    for part, count in (("train", 140), ("test", 2)):
+        for number in range(count):
+            path = tmp_path / part / f"class{number % 2}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    data = {"path": str(tmp_path), "channels": 1}
+    no_validation = Validation(size=0)
+    experiment = small(data=use("image_folder", **data, stream=True), validation=no_validation)
+    shape, mesh = data_shape(experiment), device_mesh(None)
+    function, arguments = train_step_program(experiment, shape, mesh)
+    planned = function.lower(*arguments).as_text()
+
+    dataset = experiment.build("data")
+    supply = make_supply(experiment, dataset, mesh, runner="shard_map")
+    steps = steps_per_epoch(experiment, shape)
+    model = build_model(experiment, dataset.num_classes)
+    optimizer, _ = build_optimizer(experiment, steps)
+    state = create_state(experiment, model, optimizer, dataset.image_shape)
+    settings = step_settings(experiment, model, optimizer, dataset, steps)
+    parts = (on_device(experiment.build("objective")), on_device(experiment.build("threat")))
+    state, parts = replicated((state, parts), mesh)
+    step = make_train_step(settings, mesh, streamed=True)
+    assert planned == step.lower(state, *supply.at(0), *parts).as_text()
+    supply.close()
+    assert steps == supply.steps_per_epoch
 
 
 def test_the_attack_has_no_collectives():
