@@ -168,7 +168,7 @@ def _processes(
 ) -> Any:
     """What the processes of one repeat found."""
     again = again and case.form != "eager" and topology is None
-    mode = "cold" if topology is None else "tpu"
+    first = "cold" if topology is None else "tpu"
     with tempfile.TemporaryDirectory(prefix="jaxrobust-compile-") as folder:
         task = {
             "case": case._asdict(),
@@ -177,7 +177,7 @@ def _processes(
             "export": again,
             "topology": topology,
         }
-        for mode in (mode, "again") if again else (mode,):
+        for mode in (first, "again") if again else (first,):
             advance(f"{case.program}, {case.form}")
             yield _measured({**task, "mode": mode}, limit_seconds)
 

@@ -168,15 +168,16 @@ def _train_step(
     variables, images, labels = data
     optimizer = optax.sgd(0.1, momentum=0.9)
     params = variables["params"]
-    state = TrainState(
-        step=np.zeros((), np.int32),
+    # NumPy arrays, which are placed below.
+    state: Any = TrainState(
+        step=np.zeros((), np.int32),  # type: ignore[arg-type]
         params=params,
         batch_stats=variables["batch_stats"],
         opt_state=jax.tree.map(
             lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(optimizer.init, params)
         ),
         ema_params=None,
-        key=np.array([0, 1], np.uint32),
+        key=np.array([0, 1], np.uint32),  # type: ignore[arg-type]
     )
     if case.form == "unrolled":  # this process measures nothing else
         _pgd.UNROLL = dict.fromkeys(_pgd.UNROLL, case.steps)

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = ", re.MULTILINE)
@@ -51,11 +52,9 @@ def _eager(parts: list[Any], runs: int) -> dict[str, Any]:
     values = []
     with jax.disable_jit():
         for part in parts:
-            out, first = _timed(lambda part=part: part.function(*part.arguments))
+            out, first = _timed(partial(part.function, *part.arguments))
             seconds["first_seconds"] += first
-            seconds["steady_seconds"] += _steady(
-                lambda part=part: part.function(*part.arguments), runs
-            )
+            seconds["steady_seconds"] += _steady(partial(part.function, *part.arguments), runs)
             values += part.values(out)
     return {**seconds, "values": values}
 
@@ -63,17 +62,16 @@ def _eager(parts: list[Any], runs: int) -> dict[str, Any]:
 def _cold(parts: list[Any], runs: int, folder: pathlib.Path, export: bool) -> dict[str, Any]:
     """From nothing to results; leaves the programs in a persistent cache, and exported."""
     figures: dict[str, Any] = {}
-    values, compiled = [], []
+    values = []
     _cache(None)
     for part in parts:
         program, stages = _staged(part)
         _add(figures, stages)
-        out, first = _timed(lambda p=program, part=part: p(*part.arguments))
-        steady = _steady(lambda p=program, part=part: p(*part.arguments), runs)
+        out, first = _timed(partial(program, *part.arguments))
+        steady = _steady(partial(program, *part.arguments), runs)
         _add(figures, {"first_seconds": first, "steady_seconds": steady})
         _add(figures, size_of(program))
         values += part.values(out)
-        compiled.append(program)
     if export:
         _leave(parts, folder)
     return {**figures, "values": values}
@@ -108,10 +106,8 @@ def _again(parts: list[Any], folder: pathlib.Path) -> dict[str, Any]:
         return figures
     for number, part in enumerate(parts):
         data = bytearray((folder / f"{number}.exported").read_bytes())
-        exported, load = _timed(lambda data=data: jax.export.deserialize(data))
-        program, compile_seconds = _timed(
-            lambda e=exported, part=part: jax.jit(e.call).lower(*part.arguments).compile()
-        )
+        exported, load = _timed(partial(jax.export.deserialize, data))
+        program, compile_seconds = _timed(partial(_compiled, exported.call, part.arguments))
         stages = {"load_seconds": load, "compile_seconds": compile_seconds}
         _add(figures, {f"exported_{name}": value for name, value in stages.items()})
         _add(figures, {"exported_bytes": len(data)})
@@ -187,6 +183,12 @@ def _cache(folder: pathlib.Path | None) -> None:
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     compilation_cache.reset_cache()
+
+
+def _compiled(function: Callable, arguments: tuple[Any, ...]) -> Any:
+    import jax
+
+    return jax.jit(function).lower(*arguments).compile()
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
