@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jaxrobust.bench._compile_case import Case, checked
@@ -36,21 +36,25 @@ class CompileRow(NamedTuple):
 
     Attributes:
       case: the program and its form.
-      figures: by name a `Spread`: `trace_seconds`, `lower_seconds` and `compile_seconds` with
-        nothing cached; `warm_*` of a second process that finds the program in the persistent
-        cache; `exported_load_seconds`, `exported_compile_seconds` and `exported_bytes` of one that
-        was written by `jax.export`; `first_seconds` and `steady_seconds` of a run;
-        `instructions` of the optimised program; `temporary_bytes`. For a TPU also
-        `bound_seconds`, which no run can be faster than. What was not measured is not there.
+      figures: by name a `Spread`. With nothing compiled before: `trace_seconds`, `lower_seconds`,
+        `compile_seconds`, `total_seconds` of the three, `total_cpu_seconds` of the process in them,
+        which other work on the machine changes less; `first_seconds` of the first run,
+        `steady_seconds` and `steady_cpu_seconds` of later ones; `instructions` of the optimised
+        program and its `temporary_bytes`. In a second process `warm_*`, the same stages with the
+        program in the persistent cache, and `exported_load_seconds`, `exported_compile_seconds`
+        and `exported_bytes` of one written by `jax.export`. For a TPU also `bound_seconds`, which
+        no run can be faster than. What was not measured is not there.
       difference: the largest relative difference of the results from those of the rolled form of
         the same case; `None` where nothing ran.
       problem: why there are no figures; else empty.
+      repeats: how many the figures are of.
     """
 
     case: Case
     figures: dict[str, Spread]
     difference: float | None
     problem: str = ""
+    repeats: int = 0
 
 
 def variants(program: str, *, eager_steps: int = 2, steps: int = 10, **settings: Any) -> list[Case]:
@@ -73,7 +77,7 @@ def variants(program: str, *, eager_steps: int = 2, steps: int = 10, **settings:
     forms = ["rolled", "unrolled", "scanned", "stock"]
     if program == "autoattack":
         forms.remove("unrolled")
-    if base.model != "wide_resnet":
+    if base.model != "wide_resnet" or base.depth < 22:  # a loop over one block is none
         forms.remove("scanned")
     cases = [base._replace(form=form) for form in forms]
     if program != "autoattack":
@@ -114,18 +118,21 @@ def compile_table(
     *,
     repeats: int = 3,
     runs: int = 5,
-    again: bool = True,
+    again: Collection[Case] = (),
     topology: str | None = None,
     limit_seconds: float = 900.0,
     advance: Callable[[str], None] = lambda case: None,
 ) -> list[CompileRow]:
     """Measures each case in fresh processes, all cases in turn, several times.
 
+    Ctrl-C ends it early: the rows are then of the repeats that were complete.
+
     Args:
       cases: what is measured.
-      repeats: processes per case; all cases take their turn before the next repeat.
+      repeats: of all cases; each takes its turn before the next repeat.
       runs: of a compiled program in one process, after the first.
-      again: also measure a second process, with a full cache and with the exported program.
+      again: the cases of which a second process is measured too, with a full cache and with the
+        exported program.
       topology: compile for a TPU slice instead, such as "v5e:2x2"; nothing runs.
       limit_seconds: for one process; a case that takes longer gets a row that says so.
       advance: told what is measured next, once per process.
@@ -136,19 +143,26 @@ def compile_table(
     Raises:
       ValueError: if a case cannot be built.
       AssertionError: if the forms of a program compute different things.
+      KeyboardInterrupt: if it is ended before the first repeat is complete.
     """
-    cases = [checked(case) for case in cases]
+    cases = [checked(case) for case in dict.fromkeys(cases)]
     samples: dict[Case, list[dict[str, Any]]] = {case: [] for case in cases}
     problems: dict[Case, str] = {}
-    for _ in range(repeats):
-        for case in cases:
-            if case in problems:
-                continue
-            for found in _processes(case, runs, again, topology, limit_seconds, advance):
-                if "problem" in found:
-                    problems[case] = found["problem"]
-                    break
-                samples[case].append(found)
+    for repeat in range(repeats):
+        new: dict[Case, list[dict[str, Any]]] = {}
+        try:
+            for case in (case for case in cases if case not in problems):
+                second = case in again
+                found = _processes(case, runs, second, topology, limit_seconds, advance)
+                new[case] = list(found)
+                if "problem" in new[case][-1]:
+                    problems[case] = new[case][-1]["problem"]
+        except KeyboardInterrupt:
+            if not repeat:
+                raise
+            break
+        for case, sample in new.items():
+            samples[case] += sample
     rows = [_row(case, samples, problems.get(case, "")) for case in cases]
     for row in rows:
         assert row.difference is None or row.difference <= TOLERANCE, (
@@ -165,21 +179,23 @@ def _processes(
     topology: str | None,
     limit_seconds: float,
     advance: Callable[[str], None],
-) -> Any:
-    """What the processes of one repeat found."""
-    again = again and case.form != "eager" and topology is None
+) -> Iterator[dict[str, Any]]:
+    """What the processes of one repeat found; none after one that failed."""
     first = "cold" if topology is None else "tpu"
     with tempfile.TemporaryDirectory(prefix="jaxrobust-compile-") as folder:
         task = {
             "case": case._asdict(),
             "folder": folder,
             "runs": runs,
-            "export": again,
+            "again": again,
             "topology": topology,
         }
         for mode in (first, "again") if again else (first,):
             advance(f"{case.program}, {case.form}")
-            yield _measured({**task, "mode": mode}, limit_seconds)
+            found = _measured({**task, "mode": mode}, limit_seconds)
+            yield found
+            if "problem" in found:
+                return
 
 
 def _measured(task: dict[str, Any], limit_seconds: float) -> dict[str, Any]:
@@ -211,7 +227,8 @@ def _row(case: Case, samples: dict[Case, list[dict[str, Any]]], problem: str) ->
         if "values" in sample and expected is not None
         for value, wanted in zip(sample["values"], expected, strict=True)
     ]
-    return CompileRow(case, figures, max(differences) if differences else None, problem)
+    counted = len([sample for sample in found if not any(n.startswith("warm_") for n in sample)])
+    return CompileRow(case, figures, max(differences, default=None), problem, counted)
 
 
 def rows_as_json(rows: Sequence[CompileRow]) -> list[dict[str, Any]]:
@@ -222,6 +239,7 @@ def rows_as_json(rows: Sequence[CompileRow]) -> list[dict[str, Any]]:
             "figures": {name: spread._asdict() for name, spread in row.figures.items()},
             "difference": row.difference,
             "problem": row.problem,
+            "repeats": row.repeats,
         }
         for row in rows
     ]

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def main() -> None:
         if case.form == "eager":
             found = _eager(parts, task["runs"])
         elif task["mode"] == "cold":
-            found = _cold(parts, task["runs"], folder, task["export"])
+            found = _cold(parts, task["runs"], folder, task["again"])
         else:
             found = _again(parts, folder)
     print(json.dumps(found))
@@ -48,47 +49,36 @@ def _eager(parts: list[Any], runs: int) -> dict[str, Any]:
     """Every operation is compiled by itself, once; then they are run one after the other."""
     import jax
 
-    seconds = {"first_seconds": 0.0, "steady_seconds": 0.0}
+    figures: dict[str, Any] = {}
     values = []
     with jax.disable_jit():
         for part in parts:
-            out, first = _timed(partial(part.function, *part.arguments))
-            seconds["first_seconds"] += first
-            seconds["steady_seconds"] += _steady(partial(part.function, *part.arguments), runs)
+            out, first, _ = _timed(partial(part.function, *part.arguments))
+            _add(figures, {"first_seconds": first})
+            _add(figures, _steady(partial(part.function, *part.arguments), runs))
             values += part.values(out)
-    return {**seconds, "values": values}
-
-
-def _cold(parts: list[Any], runs: int, folder: pathlib.Path, export: bool) -> dict[str, Any]:
-    """From nothing to results; leaves the programs in a persistent cache, and exported."""
-    figures: dict[str, Any] = {}
-    values = []
-    _cache(None)
-    for part in parts:
-        program, stages = _staged(part)
-        _add(figures, stages)
-        out, first = _timed(partial(program, *part.arguments))
-        steady = _steady(partial(program, *part.arguments), runs)
-        _add(figures, {"first_seconds": first, "steady_seconds": steady})
-        _add(figures, size_of(program))
-        values += part.values(out)
-    if export:
-        _leave(parts, folder)
     return {**figures, "values": values}
 
 
-def _leave(parts: list[Any], folder: pathlib.Path) -> None:
-    """For the next process: programs in a persistent cache of their own, and exported ones."""
+def _cold(parts: list[Any], runs: int, folder: pathlib.Path, again: bool) -> dict[str, Any]:
+    """From nothing to results; for the next process also leaves the programs in a cache."""
     import jax
 
-    _cache(folder / "cache")
+    figures: dict[str, Any] = {}
+    values = []
+    _cache(folder / "cache" if again else None)
     for number, part in enumerate(parts):
-        jax.clear_caches()
-        if can_serialize():
+        program, stages = _staged(part)
+        _add(figures, stages)
+        out, first, _ = _timed(partial(program, *part.arguments))
+        _add(figures, {"first_seconds": first})
+        _add(figures, _steady(partial(program, *part.arguments), runs))
+        _add(figures, size_of(program))
+        values += part.values(out)
+        if again and can_serialize():
             exported = jax.export.export(part.function)(*part.arguments)
             (folder / f"{number}.exported").write_bytes(exported.serialize())
-            jax.clear_caches()
-        part.function.trace(*part.arguments).lower().compile()
+    return {**figures, "values": values}
 
 
 def _again(parts: list[Any], folder: pathlib.Path) -> dict[str, Any]:
@@ -106,8 +96,8 @@ def _again(parts: list[Any], folder: pathlib.Path) -> dict[str, Any]:
         return figures
     for number, part in enumerate(parts):
         data = bytearray((folder / f"{number}.exported").read_bytes())
-        exported, load = _timed(partial(jax.export.deserialize, data))
-        program, compile_seconds = _timed(partial(_compiled, exported.call, part.arguments))
+        exported, load, _ = _timed(partial(jax.export.deserialize, data))
+        program, compile_seconds, _ = _timed(partial(_compiled, exported.call, part.arguments))
         stages = {"load_seconds": load, "compile_seconds": compile_seconds}
         _add(figures, {f"exported_{name}": value for name, value in stages.items()})
         _add(figures, {"exported_bytes": len(data)})
@@ -122,10 +112,13 @@ def can_serialize() -> bool:
 
 def _staged(part: Any) -> tuple[Any, dict[str, float]]:
     """A compiled program, and the seconds that each stage took."""
-    traced, trace = _timed(lambda: part.function.trace(*part.arguments))
-    lowered, lower = _timed(traced.lower)
-    program, compile_seconds = _timed(lowered.compile)
-    stages = {"trace_seconds": trace, "lower_seconds": lower, "compile_seconds": compile_seconds}
+    traced, *trace = _timed(lambda: part.function.trace(*part.arguments))
+    lowered, *lower = _timed(traced.lower)
+    program, *compilation = _timed(lowered.compile)
+    stages = {"trace_seconds": trace[0], "lower_seconds": lower[0]}
+    stages |= {"compile_seconds": compilation[0]}
+    stages["total_seconds"] = sum(stages.values())
+    stages["total_cpu_seconds"] = trace[1] + lower[1] + compilation[1]
     return program, stages
 
 
@@ -191,22 +184,29 @@ def _compiled(function: Callable, arguments: tuple[Any, ...]) -> Any:
     return jax.jit(function).lower(*arguments).compile()
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
+    """The result, the seconds until it was there, and the processor's seconds of all threads."""
     import jax
 
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     out = call()
     if isinstance(out, tuple):
         jax.block_until_ready(out)
-    return out, time.perf_counter() - started
+    return out, time.perf_counter() - started, time.process_time() - used
 
 
-def _steady(call: Callable[[], Any], runs: int) -> float:
+def _steady(call: Callable[[], Any], runs: int) -> dict[str, float]:
     """The median of some runs after the first; fewer where they take long."""
     seconds: list[float] = []
+    used: list[float] = []
     while len(seconds) < runs and sum(seconds) < ENOUGH_SECONDS:
-        seconds.append(_timed(call)[1])
-    return sorted(seconds)[len(seconds) // 2]
+        _, *taken = _timed(call)
+        seconds.append(taken[0])
+        used.append(taken[1])
+    return {
+        "steady_seconds": statistics.median(seconds),
+        "steady_cpu_seconds": statistics.median(used),
+    }
 
 
 def _add(figures: dict[str, Any], more: dict[str, Any]) -> None:
