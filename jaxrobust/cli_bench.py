@@ -24,9 +24,14 @@ def bench() -> None:
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--peers", is_flag=True, help="Also PGD of other libraries that are installed.")
 @JSON
-def bench_attack(path: pathlib.Path | None, **settings: int) -> None:
-    """APGD, FAB-T and Square against the passes of the model they are made of."""
+def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
+    """APGD, FAB-T and Square against the passes of the model they are made of.
+
+    --peers: PGD of foolbox, torchattacks, ART and AdverTorch on the same network beside ours;
+    the first three run on a PyTorch copy of it (pip install torch foolbox torchattacks).
+    """
     from jaxrobust.commands import bench_attack
 
     bench_attack(path, **settings)

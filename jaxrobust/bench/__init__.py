@@ -21,6 +21,8 @@ from jaxrobust.bench._forms import transform_table as transform_table
 from jaxrobust.bench._machine import machine as machine
 from jaxrobust.bench._many import ManyRow as ManyRow
 from jaxrobust.bench._many import many_table as many_table
+from jaxrobust.bench._peers import PeerRow as PeerRow
+from jaxrobust.bench._peers import peer_table as peer_table
 from jaxrobust.bench._plan import Plan as Plan
 from jaxrobust.bench._plan import ProgramPlan as ProgramPlan
 from jaxrobust.bench._plan import plan as plan
@@ -29,3 +31,5 @@ from jaxrobust.bench._step import StepRow as StepRow
 from jaxrobust.bench._step import step_table as step_table
 from jaxrobust.bench._torch import TorchRow as TorchRow
 from jaxrobust.bench._torch import torch_table as torch_table
+from jaxrobust.bench._torch_step import TorchStepRow as TorchStepRow
+from jaxrobust.bench._torch_step import torch_step_table as torch_step_table

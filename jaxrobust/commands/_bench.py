@@ -1,6 +1,5 @@
 """Measurements as a table on the terminal and as JSON."""
 
-import importlib.util
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,28 +10,53 @@ from jaxrobust.bench import (
     attack_table,
     convolution_table,
     loop_table,
+    machine,
     many_table,
+    peer_table,
     step_table,
+    torch_step_table,
     torch_table,
     transform_table,
 )
+from jaxrobust.bench._torch import has_torch
 from jaxrobust.commands._console import table_console
 from jaxrobust.evaluation import provenance, write_json
 
 
-def bench_attack(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
-    """Times the attacks against the model's own passes; prints a table, writes JSON.
+def bench_attack(
+    path: pathlib.Path | None, *, peers: bool = False, **settings: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Times the attacks against the model's own passes; prints tables, writes JSON.
 
     Args:
       path: the JSON file, or `None`.
+      peers: also time PGD of other libraries that are installed, on the same network.
       **settings: of `bench.attack_table`.
 
     Returns:
-      The rows as dictionaries.
+      The rows of each table.
     """
+    host = machine()
     rows = [row._asdict() for row in attack_table(**settings)]
     columns = ("attack", "compile_seconds", "seconds", "passes_seconds", "ratio")
-    return _shown("attacks against the model's own passes", rows, columns, path, settings)
+    tables = {"rows": _table("attacks against the model's own passes", rows, columns)}
+    if peers:
+        shared = {name: settings[name] for name in settings if name != "queries"}
+        beside = [row._asdict() for row in peer_table(**shared)]
+        columns = (
+            "library",
+            "version",
+            "seconds",
+            "ratio",
+            "robust",
+            "image_difference",
+            "problem",
+        )
+        tables["peers"] = _table("PGD beside other libraries", beside, columns)
+    if path is not None:
+        found = {"bench": "attack", "settings": settings, **tables, "machine": host}
+        write_json(path, found | {"provenance": provenance()})
+    return tables
 
 
 def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
@@ -91,6 +115,7 @@ def bench_step(
     Returns:
       The rows of each table.
     """
+    host = machine()
     network = {"model": model, "width": width, "batch_size": batch_size, "repeats": repeats}
     tables = {}
     rows = [row._asdict() for row in step_table(objectives, steps=steps, **network)]  # type: ignore[arg-type]
@@ -110,16 +135,23 @@ def bench_step(
         moved,
         ("method", "seconds", "plain_seconds", "share"),
     )
-    if model == "preact_resnet18" and importlib.util.find_spec("torch") is not None:
+    if model == "preact_resnet18" and has_torch():
         beside = torch_table(width=width, batch_size=batch_size, repeats=repeats)
         tables["torch"] = _table(
             "beside PyTorch, channels_last",
             [row._asdict() for row in beside],
             ("program", "width", "seconds", "torch_seconds", "ratio", "difference"),
         )
+        whole = torch_step_table(width=width, batch_size=batch_size, steps=steps, repeats=repeats)
+        tables["torch_step"] = _table(
+            "the train step of TRADES beside PyTorch, channels_last",
+            [row._asdict() for row in whole],
+            ("form", "seconds", "ratio", "compile_seconds", "loss_difference", "problem"),
+        )
     if path is not None:
         settings = {**network, "steps": steps}
-        write_json(path, {"settings": settings, **tables, "provenance": provenance()})
+        found = {"bench": "step", "settings": settings, **tables, "machine": host}
+        write_json(path, found | {"provenance": provenance()})
     return tables
 
 
