@@ -24,7 +24,7 @@ def bench() -> None:
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--peers", is_flag=True, help="Also PGD of other libraries that are installed.")
+@click.option("--peers", is_flag=True, help="PGD of other libraries instead.")
 @JSON
 def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
     """APGD, FAB-T and Square against the passes of the model they are made of.
@@ -147,6 +147,7 @@ def bench_many(path: pathlib.Path | None, **settings: int) -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--torch-only", is_flag=True, help="Only the comparisons with PyTorch.")
 @JSON
 def bench_step(path: pathlib.Path | None, **settings: Any) -> None:
     """Train steps against the passes they are made of; rolled against unrolled; PyTorch.
