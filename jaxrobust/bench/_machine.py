@@ -8,7 +8,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and load, taken before a measurement begins.
+    """Processor, cores and load; to be taken before a measurement begins.
 
     Returns:
       Plain JSON types: `processor`, `cores`, `memory_gib`, `system`; `load_before`, the mean number

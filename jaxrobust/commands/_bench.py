@@ -36,14 +36,15 @@ def bench_attack(
     Returns:
       The rows.
     """
+    host = machine()
     if peers:
         settings.pop("queries", None)
         rows = [row._asdict() for row in peer_table(**settings)]
         shown = ("library", "version", "seconds", "ratio", "robust", "image_difference", "problem")
-        return _shown("peers", "PGD of several libraries", rows, shown, path, settings)
+        return _shown("peers", "PGD of several libraries", rows, shown, path, settings, host)
     rows = [row._asdict() for row in attack_table(**settings)]
     columns = ("attack", "compile_seconds", "seconds", "passes_seconds", "ratio")
-    return _shown("attack", "attacks against the model's own passes", rows, columns, path, settings)
+    return _shown("attack", "attacks against their own passes", rows, columns, path, settings, host)
 
 
 def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
@@ -56,10 +57,11 @@ def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[
     Returns:
       The rows as dictionaries.
     """
+    host = machine()
     rows = [row._asdict() | {"speedup": row.speedup} for row in convolution_table(**settings)]
     columns = ("name", "images", "gradient", "stock_ms", "fast_ms", "speedup")
     return _shown(
-        "convolutions", "convolutions inside a loop, per step", rows, columns, path, settings
+        "convolutions", "convolutions inside a loop, per step", rows, columns, path, settings, host
     )
 
 
@@ -73,9 +75,10 @@ def bench_many(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any
     Returns:
       The rows as dictionaries.
     """
+    host = machine()
     rows = [row._asdict() for row in many_table(**settings)]
     columns = ("form", "runs", "seconds", "ratio", "loss_difference", "accuracy_difference")
-    return _shown("many", "TRADES on digits, several beta and seeds", rows, columns, path, settings)
+    return _shown("many", "TRADES, several beta and seeds", rows, columns, path, settings, host)
 
 
 def bench_step(
@@ -166,12 +169,12 @@ def _shown(
     columns: Sequence[str],
     path: pathlib.Path | None,
     settings: dict[str, Any],
+    host: dict[str, Any],
 ) -> list[dict[str, Any]]:
     _table(title, rows, columns)
     if path is not None:
         found = {"bench": bench, "settings": settings, "rows": rows}
-        # The load after the measurement is partly the measurement's own.
-        write_json(path, found | {"machine": machine(), "provenance": provenance()})
+        write_json(path, found | {"machine": host, "provenance": provenance()})
     return rows
 
 
