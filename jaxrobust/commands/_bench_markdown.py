@@ -10,6 +10,7 @@ COMPILE_COLUMNS = (
     ("trace", "trace_seconds"),
     ("lower", "lower_seconds"),
     ("compile", "compile_seconds"),
+    ("processor time of the three", "total_cpu_seconds"),
     ("from the cache", "warm_compile_seconds"),
     ("exported, compile", "exported_compile_seconds"),
     ("first run", "first_seconds"),
@@ -43,11 +44,11 @@ def machine_name(results: dict[str, Any]) -> str:
     """The machine in words: `AMD EPYC, 2 cores, busy; jax 0.10.2`."""
     version = f"jax {results['provenance']['versions']['jax']}"
     host: Any = results.get("machine")
-    if results.get("topology"):
-        return f"compiled for {results['topology']} on {host['processor']}; {version}"
-    if host is None:
+    if host is None:  # measured before the machine was recorded
         return f"{results['provenance']['devices']['platform']}; {version}"
-    return f"{host['processor']}, {host['cores']} cores{', busy' * host['busy']}; {version}"
+    name = f"{host['processor']}, {host['cores']} cores{', busy' * host['busy']}; {version}"
+    topology = results.get("topology")
+    return f"for {topology}, compiled on {name}" if topology else name
 
 
 def _compile(results: dict[str, Any]) -> Rows:
