@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import click
 
+from jaxrobust.cli_bench import bench
 from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
     EXPERIMENT,
@@ -36,6 +37,7 @@ def cli() -> None:
 
 
 cli.add_command(evaluate_mixed)
+cli.add_command(bench)
 
 
 @cli.command()
@@ -222,67 +224,6 @@ def plan(
     from jaxrobust.commands import plan_experiment
 
     plan_experiment(_one(experiment, assignments), topology, path=path, say=click.echo, **settings)
-
-
-@cli.group()
-def bench() -> None:
-    """Measure speed: ratios taken side by side in one run."""
-    # Of a program that is found in the cache, no compilation could be measured.
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-
-
-@bench.command("attack")
-@click.option("--width", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--queries", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@JSON
-def bench_attack(path: pathlib.Path | None, **settings: int) -> None:
-    """APGD, FAB-T and Square against the passes of the model they are made of."""
-    from jaxrobust.commands import bench_attack
-
-    bench_attack(path, **settings)
-
-
-@bench.command("convolutions")
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@JSON
-def bench_convolutions(path: pathlib.Path | None, **settings: int) -> None:
-    """Gradient steps in a loop with stock and with fast convolutions (CPU)."""
-    from jaxrobust.commands import bench_convolutions
-
-    bench_convolutions(path, **settings)
-
-
-@bench.command("many")
-@click.option("--betas", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
-@JSON
-def bench_many(path: pathlib.Path | None, **settings: int) -> None:
-    """TRADES for several beta and seeds: runs one after the other against one program."""
-    from jaxrobust.commands import bench_many
-
-    bench_many(path, **settings)
-
-
-@bench.command("step")
-@click.option("--objective", "objectives", multiple=True, default=("trades",), show_default=True)
-@click.option("--model", default="preact_resnet18", show_default=True)
-@click.option("--width", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@JSON
-def bench_step(path: pathlib.Path | None, **settings: Any) -> None:
-    """Train steps against the passes they are made of; rolled against unrolled; PyTorch.
-
-    --objective may be given several times.
-    """
-    from jaxrobust.commands import bench_step
-
-    bench_step(path, **settings)
 
 
 def _print_figures(row: dict[str, Any]) -> None:

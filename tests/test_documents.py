@@ -139,16 +139,15 @@ def test_contributing_adds_an_objective_with_one_file_and_one_line(tmp_path):
         assert expected in done.stdout
 
 
-def test_the_tables_are_those_of_the_committed_results():
+def test_the_tables_of_the_pages_are_those_of_the_committed_results():
     """`<!-- jaxrobust table FILE -->` stands before what that command prints."""
     from jaxrobust.commands import markdown_table
 
-    for page in (ROOT / "README.md", ROOT / "docs" / "gallery.md"):
-        pattern = r"<!-- jaxrobust table (\S+) -->\n\n((?:\|.*\n)+)"
-        found = re.findall(pattern, page.read_text())
-        assert found
-        for file, table in found:
-            assert table.strip() == markdown_table(ROOT / file), f"jaxrobust table {file}"
+    text = "\n".join(page.read_text() for page in PAGES)
+    found = re.findall(r"<!-- jaxrobust table (\S+) -->\n\n((?:\|.*\n)+)", text)
+    assert found
+    for file, table in found:
+        assert table.strip() == markdown_table(ROOT / file), f"jaxrobust table {file}"
 
 
 def test_the_gallery_has_every_figure_with_its_command_and_its_rows():

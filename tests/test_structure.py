@@ -36,6 +36,7 @@ LAYERS = {
     "commands": 7,
     "cli_options": 8,
     "cli_mixed": 9,
+    "cli_bench": 9,
     "cli": 10,
 }
 LIGHT = ("flax", "orbax", "tensorflow_datasets", "optax", "sklearn", "matplotlib", "pydantic")

@@ -2,14 +2,27 @@
 
 from jaxrobust.bench._attack import AttackRow as AttackRow
 from jaxrobust.bench._attack import attack_table as attack_table
+from jaxrobust.bench._compile import TPU_CASES as TPU_CASES
+from jaxrobust.bench._compile import CompileRow as CompileRow
+from jaxrobust.bench._compile import Spread as Spread
+from jaxrobust.bench._compile import compile_table as compile_table
+from jaxrobust.bench._compile import curves as curves
+from jaxrobust.bench._compile import rows_as_json as rows_as_json
+from jaxrobust.bench._compile import variants as variants
+from jaxrobust.bench._compile_case import PROGRAMS as PROGRAMS
+from jaxrobust.bench._compile_case import Case as Case
+from jaxrobust.bench._compile_figure import draw_compile_curves as draw_compile_curves
 from jaxrobust.bench._convolutions import ConvolutionRow as ConvolutionRow
 from jaxrobust.bench._convolutions import convolution_table as convolution_table
 from jaxrobust.bench._forms import LoopRow as LoopRow
 from jaxrobust.bench._forms import TransformRow as TransformRow
 from jaxrobust.bench._forms import loop_table as loop_table
 from jaxrobust.bench._forms import transform_table as transform_table
+from jaxrobust.bench._machine import machine as machine
 from jaxrobust.bench._many import ManyRow as ManyRow
 from jaxrobust.bench._many import many_table as many_table
+from jaxrobust.bench._peers import PeerRow as PeerRow
+from jaxrobust.bench._peers import peer_table as peer_table
 from jaxrobust.bench._plan import Plan as Plan
 from jaxrobust.bench._plan import ProgramPlan as ProgramPlan
 from jaxrobust.bench._plan import plan as plan
@@ -18,3 +31,5 @@ from jaxrobust.bench._step import StepRow as StepRow
 from jaxrobust.bench._step import step_table as step_table
 from jaxrobust.bench._torch import TorchRow as TorchRow
 from jaxrobust.bench._torch import torch_table as torch_table
+from jaxrobust.bench._torch_step import TorchStepRow as TorchStepRow
+from jaxrobust.bench._torch_step import torch_step_table as torch_step_table

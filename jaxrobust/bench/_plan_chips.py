@@ -73,6 +73,21 @@ def parse_topology(topology: str) -> tuple[Chip, tuple[int, ...]]:
     return chip, tuple(int(size) for size in shape.split("x"))
 
 
+def check_compiler(topology: str) -> tuple[Chip, tuple[int, ...]]:
+    """`parse_topology`, if there is a TPU compiler.
+
+    Raises:
+      ValueError: if there is no such slice.
+      TPUCompilerError: if libtpu is missing.
+    """
+    found = parse_topology(topology)
+    if "TPU_LIBRARY_PATH" not in os.environ and importlib.util.find_spec("libtpu") is None:
+        raise TPUCompilerError(
+            "planning needs the TPU compiler, libtpu: pip install 'jaxrobust[tpu]' (no TPU needed)"
+        )
+    return found
+
+
 def slice_devices(topology: str) -> list[Any]:
     """The devices of a slice that is not there; programs compile for them, nothing can run.
 
@@ -86,11 +101,7 @@ def slice_devices(topology: str) -> list[Any]:
       ValueError: if there is no such slice.
       TPUCompilerError: if libtpu is missing, or another process holds it.
     """
-    chip, shape = parse_topology(topology)
-    if "TPU_LIBRARY_PATH" not in os.environ and importlib.util.find_spec("libtpu") is None:
-        raise TPUCompilerError(
-            "planning needs the TPU compiler, libtpu: pip install 'jaxrobust[tpu]' (no TPU needed)"
-        )
+    chip, shape = check_compiler(topology)
     options: dict[str, Any] = {} if chip.config is None else {"chip_config_name": chip.config}
     if math.prod(shape) == 1:  # less than a host's 2 x 2
         options["chips_per_host_bounds"] = (1, 1, 1)

@@ -34,6 +34,11 @@ class TorchRow(NamedTuple):
     difference: float
 
 
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def torch_table(*, width: int = 16, batch_size: int = 32, repeats: int = 3) -> list[TorchRow]:
     """PreActResNet-18 at 32 x 32: forward, input gradient and training gradients in both libraries.
 
@@ -49,7 +54,7 @@ def torch_table(*, width: int = 16, batch_size: int = 32, repeats: int = 3) -> l
       ValueError: if PyTorch is not installed.
       AssertionError: if the two libraries' results differ by more than 1 %.
     """
-    if importlib.util.find_spec("torch") is None:
+    if not has_torch():
         raise ValueError("the comparison needs PyTorch: pip install torch")
     bench = setting("preact_resnet18", width=width, batch_size=batch_size)
     ours, theirs = _ours(bench), _theirs(bench, width)
@@ -115,7 +120,7 @@ def _call(program: Any, argument: Any) -> Callable[[], Any]:
 def _theirs(bench: Setting, width: int) -> dict[str, Callable[[], Any]]:
     import torch
 
-    net = _torch_net(bench.variables, width)
+    net = torch_net(bench.variables, width)
     cross_entropy_sum = torch.nn.CrossEntropyLoss(reduction="sum")
     cross_entropy_mean = torch.nn.CrossEntropyLoss()
     images = np.asarray(bench.images, np.float32).transpose(0, 3, 1, 2) / np.float32(255)
@@ -142,7 +147,7 @@ def _theirs(bench: Setting, width: int) -> dict[str, Callable[[], Any]]:
     return {"forward": forward, "input gradient": input_gradient, "training gradients": training}
 
 
-def _torch_net(variables: Any, width: int) -> Any:
+def torch_net(variables: Any, width: int) -> Any:
     """PreActResNet-18 with a 1x1 shortcut on the activated input, as `models.preact_resnet18`."""
     import torch
     from torch import nn

@@ -1,6 +1,5 @@
 """Measurements as a table on the terminal and as JSON."""
 
-import importlib.util
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,28 +10,41 @@ from jaxrobust.bench import (
     attack_table,
     convolution_table,
     loop_table,
+    machine,
     many_table,
+    peer_table,
     step_table,
+    torch_step_table,
     torch_table,
     transform_table,
 )
+from jaxrobust.bench._torch import has_torch
 from jaxrobust.commands._console import table_console
 from jaxrobust.evaluation import provenance, write_json
 
 
-def bench_attack(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
+def bench_attack(
+    path: pathlib.Path | None, *, peers: bool = False, **settings: Any
+) -> list[dict[str, Any]]:
     """Times the attacks against the model's own passes; prints a table, writes JSON.
 
     Args:
       path: the JSON file, or `None`.
-      **settings: of `bench.attack_table`.
+      peers: time PGD of this and of other libraries that are installed instead.
+      **settings: of `bench.attack_table`; `queries` has no meaning for `peers`.
 
     Returns:
-      The rows as dictionaries.
+      The rows.
     """
+    host = machine()
+    if peers:
+        settings.pop("queries", None)
+        rows = [row._asdict() for row in peer_table(**settings)]
+        shown = ("library", "version", "seconds", "ratio", "robust", "image_difference", "problem")
+        return _shown("peers", "PGD of several libraries", rows, shown, path, settings, host)
     rows = [row._asdict() for row in attack_table(**settings)]
     columns = ("attack", "compile_seconds", "seconds", "passes_seconds", "ratio")
-    return _shown("attacks against the model's own passes", rows, columns, path, settings)
+    return _shown("attack", "attacks against their own passes", rows, columns, path, settings, host)
 
 
 def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
@@ -45,9 +57,12 @@ def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[
     Returns:
       The rows as dictionaries.
     """
+    host = machine()
     rows = [row._asdict() | {"speedup": row.speedup} for row in convolution_table(**settings)]
     columns = ("name", "images", "gradient", "stock_ms", "fast_ms", "speedup")
-    return _shown("convolutions inside a loop, per step", rows, columns, path, settings)
+    return _shown(
+        "convolutions", "convolutions inside a loop, per step", rows, columns, path, settings, host
+    )
 
 
 def bench_many(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
@@ -60,9 +75,10 @@ def bench_many(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any
     Returns:
       The rows as dictionaries.
     """
+    host = machine()
     rows = [row._asdict() for row in many_table(**settings)]
     columns = ("form", "runs", "seconds", "ratio", "loss_difference", "accuracy_difference")
-    return _shown("TRADES on digits, several beta and seeds", rows, columns, path, settings)
+    return _shown("many", "TRADES, several beta and seeds", rows, columns, path, settings, host)
 
 
 def bench_step(
@@ -74,6 +90,7 @@ def bench_step(
     batch_size: int,
     steps: int,
     repeats: int,
+    torch_only: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """Times train steps against their passes, loops rolled against unrolled, and PyTorch.
 
@@ -87,52 +104,77 @@ def bench_step(
       batch_size: images per step.
       steps: attack steps.
       repeats: of each measurement.
+      torch_only: only the comparisons with PyTorch.
 
     Returns:
       The rows of each table.
+
+    Raises:
+      ValueError: if only PyTorch is to be compared and cannot be.
     """
+    comparable = model == "preact_resnet18" and has_torch()
+    if torch_only and not comparable:
+        raise ValueError("--torch-only needs PyTorch (pip install torch) and preact_resnet18")
+    host = machine()
     network = {"model": model, "width": width, "batch_size": batch_size, "repeats": repeats}
+    tables = {} if torch_only else _own_tables(objectives, steps, network)
+    if comparable:
+        tables |= _torch_tables(width=width, batch_size=batch_size, steps=steps, repeats=repeats)
+    if path is not None:
+        settings = {**network, "steps": steps}
+        found = {"bench": "step", "settings": settings, **tables, "machine": host}
+        write_json(path, found | {"provenance": provenance()})
+    return tables
+
+
+def _own_tables(
+    objectives: Sequence[str], steps: int, network: dict[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
     tables = {}
-    rows = [row._asdict() for row in step_table(objectives, steps=steps, **network)]  # type: ignore[arg-type]
+    rows = [row._asdict() for row in step_table(objectives, steps=steps, **network)]
     columns = ("objective", "seconds", "attack_seconds", "forward_seconds", "outer_seconds")
     tables["steps"] = _table(
-        f"a train step against its passes: {model}, width {width}, batch {batch_size}, "
-        f"{steps} attack steps",
+        f"a train step against its passes: {network['model']}, width {network['width']}, "
+        f"batch {network['batch_size']}, {steps} attack steps",
         rows,
         (*columns, "ratio", "compile_seconds", "temporary_mib"),
     )
-    loops = [row._asdict() for row in loop_table(steps=(steps, 4 * steps), **network)]  # type: ignore[arg-type]
+    loops = [row._asdict() for row in loop_table(steps=(steps, 4 * steps), **network)]
     columns = ("form", "steps", "compile_seconds", "seconds", "loss")
     tables["loops"] = _table("the attack's loop, rolled and unrolled", loops, columns)
-    moved = [row._asdict() for row in transform_table(steps=steps, **network)]  # type: ignore[arg-type]
+    moved = [row._asdict() for row in transform_table(steps=steps, **network)]
     tables["transforms"] = _table(
         "a step of PGD-AT with random rotations and shifts",
         moved,
         ("method", "seconds", "plain_seconds", "share"),
     )
-    if model == "preact_resnet18" and importlib.util.find_spec("torch") is not None:
-        beside = torch_table(width=width, batch_size=batch_size, repeats=repeats)
-        tables["torch"] = _table(
-            "beside PyTorch, channels_last",
-            [row._asdict() for row in beside],
-            ("program", "width", "seconds", "torch_seconds", "ratio", "difference"),
-        )
-    if path is not None:
-        settings = {**network, "steps": steps}
-        write_json(path, {"settings": settings, **tables, "provenance": provenance()})
     return tables
 
 
+def _torch_tables(*, steps: int, **network: int) -> dict[str, list[dict[str, Any]]]:
+    beside = [row._asdict() for row in torch_table(**network)]
+    columns = ("program", "width", "seconds", "torch_seconds", "ratio", "difference")
+    whole = [row._asdict() for row in torch_step_table(steps=steps, **network)]
+    shown = ("form", "seconds", "ratio", "compile_seconds", "loss_difference", "problem")
+    return {
+        "torch": _table("beside PyTorch, channels_last", beside, columns),
+        "torch_step": _table("the step of TRADES beside PyTorch", whole, shown),
+    }
+
+
 def _shown(
+    bench: str,
     title: str,
     rows: list[dict[str, Any]],
     columns: Sequence[str],
     path: pathlib.Path | None,
     settings: dict[str, Any],
+    host: dict[str, Any],
 ) -> list[dict[str, Any]]:
     _table(title, rows, columns)
     if path is not None:
-        write_json(path, {"settings": settings, "rows": rows, "provenance": provenance()})
+        found = {"bench": bench, "settings": settings, "rows": rows}
+        write_json(path, found | {"machine": host, "provenance": provenance()})
     return rows
 
 

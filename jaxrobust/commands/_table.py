@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from jaxrobust.commands._bench_markdown import bench_rows
 from jaxrobust.training import read_rows
 
 
@@ -12,11 +13,12 @@ def markdown_table(path: pathlib.Path) -> str:
     """The results in a file as a Markdown table.
 
     Args:
-      path: `results.json` of a trade-off, or `results.jsonl` of a run.
+      path: `results.json` of a trade-off, `results.jsonl` of a run, or what a `bench` command wrote
+        with `--json`.
 
     Returns:
-      The table: accuracies in per cent, with half of the range over seeds, or half of the 95 %
-      interval where there is one seed.
+      The table: times, with the machine in the first cell; or accuracies in per cent, with half
+      of the range over seeds, or half of the 95 % interval where there is one seed.
 
     Raises:
       ValueError: if the file does not exist or holds no results.
@@ -29,6 +31,8 @@ def markdown_table(path: pathlib.Path) -> str:
         results = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    if isinstance(results, dict) and "bench" in results:
+        return _lines(bench_rows(results))
     if not isinstance(results, dict) or "members" not in results:
         raise ValueError(f"{path} holds no results of a trade-off")
     return _members(path, results["members"])

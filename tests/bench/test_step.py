@@ -70,3 +70,12 @@ def test_pytorch_computes_the_same():
     rows = torch_table(width=4, batch_size=2, repeats=1)
     assert [r.program for r in rows] == ["forward", "input gradient", "training gradients"]
     assert all(r.difference < 1e-3 for r in rows)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+def test_the_step_in_pytorch_has_the_same_loss():
+    from jaxrobust.bench import torch_step_table
+
+    rows = torch_step_table(width=4, batch_size=4, steps=2, repeats=1)
+    assert {row.form for row in rows} == {"jaxrobust", "PyTorch eager", "PyTorch torch.compile"}
+    assert all(row.loss_difference < 0.01 for row in rows if not row.problem)
