@@ -7,10 +7,20 @@ of the images (such as one made from JPEG files) must be labelled so.
 Command:  jaxrobust train experiments/cifar10_trades_preact18.py
           jaxrobust evaluate runs/cifar10_trades_preact18 --attack autoattack --norm linf --eps 8/255 --n 1000
 Cost:     about 0.1 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
-          sustained (a third of an A100's bfloat16 peak); not measured. On a CPU, to see it learn:
-          --set model.width=16 --set model.dtype=null --set epochs=1 --set batch_size=64
-Result:   none published for this recipe; a narrow one's first steps on a CPU, from a re-encoded
-          CIFAR-10, are in experiments/results/cifar10_jpeg_narrow.jsonl.
+          sustained (a third of an A100's bfloat16 peak); not measured.
+Result:   none published for this recipe.
+
+To see it learn on a CPU: a fifth of a CIFAR-10 re-encoded as JPEG, 420 steps at width 16, 16 minutes on
+two busy cores. Accuracy on 1,000 held-out training images, clean / margin PGD-20, after each of the three
+epochs: 35.4 / 22.5, 37.7 / 22.1, 40.3 / 23.0 %; on the first 200 test images in TFDS's order 42.0 % clean
+and 24.5 % under the standard AutoAttack (experiments/results/cifar10_jpeg_narrow.jsonl), with
+
+    --set 'data={"name": "tfds", "kwargs": {"name": "cifar10", "train_split": "train[:20%]"}}'
+    --set name=cifar10_jpeg_narrow --set model.width=16 --set model.dtype=null --set epochs=3
+    --set 'learning_rate={"name": "cosine", "kwargs": {"peak": 0.1, "warmup_epochs": 0.5}}'
+    --set batch_size=64 --set validation.every=1 --set validation.size=1000
+    --set evaluation.batch_size=250
+    evaluate ... --attack autoattack --norm linf --eps 8/255 --n 200
 """
 
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use

