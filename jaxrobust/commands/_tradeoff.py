@@ -18,7 +18,14 @@ from jaxrobust.commands._tradeoff_figures import bars, draw_figures
 from jaxrobust.commands._tradeoff_runs import PlannedRun, planned_runs
 from jaxrobust.evaluation import provenance, write_json
 from jaxrobust.experiment import Evaluation, Tradeoff, to_dict
-from jaxrobust.training import Interrupted, alike, read_rows, train, train_many
+from jaxrobust.training import (
+    Interrupted,
+    alike,
+    local_folder,
+    read_rows,
+    train,
+    train_many,
+)
 
 Plan = dict[str, list[PlannedRun]]
 
@@ -47,9 +54,11 @@ def run_tradeoff(
       and high of each column) and, if there was one, its `failure`.
 
     Raises:
-      ValueError: if a run that is to be taken is not there, not finished or not of this task.
+      ValueError: if a run that is to be taken is not there, not finished or not of this task, or
+        the folder is in a bucket.
     """
     started, compile_time = time.perf_counter(), CompileTime()
+    workdir = local_folder(workdir)
     plan = planned_runs(tradeoff, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     members: dict[str, dict[str, Any]] = {}

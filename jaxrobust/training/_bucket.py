@@ -54,7 +54,7 @@ def local_folder(workdir: Folder) -> pathlib.Path:
     folder = run_folder(workdir)
     if in_bucket(folder):
         raise ValueError(
-            f"{folder} is in a bucket: copy it first, such as by "
+            f"{folder} is in a bucket, where only training writes: give a folder; copy a run by "
             f"gcloud storage cp --recursive {folder} runs/"
         )
     return pathlib.Path(folder)

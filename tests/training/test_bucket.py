@@ -11,8 +11,8 @@ import chex
 import jax
 import pytest
 
-from jaxrobust.commands import evaluate_run
-from jaxrobust.experiment import to_dict
+from jaxrobust.commands import evaluate_run, run_tradeoff
+from jaxrobust.experiment import Tradeoff, to_dict
 from jaxrobust.training import local_folder, read_config, read_rows, train
 from jaxrobust.training._bucket import append, run_folder, write_whole
 from jaxrobust.training._reporting import MetricsFile
@@ -122,10 +122,12 @@ def test_addresses(tmp_path, monkeypatch):
     pytest.importorskip("gcsfs")
     for given in ("gs://bucket/run", pathlib.Path("gs://bucket/run")):
         assert os.fspath(run_folder(given)) == "gs://bucket/run"
-        with pytest.raises(ValueError, match="gs://bucket/run is in a bucket: copy it first"):
+        with pytest.raises(ValueError, match="gs://bucket/run is in a bucket"):
             local_folder(given)
         with pytest.raises(ValueError, match="is in a bucket"):
             evaluate_run(given)
+        with pytest.raises(ValueError, match="is in a bucket, where only training writes"):
+            run_tradeoff(Tradeoff(name="x", members=(small(),)), pathlib.Path(given))
     with pytest.raises(ValueError, match=r"a folder or gs://bucket/folder, got s3://bucket/run"):
         train(small(), "s3://bucket/run")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
