@@ -122,7 +122,7 @@ def _numbers(option: str, text: str) -> list[int]:
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @JSON
 def bench_convolutions(path: pathlib.Path | None, **settings: int) -> None:
-    """Gradient steps in a loop with stock and with fast convolutions (CPU)."""
+    """Passes and gradient steps in a loop with stock and with fast convolutions (CPU)."""
     from jaxrobust.commands import bench_convolutions
 
     bench_convolutions(path, **settings)

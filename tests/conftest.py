@@ -51,5 +51,19 @@ def golden():
 
 
 @pytest.fixture
+def compilations():
+    """The names of the functions that have been compiled (or read from the cache) so far."""
+    names: list[str] = []
+
+    def listen(event: str, duration: float, **details: str) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(details.get("fun_name", ""))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
 def key():
     return jax.random.key(0)

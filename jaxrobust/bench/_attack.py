@@ -12,7 +12,7 @@ from jax import Array
 from jaxrobust import models
 from jaxrobust.attacks import apgd, fab, square
 from jaxrobust.bench._timing import least_times
-from jaxrobust.convolutions import fast_on_cpu
+from jaxrobust.convolutions import compiler_options, fast_on_cpu
 from jaxrobust.losses import cross_entropy
 
 
@@ -87,7 +87,7 @@ def attack_table(
     compiled, compile_seconds = {}, {}
     for name, (program, _, _) in programs.items():
         started = time.perf_counter()
-        compiled[name] = jax.jit(program).lower(*arguments).compile()
+        compiled[name] = jax.jit(program).lower(*arguments).compile(compiler_options())
         compile_seconds[name] = time.perf_counter() - started
     calls = {name: partial(program, *arguments) for name, program in compiled.items()}
     seconds = least_times(calls, repeats)

@@ -181,7 +181,9 @@ def _cache(folder: pathlib.Path | None) -> None:
 def _compiled(function: Callable, arguments: tuple[Any, ...]) -> Any:
     import jax
 
-    return jax.jit(function).lower(*arguments).compile()
+    from jaxrobust.convolutions import compiler_options
+
+    return jax.jit(function).lower(*arguments).compile(compiler_options())
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float, float]:

@@ -1,4 +1,4 @@
-"""What `fast_on_cpu` is worth: attack and training steps inside a loop, with and without it."""
+"""What `fast_on_cpu` is worth: passes, attack and training steps in a loop, with and without it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxrobust.convolutions import fast_on_cpu
+from jaxrobust.convolutions import compiler_options, fast_on_cpu
 
 Params = list[Any]
 _ENOUGH_SECONDS = 10.0
 _ROUNDING = 1e-3  # float32, and each step builds on the one before; a wrong form is off by 0.1 to 1
 
+GRADIENTS = ("none", "images", "params")
 Apply = Callable[[Params, jax.Array], jax.Array]
 
 
@@ -32,7 +33,7 @@ class ConvolutionRow(NamedTuple):
 
     name: str
     images: tuple[int, int, int, int]
-    gradient: str  # "images": a step of an attack; "params": a step of training
+    gradient: str  # "none": a forward pass; "images": a step of an attack; "params": of training
     stock_ms: float
     fast_ms: float
     logits_difference: float  # of the logits, outside the loop
@@ -59,24 +60,27 @@ CASES = (
     ConvolutionCase("three 3x3", (64, 8, 8, 64), _three(64)),
     ConvolutionCase("residual block", (32, 32, 32, 16), ((3, 16, 1), (3, 16, 1)), residual=True),
     ConvolutionCase("residual block", (32, 32, 32, 64), ((3, 64, 1), (3, 64, 1)), residual=True),
+    ConvolutionCase("residual block", (32, 8, 8, 256), ((3, 256, 1), (3, 256, 1)), residual=True),
 )
 
 
 def convolution_table(
     cases: Sequence[ConvolutionCase] = CASES,
     *,
-    gradients: Sequence[str] = ("images", "params"),
+    gradients: Sequence[str] = GRADIENTS,
     steps: int = 4,
     repeats: int = 3,
 ) -> list[ConvolutionRow]:
-    """Times loops of gradient steps with stock convolutions and with `fast_on_cpu`.
+    """Times loops of passes and gradient steps, with stock convolutions and with `fast_on_cpu`.
 
-    Both programs of a row are compiled first, then run in turn; the minimum counts. The default
-    table takes minutes, nearly all of them in stock kernel gradients of the widest networks.
+    Both programs of a row are compiled first, the fast one as the library compiles (with
+    `compiler_options`), then run in turn; the minimum counts. The default table takes minutes,
+    nearly all of them in stock kernel gradients of the widest networks.
 
     Args:
       cases: the networks.
-      gradients: "images" for the step of an attack, "params" for that of training.
+      gradients: "none" for a forward pass, "images" for the step of an attack, "params" for that
+        of training.
       steps: steps inside the compiled loop.
       repeats: runs of each loop; fewer for a row that has taken ten seconds.
 
@@ -91,11 +95,11 @@ def convolution_table(
     Example:
       >>> tiny = ConvolutionCase("tiny", (2, 6, 6, 1), ((3, 4, 1),))
       >>> [row.name for row in convolution_table([tiny], steps=2, repeats=1)]
-      ['tiny', 'tiny']
+      ['tiny', 'tiny', 'tiny']
     """
     for gradient in gradients:
-        if gradient not in ("images", "params"):
-            raise ValueError(f'gradients: expected "images" or "params", got {gradient!r}')
+        if gradient not in GRADIENTS:
+            raise ValueError(f"gradients: expected some of {GRADIENTS}, got {gradient!r}")
     return [_measure(case, gradient, steps, repeats) for case in cases for gradient in gradients]
 
 
@@ -104,9 +108,10 @@ def _measure(case: ConvolutionCase, gradient: str, steps: int, repeats: int) -> 
     images = jax.random.uniform(jax.random.key(1), case.images)
     apply = _network(case)
     compiled, seconds, logits = [], [], []
-    for variant in (apply, fast_on_cpu(apply, enabled=True)):
+    for variant, options in ((apply, {}), (fast_on_cpu(apply, enabled=True), compiler_options())):
         start = time.perf_counter()
-        compiled.append(jax.jit(_loop(variant, gradient, steps)).lower(params, images).compile())
+        lowered = jax.jit(_loop(variant, gradient, steps)).lower(params, images)
+        compiled.append(lowered.compile(options))
         seconds.append(time.perf_counter() - start)
         logits.append(jax.jit(variant)(params, images))
     outs: list[Any] = [None, None]
@@ -135,7 +140,7 @@ def _measure(case: ConvolutionCase, gradient: str, steps: int, repeats: int) -> 
 
 
 def _loop(apply: Apply, gradient: str, steps: int) -> Callable[[Params, jax.Array], Any]:
-    """The way that `steps` gradient steps lead; not the end, in which the start would drown it."""
+    """The way that `steps` steps lead; not the end, in which the start would drown it."""
 
     def loss(params: Params, images: jax.Array) -> jax.Array:
         return jnp.square(apply(params, images)).sum()
@@ -148,13 +153,17 @@ def _loop(apply: Apply, gradient: str, steps: int) -> Callable[[Params, jax.Arra
         end = lax.fori_loop(0, steps, lambda _, point: step(point, grad(point)), start)
         return jax.tree.map(jnp.subtract, end, start)
 
+    def forward(params: Params, images: jax.Array) -> jax.Array:
+        mean = lambda x: jnp.mean(apply(params, x), -1)[:, None, None, None]  # noqa: E731
+        return way(images, lambda x: jnp.broadcast_to(mean(x), x.shape))
+
     def attack(params: Params, images: jax.Array) -> jax.Array:
         return way(images, lambda x: jax.grad(loss, 1)(params, x))
 
     def train(params: Params, images: jax.Array) -> Params:
         return way(params, lambda p: jax.grad(loss)(p, images))
 
-    return attack if gradient == "images" else train
+    return {"none": forward, "images": attack, "params": train}[gradient]
 
 
 def _init(case: ConvolutionCase) -> Params:

@@ -14,6 +14,7 @@ from jaxrobust import threats
 from jaxrobust.attacks import pgd
 from jaxrobust.bench._step import Setting, chained, objective_of, setting, step_program
 from jaxrobust.bench._timing import least_times
+from jaxrobust.convolutions import compiler_options
 
 
 class LoopRow(NamedTuple):
@@ -76,7 +77,7 @@ def transform_table(
     for method in methods:
         moved = None if method == "none" else threats.spatial(30.0, 3.0, method=method)  # type: ignore[arg-type]
         run, state = step_program(bench, objective_of("pgd_at", steps), transform=moved)
-        programs[method] = chained(run.lower(state).compile(), state)
+        programs[method] = chained(run.lower(state).compile(compiler_options()), state)
     seconds = least_times(programs, repeats)
     plain = seconds["none"]
     return [
@@ -117,7 +118,9 @@ def loop_table(
         for form, count in [("unrolled", steps[0]), *(("rolled", n) for n in steps)]:
             attack = partial(_attack, bench, count, count if form == "unrolled" else 1)
             started = time.perf_counter()
-            programs[form, count] = jax.jit(attack).lower(bench.variables).compile()
+            programs[form, count] = (
+                jax.jit(attack).lower(bench.variables).compile(compiler_options())
+            )
             took = time.perf_counter() - started
             compile_seconds[form, count] = min(took, compile_seconds.get((form, count), took))
     calls = {key: partial(program, bench.variables) for key, program in programs.items()}

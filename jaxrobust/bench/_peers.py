@@ -16,6 +16,7 @@ from jaxrobust.bench._step import setting
 from jaxrobust.bench._timing import least_times
 from jaxrobust.bench._torch import torch_net
 from jaxrobust.bench._torch_step import with_spread_logits
+from jaxrobust.convolutions import compiler_options
 
 EPS = 8 / 255  # leaves some images of a random network robust
 DISTRIBUTIONS = {
@@ -147,7 +148,7 @@ def _ours(problem: _Problem) -> Callable[[], Any]:
         ).images
 
     arguments = (problem.logits_fn, jax.random.key(0), problem.images, problem.labels)
-    return partial(jax.jit(attack).lower(*arguments).compile(), *arguments)
+    return partial(jax.jit(attack).lower(*arguments).compile(compiler_options()), *arguments)
 
 
 def _torch_batch(problem: _Problem) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxrobust import models, objectives, threats
 from jaxrobust.bench._timing import least_times
-from jaxrobust.convolutions import fast_on_cpu
+from jaxrobust.convolutions import compiler_options, fast_on_cpu
 from jaxrobust.losses import cross_entropy
 from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
 
@@ -123,7 +123,7 @@ def step_table(
     for name, objective in made.items():
         run, state = step_program(bench, objective)
         started = time.perf_counter()
-        compiled = run.lower(state).compile()
+        compiled = run.lower(state).compile(compiler_options())
         compile_seconds[name] = time.perf_counter() - started
         memory[name] = compiled.memory_analysis().temp_size_in_bytes / 2**20
         programs[name] = chained(compiled, state)
@@ -132,7 +132,7 @@ def step_table(
         programs[f"gradient {mode}"] = _compiled(_gradients(bench, mode, steps))
         count = len(objective.passes)
         outer, state = _outer_program(bench, count)
-        programs[f"outer {count}"] = chained(outer.lower(state).compile(), state)
+        programs[f"outer {count}"] = chained(outer.lower(state).compile(compiler_options()), state)
     seconds = least_times(programs, repeats)
     rows = []
     for name, objective in made.items():
@@ -266,4 +266,4 @@ def _gradients(bench: Setting, mode: str, steps: int) -> tuple[Callable, Any]:
 
 def _compiled(program: tuple[Callable, Any]) -> Callable[[], Any]:
     run, argument = program
-    return partial(jax.jit(run).lower(argument).compile(), argument)
+    return partial(jax.jit(run).lower(argument).compile(compiler_options()), argument)

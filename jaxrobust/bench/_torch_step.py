@@ -13,6 +13,7 @@ from jaxrobust import threats
 from jaxrobust.bench._step import Setting, chained, objective_of, setting, step_program
 from jaxrobust.bench._timing import least_times
 from jaxrobust.bench._torch import has_torch, torch_net
+from jaxrobust.convolutions import compiler_options
 from jaxrobust.objectives._attack import initial
 
 EPS, BETA = 8 / 255, 6.0
@@ -126,7 +127,7 @@ def _row(
 def _ours(bench: Setting, steps: int) -> tuple[Callable[[], Any], float]:
     run, state = step_program(bench, objective_of("trades", steps))
     started = time.perf_counter()
-    compiled = run.lower(state).compile()
+    compiled = run.lower(state).compile(compiler_options())
     return chained(compiled, state), time.perf_counter() - started
 
 

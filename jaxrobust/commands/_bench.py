@@ -48,7 +48,7 @@ def bench_attack(
 
 
 def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
-    """Times gradient steps in loops with stock and with fast convolutions.
+    """Times passes and gradient steps in loops with stock and with fast convolutions.
 
     Args:
       path: the JSON file, or `None`.

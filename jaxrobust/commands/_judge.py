@@ -13,6 +13,7 @@ from jax import Array
 
 from jaxrobust import mixing, threats
 from jaxrobust.commands._autoattack import autoattack_run
+from jaxrobust.convolutions import jit
 from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate, pgd_attacks, provenance
 from jaxrobust.experiment import Certificates, EpsCurves, Evaluation, Tradeoff, to_dict
 from jaxrobust.experiment._tradeoff import Norm
@@ -208,7 +209,7 @@ class Judge:
         return found
 
 
-@partial(jax.jit, static_argnames="samples")
+@partial(jit, static_argnames="samples")
 def _votes(logits_fn: Any, keys: Array, images: Array, sigma: Array, samples: int) -> Array:
     batch = max(1, min(samples, NOISY_IMAGES // len(images)))
     return mixing.smoothed_counts(

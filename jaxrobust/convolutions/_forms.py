@@ -22,6 +22,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core.primitives import conv_general_dilated_p
 
+from jaxrobust.convolutions import _winograd
+
 Params = dict[str, Any]
 Bilinear = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -60,26 +62,29 @@ def faster_form(params: Params, images: Any, kernel: Any, result: Any) -> Biline
     shardings = [x.sharding.spec for x in (images, kernel, result)]
     if params["out_sharding"] is not None or any(axis for spec in shardings for axis in spec):
         return None
-    return _bilinear(*_choose(params, kernel.shape))
+    return _bilinear(*_choose(params, images, kernel, result))
 
 
-def _choose(params: Params, kernel_shape: tuple) -> tuple[Bilinear, ...]:
+def _choose(params: Params, images: Any, kernel: Any, result: Any) -> tuple[Bilinear, ...]:
     """The only place where measurements decide: forms of value, input tangent, kernel tangent.
 
     Measured on jax 0.10.2 and 0.12.0.1, with one outcome; `bench.convolution_table` repeats it.
     """
-    out_channels, in_channels = (kernel_shape[i] for i in params["dimension_numbers"].rhs_spec[:2])
-    kernel_tangent = functools.partial(_convolve_as, params, _FAST_WHEN_TRANSPOSED_TO_KERNEL)
+    axes = params["dimension_numbers"]
+    out_channels, in_channels = (kernel.shape[i] for i in axes.rhs_spec[:2])
+    kernel_tangent = _convolved_as(params, _FAST_WHEN_TRANSPOSED_TO_KERNEL)
     if params["feature_group_count"] > 1 and in_channels < _SMALL_GROUP:
         stock = functools.partial(conv_general_dilated_p.bind, **params)
         return stock, stock, kernel_tangent
+    if at_once := _winograd.images_at_once(params, images, kernel, result):
+        return *_winograd_forms(params, at_once, result), kernel_tangent
     groups = params["feature_group_count"] * params["batch_group_count"]
-    window = math.prod(kernel_shape) // out_channels
+    window = math.prod(kernel.shape) // out_channels
     if groups == 1 and window <= _NARROW_WINDOW and math.prod(params["window_strides"]) == 1:
-        input_tangent = functools.partial(_windows_times_kernel, params)
+        input_tangent = _in_layout(axes, _FAST, functools.partial(_windows_times_kernel, params))
     else:
-        input_tangent = functools.partial(_convolve_as, params, _FAST_WHEN_TRANSPOSED_TO_IMAGES)
-    return functools.partial(_convolve_as, params, _FAST), input_tangent, kernel_tangent
+        input_tangent = _convolved_as(params, _FAST_WHEN_TRANSPOSED_TO_IMAGES)
+    return _convolved_as(params, _FAST), input_tangent, kernel_tangent
 
 
 def _bilinear(value: Bilinear, input_tangent: Bilinear, kernel_tangent: Bilinear) -> Bilinear:
@@ -103,24 +108,47 @@ def _bilinear(value: Bilinear, input_tangent: Bilinear, kernel_tangent: Bilinear
     return convolve
 
 
-def _convolve_as(
-    params: Params, axes: tuple[str, str, str], images: jax.Array, kernel: jax.Array
-) -> jax.Array:
+def _convolved_as(params: Params, axes: tuple[str, str, str]) -> Bilinear:
     """The convolution of `params`, carried out on operands rearranged to the named axes."""
-    given, layout = params["dimension_numbers"], _layout(axes, images.ndim)
-    out = conv_general_dilated_p.bind(
-        _rearrange(images, given.lhs_spec, layout.lhs_spec),
-        _rearrange(kernel, given.rhs_spec, layout.rhs_spec),
-        **{**params, "dimension_numbers": layout},
+    given = params["dimension_numbers"]
+    layout = _layout(axes, len(given.lhs_spec))
+    convolve = functools.partial(
+        conv_general_dilated_p.bind, **{**params, "dimension_numbers": layout}
     )
-    return _rearrange(out, layout.out_spec, given.out_spec)
+    return _in_layout(given, axes, convolve)
+
+
+def _in_layout(
+    given: lax.ConvDimensionNumbers, axes: tuple[str, str, str], form: Bilinear
+) -> Bilinear:
+    """A form that wants the named axes, as a function of operands whose axes are as given."""
+    layout = _layout(axes, len(given.lhs_spec))
+
+    def rearranged(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        out = form(
+            _rearrange(images, given.lhs_spec, layout.lhs_spec),
+            _rearrange(kernel, given.rhs_spec, layout.rhs_spec),
+        )
+        return _rearrange(out, layout.out_spec, given.out_spec)
+
+    return rearranged
+
+
+def _winograd_forms(params: Params, at_once: int, result: Any) -> tuple[Bilinear, Bilinear]:
+    """Value and input tangent."""
+    axes, padding = params["dimension_numbers"], params["padding"]
+    n, c, *space = axes.out_spec
+    result = result.update(shape=tuple(result.shape[i] for i in (n, *space, c)))
+    value = functools.partial(_winograd.convolve, padding=padding, at_once=at_once)
+    input_tangent = functools.partial(
+        _winograd.transposed, padding=padding, at_once=at_once, result=result
+    )
+    return _in_layout(axes, _FAST, value), _in_layout(axes, _FAST, input_tangent)
 
 
 def _windows_times_kernel(params: Params, images: jax.Array, kernel: jax.Array) -> jax.Array:
     """The same convolution as one matrix product over gathered windows (im2col); no groups."""
-    given, layout, rank = params["dimension_numbers"], _layout(_FAST, images.ndim), images.ndim
-    images = _rearrange(images, given.lhs_spec, layout.lhs_spec)
-    kernel = _rearrange(kernel, given.rhs_spec, layout.rhs_spec)
+    rank = images.ndim
     space, strides, holes = kernel.shape[:-2], params["window_strides"], params["rhs_dilation"]
     margins = [
         (low, high, dilation - 1)
@@ -138,14 +166,13 @@ def _windows_times_kernel(params: Params, images: jax.Array, kernel: jax.Array) 
         stop = [s + t + 1 for s, t in zip(start, travel, strict=True)]
         n, c = images.shape[0], images.shape[-1]
         windows.append(lax.slice(images, (0, *start, 0), (n, *stop, c), (1, *strides, 1)))
-    out = lax.dot_general(
+    return lax.dot_general(
         lax.concatenate(windows, rank - 1),
         lax.reshape(kernel, (math.prod(kernel.shape[:-1]), kernel.shape[-1])),
         (((rank - 1,), (0,)), ((), ())),
         precision=params["precision"],
         preferred_element_type=params["preferred_element_type"],
     )
-    return _rearrange(out, layout.out_spec, given.out_spec)
 
 
 @functools.cache

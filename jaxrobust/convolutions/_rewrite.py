@@ -63,8 +63,13 @@ def _rewrite_convolution(eqn: Any) -> Any:
     if form is None:
         return eqn
     # Tracing the form yields one equation, a call with a custom rule; it takes this one's place.
-    (call,) = jax.make_jaxpr(form)(*avals).eqns
-    return eqn.replace(primitive=call.primitive, params=call.params)
+    traced = jax.make_jaxpr(form)(*avals)
+    (call,) = traced.eqns
+    operands = dict(zip(traced.jaxpr.invars, eqn.invars, strict=True))
+    for variable, constant in zip(traced.jaxpr.constvars, traced.consts, strict=True):
+        operands[variable] = jex.Literal(constant, variable.aval)
+    invars = [operands[variable] for variable in call.invars]
+    return eqn.replace(primitive=call.primitive, params=call.params, invars=invars)
 
 
 def _with_equations(jaxpr: Any, eqns: list[Any]) -> Any:

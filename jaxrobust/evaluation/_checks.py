@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxrobust.attacks._attacked import LogitsFn, prepare
+from jaxrobust.convolutions import jit
 from jaxrobust.evaluation._protocol import Norm
 from jaxrobust.losses import cross_entropy, dlr
 
@@ -75,7 +76,7 @@ def model_checks(
     return checks
 
 
-@jax.jit
+@jit
 def _probe(logits_fn: LogitsFn, images: Array, labels: Array) -> dict[str, Array]:
     fn = prepare(logits_fn, images)
     logits = fn(images)

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
 from jaxrobust.attacks._attacked import LogitsFn, Loss, misclassified
+from jaxrobust.convolutions import jit
 from jaxrobust.evaluation._batches import map_batches, on_every_device
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.losses import cross_entropy, margin
@@ -186,12 +187,12 @@ def evaluate(
     )
 
 
-@jax.jit
+@jit
 def _clean(logits_fn: LogitsFn, keys: Array, images: Array, labels: Array) -> Array:
     return misclassified(logits_fn(images), labels)
 
 
-@jax.jit
+@jit
 def _attacked(
     attack: AttackFn, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array
 ) -> Attacked:

@@ -12,6 +12,7 @@ from jax import Array
 from jaxrobust.attacks import apgd, fab
 from jaxrobust.attacks._attacked import LogitsFn, misclassified
 from jaxrobust.attacks._square import SquareState, square_chunk, square_init
+from jaxrobust.convolutions import jit
 from jaxrobust.evaluation._batches import over_devices
 from jaxrobust.evaluation._protocol import ATTACKS, AttackSettings, WorkItem
 from jaxrobust.processes import over_processes
@@ -158,7 +159,7 @@ def item_keys(seed: int, attack: int, restart: int, rank: int, indices: Array) -
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def apgd_batch(
     settings: AttackSettings,
     logits_fn: LogitsFn,
@@ -200,7 +201,7 @@ def _margin_to(targets: Array) -> Any:
     return loss
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def fab_batch(
     settings: AttackSettings,
     logits_fn: LogitsFn,
@@ -272,14 +273,14 @@ def _run_square(
     return Outcome(state.success, state.images, distance, int(state.queries.sum()), 0)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def _square_init(
     norm: Any, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, eps: Array
 ) -> SquareState:
     return square_init(logits_fn, keys, images, labels, norm=norm, eps=eps)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jit, static_argnums=(0, 1))
 def _square_chunk(
     norm: Any,
     queries: int,
@@ -304,7 +305,7 @@ def _square_chunk(
     )
 
 
-@jax.jit
+@jit
 def clean_batch(logits_fn: LogitsFn, images: Array, labels: Array) -> tuple[Array, Array, Array]:
     """Logits, whether misclassified, and the prediction."""
     logits = logits_fn(images)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
+from jaxrobust.convolutions import compiler_options
 from jaxrobust.data import Dataset, Streamed
 from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
@@ -142,7 +143,7 @@ def train(
                 while step < min(end, (epoch + 1) * steps_per_epoch) and asked is None:
                     arguments = state, *supply.at(step), objective, threat
                     if program is None:
-                        program = train_step.lower(*arguments).compile()
+                        program = train_step.lower(*arguments).compile(compiler_options())
                         taken = {"devices": mesh.size, **footprint(program)}
                     state, metrics = program(*arguments)
                     step += 1

@@ -14,6 +14,7 @@ from etils import epath
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxrobust.convolutions import compiler_options
 from jaxrobust.data import Dataset
 from jaxrobust.experiment import Experiment
 from jaxrobust.training._bucket import Folder, run_folder
@@ -145,7 +146,7 @@ def train_many(
                 epoch, metrics = step // steps_per_epoch, []
                 rest_of_step = data.images, data.labels, data.orders(epoch), *parts
                 if program is None:
-                    program = train_step.lower(states, *rest_of_step).compile()
+                    program = train_step.lower(states, *rest_of_step).compile(compiler_options())
                     taken = {"devices": mesh.size, "members": len(runs), **footprint(program)}
                 while step < (epoch + 1) * steps_per_epoch and stop.received is None:
                     states, now = program(states, *rest_of_step)

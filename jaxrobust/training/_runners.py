@@ -95,10 +95,10 @@ class _NumbersFirst:
         lowered = self._inner.lower(self._numbers, *arguments)
         return _NumbersFirst(lowered, self._mesh, self._numbers)
 
-    def compile(self) -> "_NumbersFirst":
+    def compile(self, compiler_options: dict[str, Any] | None = None) -> "_NumbersFirst":
         sharding = NamedSharding(self._mesh, P(AXIS))
         everywhere = jax.make_array_from_process_local_data(sharding, self._numbers)
-        return _NumbersFirst(self._inner.compile(), self._mesh, everywhere)
+        return _NumbersFirst(self._inner.compile(compiler_options), self._mesh, everywhere)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

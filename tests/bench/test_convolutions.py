@@ -10,7 +10,7 @@ TINY = bench.ConvolutionCase("tiny", (2, 6, 6, 8), ((3, 8, 1),), residual=True)
 
 def test_one_row_per_network_and_gradient():
     rows = bench.convolution_table([TINY], steps=2, repeats=1)
-    assert [row.gradient for row in rows] == ["images", "params"]
+    assert [row.gradient for row in rows] == ["none", "images", "params"]
     assert all(row.logits_difference == 0 and row.speedup > 0 for row in rows)
 
 
@@ -31,8 +31,13 @@ def wrong_gradient(fn, enabled):
     return same_value
 
 
-@pytest.mark.parametrize("wrong", [wrong_value, wrong_gradient])
-@pytest.mark.parametrize("gradient", ["images", "params"])
+@pytest.mark.parametrize(
+    ("wrong", "gradient"),
+    [
+        *((wrong_value, name) for name in bench.GRADIENTS),
+        *((wrong_gradient, name) for name in bench.GRADIENTS[1:]),
+    ],
+)
 def test_a_wrong_form_is_not_timed(monkeypatch, wrong, gradient):
     monkeypatch.setattr(bench, "fast_on_cpu", wrong)
     with pytest.raises(AssertionError, match="disagree"):
