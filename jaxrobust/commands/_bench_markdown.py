@@ -88,11 +88,19 @@ def _step(results: dict[str, Any]) -> Rows:
         name = f"train step, {row['objective']}"
         table.append([name, *_beside(row["seconds"], "its passes", parts, row["ratio"])])
     loops = {(r["form"], r["steps"]): r["seconds"] for r in results.get("loops", [])}
+    compiled = {
+        r["steps"]: r["compile_seconds"] for r in results.get("loops", []) if r["form"] == "rolled"
+    }
     for (form, steps), seconds in loops.items():
         if form == "unrolled":
             rolled = loops["rolled", steps]
             cells = _beside(rolled, "unrolled", seconds, rolled / seconds)
             table.append([f"PGD-{steps}, rolled", *cells])
+    if compiled:
+        few, many = min(compiled), max(compiled)
+        ratio = compiled[many] / compiled[few]
+        cells = _beside(compiled[many], f"PGD-{few}", compiled[few], ratio)
+        table.append([f"compilation of PGD-{many}", *cells])
     for row in results.get("torch", []):
         cells = _beside(row["seconds"], "PyTorch eager", row["torch_seconds"], row["ratio"])
         table.append([row["program"], *cells])
@@ -109,6 +117,15 @@ def _step(results: dict[str, Any]) -> Rows:
 
 def _beside(seconds: float, other: str, its: float, ratio: float) -> list[str]:
     return [_seconds(seconds), other, _seconds(its), f"{ratio:.2f}"]
+
+
+def _convolutions(results: dict[str, Any]) -> Rows:
+    table = [["network", "images", "gradient of", "stock", "fast", "stock over fast"]]
+    for row in results["rows"]:
+        times = (_seconds(row[name] / 1e3) for name in ("stock_ms", "fast_ms"))
+        shape = " x ".join(map(str, row["images"]))
+        table.append([row["name"], shape, row["gradient"], *times, f"{row['speedup']:.2f}"])
+    return table
 
 
 def _attack(results: dict[str, Any]) -> Rows:
@@ -151,6 +168,7 @@ def _many(results: dict[str, Any]) -> Rows:
 RENDERED: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "compile": _compile,
     "step": _step,
+    "convolutions": _convolutions,
     "attack": _attack,
     "peers": _peers,
     "many": _many,
