@@ -22,6 +22,7 @@ from jaxrobust.cli_options import (
     WORKDIR,
     autoattack_options,
     join,
+    one_experiment,
     process_options,
     without_a_tpu,
 )
@@ -60,21 +61,11 @@ def train(
     from jaxrobust.processes import is_first
     from jaxrobust.training import train
 
-    config = _one(experiment, assignments)
+    config = one_experiment(experiment, assignments)
     folder = workdir or pathlib.Path("runs") / config.name
     trained = train(config, folder, say=click.echo, **settings)
     if is_first():
         click.echo(f"trained {config.name} to step {int(trained.state.step)} in {trained.workdir}")
-
-
-def _one(experiment: pathlib.Path, assignments: tuple[str, ...]) -> Any:
-    """The experiment of a file, overridden."""
-    from jaxrobust.experiment import Experiment, load, override
-
-    config = load(experiment)
-    if not isinstance(config, Experiment):
-        raise ValueError(f"{experiment} is a trade-off: run it with `jaxrobust tradeoff`")
-    return override(config, assignments)
 
 
 @cli.command()
@@ -223,7 +214,9 @@ def plan(
     without_a_tpu()
     from jaxrobust.commands import plan_experiment
 
-    plan_experiment(_one(experiment, assignments), topology, path=path, say=click.echo, **settings)
+    plan_experiment(
+        one_experiment(experiment, assignments), topology, path=path, say=click.echo, **settings
+    )
 
 
 def _print_figures(row: dict[str, Any]) -> None:

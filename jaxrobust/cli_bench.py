@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jaxrobust.cli_options import JSON, QUIET, without_a_tpu
+from jaxrobust.cli_options import JSON, QUIET, SET, one_experiment, without_a_tpu
 
 # JAX and the library are imported inside the commands, as in `cli`.
 
@@ -157,3 +157,25 @@ def bench_step(path: pathlib.Path | None, **settings: Any) -> None:
     from jaxrobust.commands import bench_step
 
     bench_step(path, **settings)
+
+
+@bench.command("throughput")
+@click.argument("experiments", type=click.Path(path_type=pathlib.Path), nargs=-1, required=True)
+@SET
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@JSON
+def bench_throughput(
+    experiments: tuple[pathlib.Path, ...],
+    assignments: tuple[str, ...],
+    path: pathlib.Path | None,
+    **settings: int,
+) -> None:
+    """Images/s of EXPERIMENTS' train steps, and their FLOP/s beside matrix products on this device.
+
+    \b
+    jaxrobust bench throughput experiments/cifar10_trades_preact18.py --json throughput.json
+    """
+    from jaxrobust.commands import bench_throughput
+
+    bench_throughput([one_experiment(each, assignments) for each in experiments], path, **settings)

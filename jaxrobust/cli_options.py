@@ -107,3 +107,13 @@ def radius(text: str) -> float:
         raise ValueError(
             f"--eps must be a number or a fraction such as 8/255, got {text!r}"
         ) from None
+
+
+def one_experiment(experiment: pathlib.Path, assignments: tuple[str, ...]) -> Any:
+    """The experiment of a file, overridden."""
+    from jaxrobust.experiment import Experiment, load, override
+
+    config = load(experiment)
+    if not isinstance(config, Experiment):
+        raise ValueError(f"{experiment} is a trade-off: run it with `jaxrobust tradeoff`")
+    return override(config, assignments)

@@ -21,6 +21,7 @@ from jaxrobust.bench._forms import transform_table as transform_table
 from jaxrobust.bench._machine import machine as machine
 from jaxrobust.bench._many import ManyRow as ManyRow
 from jaxrobust.bench._many import many_table as many_table
+from jaxrobust.bench._model_flops import model_flops as model_flops
 from jaxrobust.bench._peers import PeerRow as PeerRow
 from jaxrobust.bench._peers import peer_table as peer_table
 from jaxrobust.bench._plan import Plan as Plan
@@ -29,6 +30,9 @@ from jaxrobust.bench._plan import plan as plan
 from jaxrobust.bench._plan_chips import TPUCompilerError as TPUCompilerError
 from jaxrobust.bench._step import StepRow as StepRow
 from jaxrobust.bench._step import step_table as step_table
+from jaxrobust.bench._throughput import Throughput as Throughput
+from jaxrobust.bench._throughput import matmul_peak as matmul_peak
+from jaxrobust.bench._throughput import throughput as throughput
 from jaxrobust.bench._torch import TorchRow as TorchRow
 from jaxrobust.bench._torch import torch_table as torch_table
 from jaxrobust.bench._torch_step import TorchStepRow as TorchStepRow

@@ -1,7 +1,6 @@
 """Compiling an experiment for a TPU slice that is not there: does it fit, how fast can it be."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from jaxrobust.bench._plan_programs import (
     Program,
     attack_program,
     steps_per_epoch,
+    stock_convolutions,
     train_step_program,
 )
 from jaxrobust.experiment import Experiment
@@ -171,19 +171,14 @@ def plan(
 @contextlib.contextmanager
 def _compiling_for_tpu() -> Iterator[None]:
     """Programs as a TPU gets them, although the default backend is another; nothing cached."""
-    switch = "JAXROBUST_FAST_CONVOLUTIONS"
     config: Any = jax.config
-    before, cached = os.environ.get(switch), config.jax_enable_compilation_cache
-    os.environ[switch] = "0"
+    cached = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)
     try:
-        yield
+        with stock_convolutions():
+            yield
     finally:
         config.update("jax_enable_compilation_cache", cached)
-        if before is None:
-            del os.environ[switch]
-        else:
-            os.environ[switch] = before
 
 
 def _attack_plan(experiment: Experiment, shape: DataShape, mesh: Mesh, chip: Chip) -> ProgramPlan:

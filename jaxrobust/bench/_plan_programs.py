@@ -1,5 +1,8 @@
 """The programs of an experiment on shapes alone: its train step, and the attack that judges it."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +24,21 @@ from jaxrobust.training._runs import build_model
 from jaxrobust.training._settings import step_settings
 
 Program = tuple[Any, tuple[Any, ...]]  # a jitted function, and its arguments' shapes
+
+
+@contextmanager
+def stock_convolutions() -> Iterator[None]:
+    """Programs as an accelerator gets them, although the default backend may be the CPU."""
+    switch = "JAXROBUST_FAST_CONVOLUTIONS"
+    before = os.environ.get(switch)
+    os.environ[switch] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before
 
 
 def steps_per_epoch(experiment: Experiment, shape: DataShape) -> int:

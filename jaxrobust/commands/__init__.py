@@ -5,6 +5,7 @@ from jaxrobust.commands._bench import bench_attack as bench_attack
 from jaxrobust.commands._bench import bench_convolutions as bench_convolutions
 from jaxrobust.commands._bench import bench_many as bench_many
 from jaxrobust.commands._bench import bench_step as bench_step
+from jaxrobust.commands._bench import bench_throughput as bench_throughput
 from jaxrobust.commands._bench_compile import bench_compile as bench_compile
 from jaxrobust.commands._evaluate import evaluate_run as evaluate_run
 from jaxrobust.commands._evaluate_mixed import MixedEvaluation as MixedEvaluation

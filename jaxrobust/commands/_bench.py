@@ -14,6 +14,7 @@ from jaxrobust.bench import (
     many_table,
     peer_table,
     step_table,
+    throughput,
     torch_step_table,
     torch_table,
     transform_table,
@@ -21,6 +22,7 @@ from jaxrobust.bench import (
 from jaxrobust.bench._torch import has_torch
 from jaxrobust.commands._console import table_console
 from jaxrobust.evaluation import provenance, write_json
+from jaxrobust.experiment import Experiment, to_dict
 
 
 def bench_attack(
@@ -125,6 +127,32 @@ def bench_step(
         found = {"bench": "step", "settings": settings, **tables, "machine": host}
         write_json(path, found | {"provenance": provenance()})
     return tables
+
+
+def bench_throughput(
+    experiments: Sequence[Experiment], path: pathlib.Path | None, **settings: Any
+) -> list[dict[str, Any]]:
+    """Times the train steps of experiments on the devices that are here.
+
+    Args:
+      experiments: to time.
+      path: the JSON file, or `None`.
+      **settings: of `bench.throughput`.
+
+    Returns:
+      The rows as dictionaries.
+
+    Raises:
+      ValueError: if a batch does not split over the devices, or data cannot be read.
+      FloatingPointError: if a loss is not finite.
+    """
+    host = machine()
+    say = table_console().print
+    rows = [throughput(each, say=say, **settings)._asdict() for each in experiments]
+    rates = ("images_per_second", "flops_per_second", "peak_flops_per_second", "share")
+    columns = ("experiment", "device", "batch_size", "step_seconds", *rates)
+    configurations = {"experiments": [to_dict(each) for each in experiments]}
+    return _shown("throughput", "training", rows, columns, path, settings | configurations, host)
 
 
 def _own_tables(

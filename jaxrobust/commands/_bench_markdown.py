@@ -165,6 +165,26 @@ def _many(results: dict[str, Any]) -> Rows:
     ]
 
 
+def _throughput(results: dict[str, Any]) -> Rows:
+    head = ["experiment", "device", "batch", "step", "images/s", "FLOPs an image", "FLOP/s"]
+    table = [[*head, "matrix products", "share"]]
+    for row in results["rows"]:
+        names = row["experiment"], f"{row['devices']} x {row['device']}, {row['dtype']}"
+        rates = (_large(row[n]) for n in ("flops_per_image", "flops_per_second"))
+        cells = [str(row["batch_size"]), _seconds(row["step_seconds"])]
+        cells += [_number(row["images_per_second"]), *rates]
+        peak = _large(row["peak_flops_per_second"])
+        table.append([*names, *cells, peak, f"{100 * row['share']:.0f} %"])
+    return table
+
+
+def _large(value: float) -> str:
+    for unit, name in ((1e15, "P"), (1e12, "T"), (1e9, "G")):
+        if value >= unit:
+            return f"{_number(value / unit)} {name}"
+    return f"{_number(value / 1e6)} M"
+
+
 RENDERED: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "compile": _compile,
     "step": _step,
@@ -172,6 +192,7 @@ RENDERED: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "attack": _attack,
     "peers": _peers,
     "many": _many,
+    "throughput": _throughput,
 }
 
 
