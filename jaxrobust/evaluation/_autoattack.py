@@ -49,8 +49,8 @@ def autoattack(
 
     Attacks run one after the other, each from the original images and only on points that are
     still classified correctly. The noise of a point is folded from (seed, attack, restart,
-    target, index): the result does not depend on batch size, order of batches, number of
-    devices, or on having been interrupted. Several processes, which must all call this alike,
+    target, index): the result depends on batch size, order of batches, number of devices, or on
+    having been interrupted, by rounding at most. Several processes, which must all call this alike,
     share the work, and each gets the whole result. Every image that an attack returns is checked
     against the norm, the box and an independent forward pass.
 

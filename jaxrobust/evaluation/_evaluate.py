@@ -127,8 +127,8 @@ def evaluate(
 
     The data runs in padded batches of one shape over all devices; of several processes, which
     must all call this alike, each takes its share and gets every result. The noise of an
-    example is a function of (seed, attack, index), so no per-example result depends on batch
-    size, padding or devices.
+    example is a function of (seed, attack, index), so a per-example result depends on batch
+    size, padding and devices by rounding at most.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`. If it is a pytree (as
