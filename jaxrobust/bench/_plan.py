@@ -26,6 +26,7 @@ from jaxrobust.bench._plan_programs import (
 )
 from jaxrobust.experiment import Experiment
 from jaxrobust.training import device_mesh
+from jaxrobust.training._devices import check_split
 from jaxrobust.training._program_cost import program_cost
 
 
@@ -133,12 +134,7 @@ def plan(
     """
     chip, _ = parse_topology(topology)
     mesh = device_mesh(slice_devices(topology))
-    parts = mesh.size * experiment.microbatches
-    if experiment.batch_size % parts:
-        raise ValueError(
-            f"batch_size must be a multiple of the {mesh.size} chips times "
-            f"{experiment.microbatches} microbatches, got {experiment.batch_size}"
-        )
+    check_split(experiment.batch_size, mesh, microbatches=experiment.microbatches, word="chips")
     shape = data_shape(experiment, generated_size=generated_size)
     steps = experiment.epochs * steps_per_epoch(experiment, shape)
     with _compiling_for_tpu():

@@ -14,6 +14,7 @@ from jaxrobust.bench._plan_programs import stock_convolutions, train_step_progra
 from jaxrobust.convolutions import compiler_options
 from jaxrobust.experiment import Experiment
 from jaxrobust.training import create_state, device_mesh
+from jaxrobust.training._devices import check_split
 from jaxrobust.training._footprint import footprint
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._runs import build_model
@@ -82,12 +83,7 @@ def throughput(
       FloatingPointError: if the loss is not finite.
     """
     mesh = device_mesh(None)
-    parts = mesh.size * experiment.microbatches
-    if experiment.batch_size % parts:
-        raise ValueError(
-            f"batch_size must be a multiple of the {mesh.size} devices times "
-            f"{experiment.microbatches} microbatches, got {experiment.batch_size}"
-        )
+    check_split(experiment.batch_size, mesh, microbatches=experiment.microbatches)
     shape = data_shape(experiment)
     step, shapes = train_step_program(experiment, shape, mesh)
     with stock_convolutions():

@@ -24,6 +24,27 @@ def device_mesh(devices: Sequence[Any] | None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def check_split(
+    batch_size: int, mesh: Mesh, *, microbatches: int = 1, word: str = "devices"
+) -> None:
+    """That a batch splits evenly.
+
+    Args:
+      batch_size: examples of all devices.
+      mesh: the devices.
+      microbatches: parts that each device takes one after the other.
+      word: for the devices.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    if batch_size % (mesh.size * microbatches):
+        raise ValueError(
+            f"batch_size must be a multiple of the {mesh.size} {word} times "
+            f"{microbatches} microbatches, got {batch_size}"
+        )
+
+
 def replicated(tree: Any, mesh: Mesh) -> Any:
     """The tree with a copy on every device of the mesh; every process hands in the same."""
     sharding = NamedSharding(mesh, P())

@@ -18,7 +18,7 @@ from jaxrobust.models import logits_fn
 from jaxrobust.processes import LostProcessError, from_first, is_first
 from jaxrobust.training._bucket import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._devices import device_mesh, replicated
+from jaxrobust.training._devices import check_split, device_mesh, replicated
 from jaxrobust.training._folder import claim
 from jaxrobust.training._footprint import footprint
 from jaxrobust.training._interrupt import Interrupted, StopRequest
@@ -102,12 +102,7 @@ def train(
     dataset = experiment.build("data")
     rest, held_out = dataset.held_out(experiment.validation.size, seed=experiment.seed)
     mesh = device_mesh(devices)
-    parts = mesh.size * experiment.microbatches
-    if experiment.batch_size % parts:
-        raise ValueError(
-            f"batch_size must be a multiple of the {mesh.size} devices times "
-            f"{experiment.microbatches} microbatches, got {experiment.batch_size}"
-        )
+    check_split(experiment.batch_size, mesh, microbatches=experiment.microbatches)
     supply = make_supply(experiment, rest, mesh, runner=runner)
     steps_per_epoch = supply.steps_per_epoch
 
