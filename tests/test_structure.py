@@ -15,6 +15,8 @@ PACKAGE = ROOT / "jaxrobust"
 
 # A file imports strictly lower layers, or its own folder.
 LAYERS = {
+    "inputs": 0,
+    "keys": 0,
     "convolutions": 0,
     "spec": 0,
     "processes": 0,
