@@ -29,7 +29,7 @@ def key_of(seed: ArrayLike) -> Array:
     return jax.random.key(seed, impl=GENERATOR)
 
 
-def key_of_data(data: ArrayLike) -> Array:
+def key_of_data(data: Array) -> Array:
     """The key with the given raw data, as checkpoints keep it.
 
     Args:
