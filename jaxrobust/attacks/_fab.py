@@ -29,8 +29,8 @@ from jaxrobust.attacks._fab_boundaries import (
     nearest_boundary,
     norm_of,
 )
+from jaxrobust.inputs import as_logits
 from jaxrobust.losses import margin
-from jaxrobust.losses._inputs import as_logits
 
 # Stands in for "no adversarial point yet" where a number is needed.
 FAR = 1e10

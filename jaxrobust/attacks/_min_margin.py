@@ -19,7 +19,7 @@ from jaxrobust.attacks._attacked import (
     where,
 )
 from jaxrobust.attacks._targets import loss_of_run
-from jaxrobust.losses._inputs import as_logits, at_label, pick
+from jaxrobust.inputs import as_logits, at_label, pick
 
 
 def min_margin(

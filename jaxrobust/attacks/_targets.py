@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.attacks._attacked import Loss
+from jaxrobust.inputs import at_label, pick
 from jaxrobust.losses import cross_entropy, dlr_targeted
-from jaxrobust.losses._inputs import at_label, pick
 
 
 def loss_of_run(clean_logits: Array, labels: Array) -> Callable[[Array], Loss]:

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import as_logits
+from jaxrobust.inputs import InputError, aligned, as_array, as_logits, as_number, concrete
 
 
 def binary_trades(
@@ -75,10 +75,12 @@ def binary_boundary(clean_logits: ArrayLike, adv_logits: ArrayLike, *, lam: Arra
     References:
       Zhang et al., 2019 (arXiv:1901.08573), Eq. 3.
     """
-    clean, adv = one_logit(clean_logits, "clean_logits"), one_logit(adv_logits, "adv_logits")
-    dtype = np.result_type(clean.dtype, adv.dtype)
-    product = clean.astype(dtype) * adv.astype(dtype)
-    return jax.nn.relu(1 - product / jnp.asarray(lam, dtype))
+    as_number(lam, name="lam", low=0, positive=True)
+    for name, logits in (("clean_logits", clean_logits), ("adv_logits", adv_logits)):
+        one_logit(logits, name)
+    clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits)
+    product = clean[..., 0] * adv[..., 0]
+    return jax.nn.relu(1 - product / jnp.asarray(lam, product.dtype))
 
 
 def hinge(logits: ArrayLike, labels: ArrayLike) -> Array:
@@ -147,14 +149,18 @@ def one_logit(logits: ArrayLike, name: str) -> Array:
     """Logits `[..., 1]` as scores `[...]` in float32 or better."""
     scores = as_logits(logits, name)
     if scores.shape[-1] != 1:
-        raise ValueError(f"{name} must be of one logit, [..., 1], got shape {scores.shape}")
+        raise InputError(f"{name} must be of one logit, [..., 1], got shape {scores.shape}")
     return scores[..., 0]
 
 
 def _signs(labels: ArrayLike, like: Array) -> Array:
     """Labels -1 and +1 in the scores' dtype; the values of tracers cannot be looked at."""
-    if not isinstance(labels, jax.core.Tracer):
-        found = np.unique(np.asarray(labels))
-        if not set(found.tolist()) <= {-1, 1}:
-            raise ValueError(f"labels must be -1 or +1, got values {found[:5].tolist()}")
-    return jnp.asarray(labels).astype(like.dtype)
+    signs = as_array(labels)
+    if signs.shape != like.shape[like.ndim - signs.ndim :]:
+        raise InputError(
+            f"labels must be -1 or +1, one for each logit, {like.shape}, got shape {signs.shape}"
+        )
+    values = concrete(signs)
+    if values is not None and not set(np.unique(values).tolist()) <= {-1, 1}:
+        raise InputError(f"labels must be -1 or +1, got values {np.unique(values)[:5].tolist()}")
+    return jnp.asarray(signs).astype(like.dtype)

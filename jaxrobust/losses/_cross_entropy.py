@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import aligned, as_logits, at_label, pick
+from jaxrobust.inputs import aligned, as_logits, as_number, as_probabilities, at_label, pick
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0) -> Array:
@@ -16,16 +16,16 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: floa
     Args:
       logits: `[..., k]`, any floating dtype; half precision is computed in float32.
       labels: integer class indices `[...]`, or probabilities `[..., k]` of a floating dtype.
-        Leading axes broadcast against those of `logits`. An index outside `0..k-1` has no
-        target entry and contributes 0 (without smoothing): -1 marks an unlabelled example.
+        Leading axes may be missing. -1 marks an unlabelled example, which contributes 0 (without
+        smoothing).
       label_smoothing: `s` in [0, 1]; the label keeps `1 - s + s/k`, every other class `s/k`.
 
     Returns:
       `[...]`, float32 (float64 for float64 logits). The mean is the caller's.
 
     Raises:
-      ValueError: if `logits` are not floating-point `[..., k]`.
-      AssertionError: if soft labels and logits differ in the number of classes.
+      ValueError: if `logits` are not floating-point `[..., k]`, or labels have another shape, are
+        no classes, or no probabilities.
 
     Example:
       >>> import jax.numpy as jnp
@@ -33,12 +33,13 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: floa
       >>> cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).tolist()
       [1.3862943649291992, 1.3862943649291992]
     """
+    as_number(label_smoothing, name="label_smoothing", low=0, high=1)
     if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
-        targets, scores = aligned(labels=labels, logits=logits)
+        targets, scores = aligned(labels=as_probabilities(labels), logits=logits, classes=2)
         log_p = jax.nn.log_softmax(scores)
         hard = -jnp.sum(targets * log_p, -1)
     else:
-        scores, mask = at_label(as_logits(logits, "logits"), labels)
+        scores, mask = at_label(as_logits(logits, "logits", classes=2), labels, unlabelled=True)
         log_p = jax.nn.log_softmax(scores)
         hard = -pick(log_p, mask)
     if isinstance(label_smoothing, int | float) and label_smoothing == 0:

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import aligned, as_targets
+from jaxrobust.inputs import (
+    InputError,
+    aligned,
+    as_count,
+    as_number,
+    as_targets,
+)
 
 LogDistance = Callable[[Array, Array], Array]
 
@@ -32,8 +38,7 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> Array:
       when a probability underflows.
 
     Raises:
-      ValueError: if an argument is not floating-point `[..., k]`.
-      AssertionError: if the numbers of classes differ.
+      ValueError: if an argument is not floating-point `[..., k]`, or shapes do not fit.
 
     Example:
       >>> import jax.numpy as jnp
@@ -41,7 +46,7 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> Array:
       >>> float(kl_divergence(jnp.array([0.0, 0.0]), jnp.array([0.0, 0.0])))
       0.0
     """
-    p, q = aligned(logits_p=logits_p, logits_q=logits_q)
+    p, q = aligned(logits_p=logits_p, logits_q=logits_q, classes=2)
     return _kl(jax.nn.log_softmax(p), jax.nn.log_softmax(q))
 
 
@@ -58,8 +63,7 @@ def squared_error(logits_p: ArrayLike, logits_q: ArrayLike) -> Array:
       `[...]`, one value per example in [0, 2].
 
     Raises:
-      ValueError: if an argument is not floating-point `[..., k]`.
-      AssertionError: if the numbers of classes differ.
+      ValueError: if an argument is not floating-point `[..., k]`, or shapes do not fit.
 
     Example:
       >>> import jax.numpy as jnp
@@ -101,7 +105,7 @@ def distance(name: str) -> Callable[[ArrayLike, ArrayLike], Array]:
       Pang et al., 2022 (arXiv:2202.10103), Section 3 and the distances of its tables.
     """
     if name not in LOG_DISTANCES:
-        raise ValueError(f"distance name {name!r} is unknown; choose from {sorted(LOG_DISTANCES)}")
+        raise InputError(f"distance name {name!r} is unknown; choose from {sorted(LOG_DISTANCES)}")
     return partial(_of_logits, name)
 
 
@@ -132,7 +136,7 @@ def label_distance(name: str) -> Callable[..., Array]:
       Pang et al., 2022 (arXiv:2202.10103), Section 3 and the distances of its tables.
     """
     if name not in LOG_DISTANCES:
-        raise ValueError(f"distance name {name!r} is unknown; choose from {sorted(LOG_DISTANCES)}")
+        raise InputError(f"distance name {name!r} is unknown; choose from {sorted(LOG_DISTANCES)}")
     return partial(_to_labels, name)
 
 
@@ -168,8 +172,10 @@ def clip_bound(name: str, clip_loss: float, num_classes: int) -> Array:
     References:
       Pang et al., 2022 (arXiv:2202.10103), the clipped losses without extra data.
     """
-    if not 0 <= clip_loss < 1:
-        raise ValueError(f"clip_loss must be in [0, 1), got {clip_loss}")
+    as_number(clip_loss, name="clip_loss", low=0, high=1)
+    as_count(num_classes, name="num_classes", least=2)
+    if clip_loss == 1:
+        raise InputError(f"clip_loss must be in [0, 1), got {clip_loss}")
     first = jnp.arange(num_classes) == 0
     prediction = jnp.where(first, 1 - clip_loss, clip_loss / (num_classes - 1))
     logits = jnp.log(prediction.astype(jnp.result_type(float)))
@@ -177,7 +183,7 @@ def clip_bound(name: str, clip_loss: float, num_classes: int) -> Array:
 
 
 def _of_logits(name: str, p_logits: ArrayLike, q_logits: ArrayLike) -> Array:
-    p, q = aligned(p_logits=p_logits, q_logits=q_logits)
+    p, q = aligned(p_logits=p_logits, q_logits=q_logits, classes=2)
     return LOG_DISTANCES[name](jax.nn.log_softmax(p), jax.nn.log_softmax(q))
 
 

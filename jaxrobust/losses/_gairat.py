@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import InputError, as_array, as_choice, as_count, as_logits, as_number
 from jaxrobust.losses._cross_entropy import cross_entropy
 from jaxrobust.losses._divergences import kl_divergence
-from jaxrobust.losses._inputs import as_logits
 
 
 def gairat_weights(
@@ -58,11 +58,12 @@ def gairat_log_weights(
     kappa: ArrayLike, *, num_steps: int, lam: ArrayLike, kind: str = "tanh"
 ) -> Array:
     """Logarithms `[b]` of the weights before their normalisation; see `gairat_weights`."""
-    kappa = jnp.asarray(kappa, jnp.result_type(float))
-    if kind not in ("tanh", "sigmoid", "discrete"):
-        raise ValueError(f"kind must be 'tanh', 'sigmoid' or 'discrete', got {kind!r}")
-    if num_steps < (1 if kind == "discrete" else 2):
-        raise ValueError(f"num_steps must be at least 2 for kind {kind!r}, got {num_steps}")
+    as_choice(kind, name="kind", choices=("tanh", "sigmoid", "discrete"))
+    as_count(num_steps, name="num_steps")
+    if num_steps < 2 and kind != "discrete":
+        raise InputError(f"num_steps must be at least 2 for kind {kind!r}, got {num_steps}")
+    as_number(lam, name="lam", infinite=True)
+    kappa = as_kappa(kappa, num_steps).astype(jnp.result_type(float))
     if kind == "discrete":
         return jnp.log((num_steps + 1 - kappa) / (num_steps + 1))
     half = num_steps // 2
@@ -104,6 +105,7 @@ def gairat(
       Zhang et al., 2021 (arXiv:2010.01736), Algorithm 2.
     """
     losses = cross_entropy(adv_logits, labels)
+    as_kappa(kappa, num_steps, losses.shape)
     weights = gairat_weights(kappa, num_steps=num_steps, lam=lam)
     return weights.astype(losses.dtype) * losses
 
@@ -142,7 +144,6 @@ def gair_trades(
 
     Raises:
       ValueError: if an argument is not of the stated kind.
-      AssertionError: if the numbers of classes differ.
 
     Example:
       >>> import jax.numpy as jnp
@@ -156,11 +157,28 @@ def gair_trades(
     References:
       Zhang et al., 2021 (arXiv:2010.01736), GAIR-TRADES.
     """
+    as_number(beta, name="beta", low=0)
+    as_number(lam, name="lam", infinite=True)
+    as_count(num_steps, name="num_steps")
     natural = cross_entropy(clean_logits, labels)
-    count = jnp.asarray(kappa, natural.dtype)
+    count = as_kappa(kappa, num_steps, natural.shape).astype(natural.dtype)
     shift = jnp.asarray(lam, natural.dtype) + num_steps / 2 - count
     omega = jax.lax.stop_gradient(jax.nn.sigmoid(2 * shift))
     clean = as_logits(clean_logits, "clean_logits")
     boundary = omega * kl_divergence(clean, adv_kl_logits)
     boundary += (1 - omega) * kl_divergence(clean, adv_cw_logits)
     return natural + jnp.asarray(beta, natural.dtype) * boundary
+
+
+def as_kappa(kappa: ArrayLike, num_steps: int, shape: tuple[int, ...] | None = None) -> Array:
+    """Counts `[b]` of iterates among the first `num_steps`.
+
+    Raises:
+      InputError: for another shape, or a count that is out of range.
+    """
+    counts = as_array(kappa)
+    if counts.ndim != 1 if shape is None else counts.shape != shape:
+        wanted = "[b]" if shape is None else str(shape)
+        raise InputError(f"kappa must be one count per example, {wanted}, got {counts.shape}")
+    as_number(counts, name="kappa", low=0, high=num_steps)
+    return jnp.asarray(counts)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import as_logits, at_label, pick
+from jaxrobust.inputs import as_logits, at_label, pick
 
 
 def margin(logits: ArrayLike, labels: ArrayLike) -> Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import aligned, at_label, pick
+from jaxrobust.inputs import aligned, as_number, at_label, pick
 
 
 def mart(
@@ -29,7 +29,6 @@ def mart(
 
     Raises:
       ValueError: if an argument is not of the stated kind.
-      AssertionError: if the numbers of classes differ.
 
     Example:
       >>> import jax.numpy as jnp
@@ -42,7 +41,8 @@ def mart(
       Wang et al., Improving Adversarial Robustness Requires Revisiting Misclassified Examples,
       2020 (ICLR), Eq. 11.
     """
-    clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits)
+    as_number(beta, name="beta", low=0)
+    clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits, classes=2)
     adv, mask = at_label(adv, labels)
     clean = jnp.broadcast_to(clean, adv.shape)
     log_adv, log_clean = jax.nn.log_softmax(adv), jax.nn.log_softmax(clean)

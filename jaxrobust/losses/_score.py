@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import as_number, as_targets
 from jaxrobust.losses._divergences import squared_error
-from jaxrobust.losses._inputs import as_targets
 
 
 def score(
@@ -38,7 +38,6 @@ def score(
 
     Raises:
       ValueError: if an argument is not of the stated kind.
-      AssertionError: if the numbers of classes differ.
 
     Example:
       >>> import jax.numpy as jnp
@@ -51,6 +50,8 @@ def score(
       Pang et al., Robustness and Accuracy Could Be Reconcilable by (Proper) Definition, 2022
       (arXiv:2202.10103), Section 5, the LSE objective.
     """
+    as_number(beta, name="beta", low=0)
+    as_number(clip, name="clip", low=0)
     clean, targets = as_targets(clean_logits, labels, label_smoothing)
     natural = jnp.sum(jnp.square(jax.nn.softmax(clean) - targets), -1)
     robust = squared_error(clean, adv_logits)

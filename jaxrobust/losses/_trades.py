@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import as_number
 from jaxrobust.losses._cross_entropy import cross_entropy
 from jaxrobust.losses._divergences import kl_divergence
 
@@ -28,7 +29,6 @@ def trades(
 
     Raises:
       ValueError: if an argument is not of the stated kind.
-      AssertionError: if the numbers of classes differ.
 
     Example:
       >>> import jax.numpy as jnp
@@ -41,6 +41,7 @@ def trades(
       Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy, 2019
       (arXiv:1901.08573), Eq. 5.
     """
+    as_number(beta, name="beta", low=0)
     natural = cross_entropy(clean_logits, labels)
     boundary = kl_divergence(clean_logits, adv_logits)
     return natural + jnp.asarray(beta, natural.dtype) * boundary.astype(natural.dtype)

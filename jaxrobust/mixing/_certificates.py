@@ -9,7 +9,7 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats.norm import cdf
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import as_logits, at_label, pick
+from jaxrobust.inputs import as_logits, at_label, pick
 from jaxrobust.mixing._mix import checked_share
 
 Formula = Literal["published", "ours"]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import as_logits
 from jaxrobust.losses import cross_entropy
-from jaxrobust.losses._inputs import as_logits
 
 
 def detector_loss(gamma: ArrayLike, attacked: ArrayLike) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import aligned
+from jaxrobust.inputs import aligned
 
 
 def mix(

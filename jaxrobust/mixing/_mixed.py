@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import aligned
+from jaxrobust.inputs import aligned
 from jaxrobust.mixing._mix import checked_share, log_mixture
 
 LogitsFn = Callable[[Array], Array]

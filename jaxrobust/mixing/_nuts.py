@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.losses._inputs import aligned, as_logits
+from jaxrobust.inputs import aligned, as_logits
 from jaxrobust.mixing._mix import checked_share, log_mixture
 
 Clamp = Literal["gelu", "relu", "elu", "softplus", "linear"]

@@ -1,0 +1,73 @@
+"""Images `[b, h, w, c]`."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrobust.inputs._error import InputError, as_array, concrete
+
+ROUNDING = 1e-6  # images this far outside of [0, 1] are clipped, not refused
+MOST_CHANNELS_FIRST = 4  # an axis this short in front of two longer ones holds channels
+
+
+def as_images(images: Any, *, name: str = "images", empty: bool = True) -> Any:
+    """Images `[b, h, w, c]`, floating point in [0, 1].
+
+    Args:
+      images: a NumPy or JAX array, or nested lists.
+      name: of the argument, for the message.
+      empty: whether there may be no images.
+
+    Returns:
+      The array: NumPy stays NumPy, JAX stays JAX. Values outside of [0, 1] by rounding (1e-6) are
+      clipped.
+
+    Raises:
+      InputError: for another rank, dtype or layout, values outside of [0, 1], or NaN.
+    """
+    array = as_array(images)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise InputError(
+            f"{name} must be floating point in [0, 1], got {array.dtype}; "
+            "divide 8-bit images by 255"
+        )
+    as_layout(array.shape, name=name)
+    if not empty and not len(array):
+        raise InputError(f"{name} must be [n, h, w, c] with n >= 1, got shape {array.shape}")
+    values = concrete(array)
+    if values is None or not values.size:
+        return array
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        return array
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return np.clip(array, 0, 1) if isinstance(array, np.ndarray) else jnp.clip(array, 0, 1)
+    if math.isnan(low + high):
+        raise InputError(f"{name} must be finite, in [0, 1], got NaN")
+    raise InputError(
+        f"{name} must lie in [0, 1], got values from {low:.7g} to {high:.7g}, outside by "
+        f"{max(-low, high - 1):.2g}; normalisation belongs inside the network"
+    )
+
+
+def as_layout(shape: Sequence[int], *, name: str = "images") -> None:
+    """Refuses shapes of images that are not `[b, h, w, c]`.
+
+    Args:
+      shape: of the array of images.
+      name: of the argument, for the message.
+
+    Raises:
+      InputError: for another rank, or an axis of channels in front of height and width.
+    """
+    if len(shape) != 4:
+        raise InputError(f"{name} must be [b, h, w, c], got shape {tuple(shape)}")
+    _, height, width, channels = shape
+    if height <= MOST_CHANNELS_FIRST < min(width, channels):
+        raise InputError(
+            f"{name} must be [b, h, w, c], channels last; shape {tuple(shape)} looks like "
+            f"channels first: move them by {name}.transpose(0, 2, 3, 1)"
+        )

@@ -1,0 +1,181 @@
+"""Radii, step sizes, counts and other numbers."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrobust.inputs._error import InputError, as_array, concrete
+
+
+def as_radius(
+    value: Any,
+    *,
+    name: str = "eps",
+    batch: int | None = None,
+    largest: float = math.inf,
+    infinite: bool = False,
+    unit: str = " (image units, images in [0, 1])",
+) -> Any:
+    """A radius, or another number of a threat: at least 0 and finite, one for all or one each.
+
+    Args:
+      value: `[]` or `[b]`; may be traced.
+      name: of the argument, for the message.
+      batch: number of images `b`, if it is known.
+      largest: the largest that makes sense.
+      infinite: whether it may be infinite.
+      unit: for the message.
+
+    Returns:
+      A float array, `[]` or `[b]`.
+
+    Raises:
+      InputError: for another shape, or a value out of range.
+    """
+    wanted = f"{name} must be one number or one per example, "
+    array = as_array(value)
+    if array.ndim > 1 or (array.ndim == 1 and batch not in (None, len(array))):
+        here = "" if batch is None else f" ({batch},)"
+        raise InputError(f"{wanted}shape () or [b]{here}, got shape {array.shape}")
+    upper = f", at most {largest:g}" if math.isfinite(largest) else ""
+    finite = "" if infinite else " and finite"
+    wanted += f"at least 0{upper}{finite}{unit}"
+    check_number(array, wanted, low=0, high=largest, infinite=infinite)
+    return jnp.asarray(array, jnp.result_type(float))
+
+
+def as_step_size(value: Any, *, name: str = "step_size") -> Any:
+    """A step size, or a tree of them for composed threats: finite and at least 0.
+
+    Args:
+      value: numbers or arrays; may be traced.
+      name: of the argument, for the message.
+
+    Returns:
+      `value` as it is.
+
+    Raises:
+      InputError: for a value that is negative, not finite or no number.
+    """
+    for leaf in jax.tree.leaves(value, is_leaf=lambda leaf: leaf is None):
+        check_number(leaf, f"{name} must be finite and at least 0", low=0)
+    return value
+
+
+def as_number(
+    value: Any,
+    *,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    infinite: bool = False,
+    positive: bool = False,
+) -> Any:
+    """A hyper-parameter in its range: a number or an array, which may be traced.
+
+    Args:
+      value: the number.
+      name: of the argument, for the message.
+      low: the least value.
+      high: the largest value.
+      infinite: whether it may be infinite.
+      positive: whether `low` itself is excluded.
+
+    Returns:
+      `value` as it is.
+
+    Raises:
+      InputError: for a value out of range, NaN, or no number.
+    """
+    bound = f"above {low:g}" if positive else f"at least {low:g}"
+    if math.isfinite(low) and math.isfinite(high):
+        start = "(" if positive else "["
+        wanted = f"in {start}{low:g}, {high:g}]"
+    elif math.isfinite(low):
+        wanted = bound + ("" if infinite else " and finite")
+    else:
+        wanted = "a number" if infinite else "a finite number"
+    least = np.nextafter(low, math.inf) if positive else low
+    check_number(value, f"{name} must be {wanted}", low=least, high=high, infinite=infinite)
+    return value
+
+
+def check_number(
+    value: Any, wanted: str, *, low: float, high: float = math.inf, infinite: bool = False
+) -> None:
+    """Refuses what is no number in [low, high].
+
+    Args:
+      value: a number or an array; the values of tracers cannot be looked at and pass.
+      wanted: the message up to the value.
+      low: the least value.
+      high: the largest value.
+      infinite: whether it may be infinite.
+
+    Raises:
+      InputError: with `wanted` and the value.
+    """
+    values = concrete(value)
+    if values is None:
+        dtype = jnp.result_type(value)
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+            raise InputError(f"{wanted}, got {dtype}")
+        return
+    is_real = jnp.issubdtype(values.dtype, jnp.floating) or np.issubdtype(values.dtype, np.integer)
+    if is_real:
+        numbers = values.astype(np.float64)
+        inside = (numbers >= low) & (numbers <= high) & (infinite | np.isfinite(numbers))
+        if np.all(inside):
+            return
+        worst = numbers[~inside].ravel()[0] if numbers.ndim else numbers
+        raise InputError(f"{wanted}, got {worst:g}")
+    raise InputError(f"{wanted}, got {value!r}")
+
+
+def as_count(value: Any, *, name: str, least: int = 1) -> int:
+    """A static number of steps, queries, restarts or the like.
+
+    Args:
+      value: an integer.
+      name: of the argument, for the message.
+      least: the smallest that makes sense.
+
+    Returns:
+      The integer.
+
+    Raises:
+      InputError: for anything else; a traced value cannot be static.
+    """
+    try:
+        number = None if isinstance(value, bool | np.bool_ | jax.Array) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(
+            f"{name} must be an integer of at least {least} (it is static), got {value!r}"
+        )
+    return number
+
+
+def as_choice(value: Any, *, name: str, choices: Sequence[str]) -> Any:
+    """A word out of several.
+
+    Args:
+      value: the word.
+      name: of the argument, for the message.
+      choices: the words.
+
+    Returns:
+      `value`.
+
+    Raises:
+      InputError: for any other word.
+    """
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
