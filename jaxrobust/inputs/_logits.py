@@ -84,7 +84,8 @@ def aligned(*, classes: int = 1, **logits: Any) -> tuple[Array, ...]:
 
     Args:
       classes: the least number of classes.
-      **logits: by the names of the arguments; leading axes may be missing, or of length 1, see `common_shape`.
+      **logits: by the names of the arguments; leading axes may be missing, or of length 1, see
+        `common_shape`.
 
     Returns:
       The arrays in the same order.

@@ -177,5 +177,7 @@ def as_choice(value: Any, *, name: str, choices: Sequence[str]) -> Any:
       InputError: for any other word.
     """
     if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        *some, last = map(repr, choices)
+        words = f"{', '.join(some)} or {last}" if some else last
+        raise InputError(f"{name} must be {words}, got {value!r}")
     return value
