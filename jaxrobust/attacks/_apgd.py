@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -15,13 +14,17 @@ from jaxrobust.attacks._attacked import (
     Attacked,
     LogitsFn,
     Loss,
+    as_losses,
     checked_batch,
+    checked_logits,
     judging,
     misclassified,
     per_example_keys,
     prepare,
     where,
 )
+from jaxrobust.attacks._precision import widened
+from jaxrobust.inputs import InputError, as_count, as_labels, as_number
 
 StochasticLogitsFn = Callable[[Array, Array], Array]  # images, keys [b] -> logits
 
@@ -105,8 +108,7 @@ def apgd(
       highest seen in that run, or over all runs where none succeeded.
 
     Raises:
-      ValueError: if an option is out of range, does not fit another or the number of classes.
-      AssertionError: if a shape does not fit.
+      ValueError: if an argument is not of the stated kind, shape or range, or does not fit another.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -123,16 +125,17 @@ def apgd(
       l_1-APGD for Sparse Adversarial Attacks on Image Classifiers, 2021 (arXiv:2103.01208).
     """
     if keep not in ("fooling", "loss") or (keep == "loss" and restarts != 1):
-        raise ValueError(
+        raise InputError(
             f"keep must be 'fooling', or 'loss' with one restart; got {keep!r}, {restarts} restarts"
         )
+    images, labels = checked_batch(images, labels)
     problem = _problem(
         logits_fn,
         images,
         labels,
         norm=norm,
         eps=eps,
-        loss=_loss(loss, targets),
+        loss=_loss(loss, targets, len(images)),
         steps=steps,
         iterations=iterations,
         eps_schedule=eps_schedule,
@@ -173,16 +176,15 @@ def _restarted(attack: Callable[[Array | int], Attacked], clean: Array, restarts
         return number + 1, where(old.success, old, where(new.success, new, highest))
 
     loss = jax.eval_shape(attack, 0).loss
-    nothing = Attacked(
-        clean, jnp.zeros(len(clean), bool), jnp.full(loss.shape, jnp.nan, loss.dtype)
-    )
+    lowest = jnp.full(loss.shape, -jnp.inf, loss.dtype)
+    nothing = Attacked(clean, jnp.zeros(len(clean), bool), lowest)
     return jax.lax.while_loop(unfinished, again, (jnp.zeros((), jnp.int32), nothing))[1]
 
 
 def _problem(
     logits_fn: Callable[..., Array],
-    images: ArrayLike,
-    labels: ArrayLike,
+    images: Array,
+    labels: Array,
     *,
     norm: str,
     eps: ArrayLike,
@@ -193,28 +195,26 @@ def _problem(
     **options: Any,
 ) -> Problem:
     """The checked arguments, constants of the attack: no gradient flows through any."""
-    images, labels = checked_batch(images, labels)
     if norm not in _THREATS:
-        raise ValueError(f"norm must be one of {sorted(_THREATS)}, got {norm!r}")
+        raise InputError(f"norm must be one of {sorted(_THREATS)}, got {norm!r}")
     _check_options(norm=norm, **options)
     if iterations is not None and options["eps_schedule"]:
-        raise ValueError("iterations cannot be given with eps_schedule, whose stages are static")
+        raise InputError("iterations cannot be given with eps_schedule, whose stages are static")
     radius = _THREATS[norm](eps).eps
     if radius.shape not in ((), (len(images),)):
-        raise ValueError(
+        raise InputError(
             f"eps must be one number or one per example, shape ({len(images)},); "
             f"got shape {radius.shape}"
         )
-    wide = images.dtype if jnp.finfo(images.dtype).bits > 16 else jnp.dtype(jnp.float32)
     # Behind a barrier, as XLA re-associates sums with constants, such as images closed over by a
     # compiled function: `(images + u) - images` would lose the rounding that is to be measured.
-    precise = jax.lax.optimization_barrier(images.astype(wide))
-    radius = jnp.broadcast_to(radius.astype(wide), (len(images),))
+    precise = jax.lax.optimization_barrier(widened(images))
+    radius = jnp.broadcast_to(radius.astype(precise.dtype), (len(images),))
     if stochastic:
 
         def judge(x: Array, keys: Array) -> tuple[Array, Array]:
-            logits = prepare(lambda shown: logits_fn(shown, keys), x)(x)
-            return loss(logits, labels), logits
+            logits = checked_logits(prepare(lambda seen: logits_fn(seen, keys), x)(x), labels)
+            return as_losses(loss(logits, labels), len(x)), logits
     else:
         prepared = prepare(judging(logits_fn, loss, labels), images)
 
@@ -229,7 +229,7 @@ def _problem(
         eps=jax.lax.stop_gradient(radius),
         norm=norm,
         dtype=images.dtype,
-        iterations=None if iterations is None else jnp.asarray(iterations),
+        iterations=_checked_iterations(iterations),
         **options,
     )
 
@@ -241,29 +241,36 @@ def _verdict(logits: Array, labels: Array) -> Array:
 
 def _check_options(*, norm: str, eps_schedule: bool, steps: int, eot: int, unroll: int) -> None:
     for name, value, least in (("steps", steps, 0), ("eot", eot, 1), ("unroll", unroll, 1)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"{name} must be an integer of at least {least} (it is static), got {value!r}"
-            )
+        as_count(value, name=name, least=least)
     if eps_schedule and norm != "l1":
-        raise ValueError(f"eps_schedule is the schedule of norm='l1'; got norm={norm!r}")
+        raise InputError(f"eps_schedule is the schedule of norm='l1'; got norm={norm!r}")
 
 
-def _loss(loss: str | Loss, targets: ArrayLike | None) -> Loss:
+def _checked_iterations(iterations: ArrayLike | None) -> Array | None:
+    if iterations is None:
+        return None
+    as_number(iterations, name="iterations", low=0)
+    number = jnp.asarray(iterations)
+    if number.shape or not jnp.issubdtype(number.dtype, jnp.integer):
+        raise InputError(f"iterations must be one integer, got {number.dtype} {number.shape}")
+    return number
+
+
+def _loss(loss: str | Loss, targets: ArrayLike | None, batch: int) -> Loss:
     """The loss as a function of logits and labels."""
     if (loss == "dlr_targeted") != (targets is not None):
-        raise ValueError(
+        raise InputError(
             "targets [b] must be given for loss='dlr_targeted', and for no other loss; "
             f"got loss={loss!r} and targets {'missing' if targets is None else 'given'}"
         )
     if callable(loss):
         return loss
     if loss == "dlr_targeted":
-        classes = jnp.asarray(targets)
+        classes = jnp.asarray(as_labels(targets, batch=batch, name="targets"))
         return lambda logits, labels: losses.dlr_targeted(logits, labels, classes)
     if loss not in _LOSSES:
         names = [*_LOSSES, "dlr_targeted"]
-        raise ValueError(f"loss must be one of {names} or a function, got {loss!r}")
+        raise InputError(f"loss must be one of {names} or a function, got {loss!r}")
     return _LOSSES[loss]
 
 
@@ -271,12 +278,9 @@ def _first_points(
     problem: Problem, restarts: int, **given: ArrayLike | None
 ) -> dict[str, Array | None]:
     """`start` and `noise` with an axis of restarts."""
-    if not isinstance(restarts, int) or restarts < 1:
-        raise ValueError(
-            f"restarts must be an integer of at least 1 (it is static), got {restarts!r}"
-        )
+    as_count(restarts, name="restarts")
     if all(value is not None for value in given.values()):
-        raise ValueError("start and noise must not both be given: noise makes a random start")
+        raise InputError("start and noise must not both be given: noise makes a random start")
     shape = problem.images.shape
 
     def per_restart(name: str, value: ArrayLike | None) -> Array | None:
@@ -284,7 +288,10 @@ def _first_points(
             return None
         array = jax.lax.stop_gradient(jnp.asarray(value, problem.images.dtype))
         expected = shape if restarts == 1 else (restarts, *shape)
-        chex.assert_shape(array, expected, custom_message=f"{name} has the wrong shape")
+        if array.shape != expected:
+            raise InputError(
+                f"{name} has the wrong shape: it must be {expected}, got {array.shape}"
+            )
         return array.reshape(restarts, *shape)
 
     return {name: per_restart(name, value) for name, value in given.items()}

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrobust.attacks._precision import rounded_inward
+
 
 class Checkpoints(NamedTuple):
     """What an iteration needs to know; arrays `[T]` for all of them."""
@@ -142,12 +144,6 @@ def shrunk(x: Array, centre: Array, size: Array, radius: Array, *, slack: float)
     shorter = (x - centre) * (radius / jnp.where(size > 0, size, 1))
     inside = rounded_inward(centre + shorter, centre, jnp.abs(shorter))
     return jnp.where(size > radius * (1 + slack), inside, x)
-
-
-def rounded_inward(x: Array, centre: Array, bound: Array) -> Array:
-    """`x`, or its neighbour towards `centre` where it is farther off than `bound`."""
-    outside = jnp.abs(x.astype(centre.dtype) - centre) > bound
-    return jnp.where(outside, jax.lax.nextafter(x, centre.astype(x.dtype)), x)
 
 
 def _norm(x: Array) -> Array:

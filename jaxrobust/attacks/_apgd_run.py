@@ -8,13 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrobust.attacks._apgd_checkpoints import (
-    CheckpointSteps,
-    checkpoints,
-    rounded_inward,
-)
+from jaxrobust.attacks._apgd_checkpoints import CheckpointSteps, checkpoints
 from jaxrobust.attacks._apgd_l1 import SparseSteps, radius_stages, sparsity_checks
 from jaxrobust.attacks._attacked import Loss, finite, fold_keys, misclassified, where
+from jaxrobust.attacks._precision import rounded_inward
 
 Steps = CheckpointSteps | SparseSteps
 

@@ -3,13 +3,20 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.convolutions import fast_on_cpu
+from jaxrobust.inputs import (
+    InputError,
+    as_images,
+    as_labels,
+    as_network_logits,
+    evaluation_mode,
+)
 
 LogitsFn = Callable[[Array], Array]  # images [b, h, w, c] -> logits [b, k]
 Loss = Callable[[Array, Array], Array]  # (logits [b, k], labels) -> [b], maximised
@@ -44,10 +51,20 @@ def prepare(logits_fn: Callable, *examples: Any) -> Callable:
     Without the stop_gradient an attack inside a differentiated training loss would carry
     tangents of all parameters through its loop. `examples` are arguments as it will get them.
     """
-    # The lambda: JAX hashes the function, and a callable pytree need not be hashable.
-    converted, captured = jax.closure_convert(lambda *args: logits_fn(*args), *examples)
+    with evaluation_mode():
+        # The lambda: JAX hashes the function, and a callable pytree need not be hashable.
+        converted, captured = jax.closure_convert(lambda *args: logits_fn(*args), *examples)
     constants = jax.lax.stop_gradient(captured)
     return fast_on_cpu(lambda *args: converted(*args, *constants))
+
+
+def network(logits_fn: Callable, images: Array) -> Callable[[Array], Array]:
+    """`prepare` of a network whose result is checked: images -> logits `[b, k]`."""
+
+    def checked(x: Array) -> Array:
+        return as_network_logits(logits_fn(x), batch=len(x))
+
+    return prepare(checked, images)
 
 
 def judging(logits_fn: Any, loss: Loss, labels: Array) -> Callable[[Array], tuple[Array, Array]]:
@@ -58,29 +75,38 @@ def judging(logits_fn: Any, loss: Loss, labels: Array) -> Callable[[Array], tupl
     success is counted on its logits.
     """
     own = getattr(logits_fn, "judge", None)
-    if own is not None:
-        return lambda images: own(loss, images, labels)
 
     def judge(images: Array) -> tuple[Array, Array]:
-        logits = logits_fn(images)
-        return loss(logits, labels), logits
+        if own is not None:
+            losses, logits = own(loss, images, labels)
+            return as_losses(losses, len(images)), checked_logits(logits, labels)
+        logits = checked_logits(logits_fn(images), labels)
+        return as_losses(loss(logits, labels), len(images)), logits
 
     return judge
 
 
+def checked_logits(logits: Any, labels: Array) -> Array:
+    """A network's logits `[b, k]`, if the labels are classes of it."""
+    logits = as_network_logits(logits, batch=len(labels))
+    as_labels(labels, batch=len(labels), classes=logits.shape[1], soft=True)
+    return logits
+
+
+def as_losses(losses: Any, batch: int) -> Array:
+    """What a loss returned, if it is one number per example."""
+    if jnp.shape(losses) != (batch,):
+        raise InputError(
+            f"loss must return one number per example, [b], here [{batch}], got shape "
+            f"{jnp.shape(losses)}; leave the mean to the attack"
+        )
+    return losses
+
+
 def checked_batch(images: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
     """Images `[b, h, w, c]` and labels `[b]` (or `[b, k]` probabilities) as arrays."""
-    images, labels = jnp.asarray(images), jnp.asarray(labels)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"images must be floating point in [0, 1], got {images.dtype}; divide uint8 by 255"
-        )
-    chex.assert_rank(images, 4, custom_message="images must be [b, h, w, c]")
-    chex.assert_rank(labels, {1, 2}, custom_message="labels must be [b], or soft [b, k]")
-    chex.assert_equal_shape_prefix(
-        [images, labels], 1, custom_message="images and labels must have the same batch size"
-    )
-    return images, labels
+    checked = jnp.asarray(as_images(images))
+    return checked, jnp.asarray(as_labels(labels, batch=len(checked), soft=True))
 
 
 def per_example_keys(key: Array, batch_size: int) -> Array:
@@ -89,11 +115,17 @@ def per_example_keys(key: Array, batch_size: int) -> Array:
     An evaluation passes keys folded with the index in the data set, so that the noise of an
     example depends on neither batch size, nor order, nor device count.
     """
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    dtype = getattr(key, "dtype", np.dtype(object))
+    if dtype == jnp.uint32:  # a key of the old kind
         key = jax.random.wrap_key_data(key)
+    elif not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise InputError(f"key must be a PRNG key, such as jax.random.key(0), got {key!r}")
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch_size))
-    chex.assert_shape(key, (batch_size,), custom_message="key must be one key or one per example")
+    if key.shape != (batch_size,):
+        raise InputError(
+            f"key must be one key or one per example, here [{batch_size}], got shape {key.shape}"
+        )
     return key
 
 
@@ -107,10 +139,19 @@ def hard_labels(labels: Array) -> Array:
     return labels if labels.ndim == 1 else jnp.argmax(labels, -1)
 
 
+def predicted(logits: Array) -> Array:
+    """Class `[b]` int32 of the largest logit, the first of equals; -1, no class, for NaN logits."""
+    return jnp.where(has_nan(logits), -1, jnp.argmax(logits, -1).astype(jnp.int32))
+
+
+def has_nan(logits: Array) -> Array:
+    """`[b]` bool."""
+    return jnp.any(jnp.isnan(logits), -1)
+
+
 def misclassified(logits: Array, labels: Array) -> Array:
-    """`[b]` bool. Ties go to the first class; the argmax of NaN logits is a NaN's index."""
-    hard = hard_labels(labels)
-    return jnp.argmax(logits, -1).astype(hard.dtype) != hard
+    """`[b]` bool. Ties go to the first class; NaN logits are never right."""
+    return (predicted(logits) != hard_labels(labels)) | has_nan(logits)
 
 
 def where(mask: Array, new: Any, old: Any) -> Any:

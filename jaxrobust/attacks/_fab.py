@@ -2,10 +2,8 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -13,12 +11,13 @@ from jaxrobust.attacks._attacked import (
     Attacked,
     LogitsFn,
     checked_batch,
+    checked_logits,
     finite,
     fold_keys,
     hard_labels,
     misclassified,
+    network,
     per_example_keys,
-    prepare,
     where,
 )
 from jaxrobust.attacks._box_hyperplane import to_hyperplane
@@ -29,7 +28,8 @@ from jaxrobust.attacks._fab_boundaries import (
     nearest_boundary,
     norm_of,
 )
-from jaxrobust.inputs import as_logits
+from jaxrobust.attacks._precision import shown, widened
+from jaxrobust.inputs import as_choice, as_count, as_labels, as_logits, as_number, as_radius
 from jaxrobust.losses import margin
 
 # Stands in for "no adversarial point yet" where a number is needed.
@@ -107,8 +107,7 @@ def fab(
       `loss` is the margin of the nearest point, of the clean image where there is none.
 
     Raises:
-      ValueError: if `norm`, `steps`, `restarts` or `eps` is not of the stated kind.
-      AssertionError: if a shape does not fit.
+      ValueError: if an argument is not of the stated kind, shape or range.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -126,39 +125,44 @@ def fab(
     """
     images, labels = checked_batch(images, labels)
     labels = hard_labels(labels)
-    _check(norm, steps, restarts)
-    eps = _checked_eps(eps, images)
+    _check(norm, steps, restarts, unroll, alpha_max=alpha_max, eta=eta, beta=beta)
+    clean, images = images, widened(images)
+    radius = as_radius(eps, batch=len(images), infinite=True, unit=" (image units)")
+    radius = jnp.broadcast_to(radius.astype(images.dtype), (len(images),))
     numbers = (jnp.asarray(value, images.dtype) for value in (alpha_max, eta, beta))
     settings = _Settings(norm, steps, min(unroll, steps), *numbers)
     keys = per_example_keys(key, len(images))
-    network = prepare(logits_fn, images)
+    prepared = network(logits_fn, clean)
 
     def evaluate(x: Array) -> Array:
-        return as_logits(network(x), "logits", classes=2)
+        return as_logits(checked_logits(prepared(shown(x, clean)), labels), "logits")
 
+    if not len(images):
+        nothing = jnp.zeros(0, images.dtype)
+        return Attacked(clean, nothing.astype(bool), nothing, perturbation=images, distance=nothing)
     if targets is None:
         linearise = nearest_boundary(evaluate, labels, norm)
     else:
-        targets = jnp.asarray(targets)
-        chex.assert_equal_shape([labels, targets], custom_message="targets must be [b]")
+        targets = jnp.asarray(as_labels(targets, batch=len(images), name="targets"))
         linearise = boundary_to(evaluate, labels, targets)
 
     def run(restart: Array | int, best: _Best) -> _Best:
         start = images
         if restarts > 1:
-            radius = jnp.where(restart > 0, jnp.minimum(jnp.minimum(best.distance, eps), FAR), 0)
+            reach = jnp.minimum(jnp.minimum(best.distance, radius), FAR)
+            reach = jnp.where(restart > 0, reach, 0)
             noise = jax.vmap(_direction, in_axes=(0, None, None))(
                 fold_keys(keys, restart), images[0], norm
             )
-            start = jnp.clip(images + noise * (radius / 2)[:, None, None, None], 0, 1)
-        return _run(evaluate, linearise, settings, images, labels, start, best)[1]
+            start = jnp.clip(images + noise * (reach / 2)[:, None, None, None], 0, 1)
+        return _run(evaluate, linearise, settings, clean, labels, start, best)[1]
 
     best = _clean(evaluate, images, labels)
     best = run(0, best) if restarts == 1 else jax.lax.fori_loop(0, restarts, run, best)
-    success = best.distance <= eps
+    success = best.distance <= radius
     return jax.lax.stop_gradient(
         Attacked(
-            images=where(success, best.images, images),
+            images=where(success, best.images, images).astype(clean.dtype),
             success=success,
             loss=best.loss,
             perturbation=best.images - images,
@@ -167,22 +171,13 @@ def fab(
     )
 
 
-def _check(norm: str, steps: int, restarts: int) -> None:
-    if norm not in ("linf", "l2", "l1"):
-        raise ValueError(f"norm must be 'linf', 'l2' or 'l1', got {norm!r}")
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be an integer of at least 1 (it is static), got {steps!r}")
-    if not isinstance(restarts, int) or restarts < 1:
-        raise ValueError(f"restarts must be an integer of at least 1, got {restarts!r}")
-
-
-def _checked_eps(eps: ArrayLike, images: Array) -> Array:
-    """`eps` `[b]`; other than a threat's radius it may be infinite."""
-    if jnp.shape(eps) not in ((), (len(images),)):
-        raise ValueError(f"eps must be one number or one per example, got shape {jnp.shape(eps)}")
-    if not isinstance(eps, jax.core.Tracer) and not np.all(np.asarray(eps) >= 0):
-        raise ValueError(f"eps must be at least 0 (image units), got {eps!r}")
-    return jnp.broadcast_to(jnp.asarray(eps, images.dtype), (len(images),))
+def _check(norm: str, steps: int, restarts: int, unroll: int, **numbers: ArrayLike) -> None:
+    as_choice(norm, name="norm", choices=("linf", "l2", "l1"))
+    for name, count in (("steps", steps), ("restarts", restarts), ("unroll", unroll)):
+        as_count(count, name=name)
+    as_number(numbers["alpha_max"], name="alpha_max", low=0, high=1)
+    as_number(numbers["eta"], name="eta", low=0)
+    as_number(numbers["beta"], name="beta", low=0, high=1)
 
 
 def _clean(evaluate: LogitsFn, images: Array, labels: Array) -> _Best:
@@ -196,12 +191,13 @@ def _run(
     evaluate: LogitsFn,
     linearise: Linearise,
     settings: _Settings,
-    images: Array,
+    clean: Array,
     labels: Array,
     start: Array,
     best: _Best,
 ) -> tuple[Array, _Best]:
     """One run from one start: the last iterate and the best point."""
+    images = widened(clean)
 
     def size(values: Array) -> Array:
         return norm_of(values, settings.norm)[:, None, None, None]
@@ -215,10 +211,11 @@ def _run(
         x = jnp.clip(x + (images + settings.eta * from_clean) * alpha, 0, 1)
         logits = evaluate(x)
         wrong = misclassified(logits, labels)
-        distance = norm_of(x - images, settings.norm)
+        seen = shown(x, clean).astype(x.dtype)
+        distance = norm_of(seen - images, settings.norm)
         # A squared difference can underflow to a distance of 0, which only the clean image has.
         nearer = wrong & (distance < best.distance) & (distance > 0)
-        best = where(nearer, _Best(x, distance, margin(logits, labels)), best)
+        best = where(nearer, _Best(seen, distance, margin(logits, labels)), best)
         return where(wrong, images + settings.beta * (x - images), x), best
 
     return jax.lax.fori_loop(0, settings.steps, step, (start, best), unroll=settings.unroll)

@@ -7,8 +7,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import Attacked, LogitsFn, Loss, per_example_keys
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    LogitsFn,
+    Loss,
+    checked_batch,
+    per_example_keys,
+)
 from jaxrobust.attacks._pgd import pgd
+from jaxrobust.attacks._precision import widened
+from jaxrobust.inputs import InputError
 from jaxrobust.losses import cross_entropy
 from jaxrobust.threats import Threat, batched
 
@@ -41,7 +49,8 @@ def fgsm(
       `Attacked`.
 
     Raises:
-      ValueError: if `step_size` is missing and the threat has no single radius `eps`.
+      ValueError: if an argument is not of the stated kind, or `step_size` is missing and the threat
+        has no single radius `eps`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -55,16 +64,17 @@ def fgsm(
     References:
       Goodfellow et al., Explaining and Harnessing Adversarial Examples, 2015 (arXiv:1412.6572).
     """
+    images, labels = checked_batch(images, labels)
     if step_size is None:
         step_size = getattr(threat, "eps", None)
-        if step_size is None:
-            raise ValueError(
-                f"step_size must be given for {type(threat).__name__}, which has no single eps"
-            )
+        images, labels = checked_batch(images, labels)
+    if step_size is None:
+        raise InputError(
+            f"step_size must be given for {type(threat).__name__}, which has no single eps"
+        )
     if start is None:
-        images = jnp.asarray(images)
         keys = per_example_keys(jax.random.key(0), len(images))
-        shapes = jax.eval_shape(batched(threat, len(images)).init, keys, images)
+        shapes = jax.eval_shape(batched(threat, len(images)).init, keys, widened(images))
         start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return pgd(
         logits_fn,

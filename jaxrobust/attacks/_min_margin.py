@@ -13,13 +13,16 @@ from jaxrobust.attacks._attacked import (
     Attacked,
     LogitsFn,
     checked_batch,
+    checked_logits,
     fold_keys,
+    hard_labels,
+    has_nan,
+    network,
     per_example_keys,
-    prepare,
     where,
 )
 from jaxrobust.attacks._targets import loss_of_run
-from jaxrobust.inputs import as_logits, at_label, pick
+from jaxrobust.inputs import as_count, as_logits, at_label, pick
 
 
 def min_margin(
@@ -74,9 +77,10 @@ def min_margin(
     """
     images, labels = checked_batch(images, labels)
     keys = per_example_keys(key, len(images))
-    clean = as_logits(prepare(logits_fn, images)(images), "logits", classes=2)
-    if not isinstance(targets, int) or targets < 0:
-        raise ValueError(f"targets must be an integer of at least 0 (static), got {targets!r}")
+    as_count(targets, name="targets", least=0)
+    clean = checked_logits(network(logits_fn, images)(images), labels)
+    clean = as_logits(clean, "logits")
+    labels = hard_labels(labels)
     runs = 1 + min(targets, clean.shape[-1] - 1)
     loss = loss_of_run(clean, labels)
 
@@ -105,7 +109,7 @@ def min_margin(
 
 
 def probability_margin(logits: Array, labels: Array) -> Array:
-    """Probability of the label less the largest other one, `[b]`."""
+    """Probability of the label less the largest other one, `[b]`; the least, -1, of NaN logits."""
     probs, own = at_label(jax.nn.softmax(as_logits(logits, "logits")), labels)
     others = jnp.max(jnp.where(own, jnp.zeros_like(probs), probs), -1)
-    return pick(probs, own) - others
+    return jnp.where(has_nan(logits), -1, pick(probs, own) - others)

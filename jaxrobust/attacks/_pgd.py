@@ -11,7 +11,9 @@ from jaxrobust.attacks._attacked import (
     Attacked,
     LogitsFn,
     Loss,
+    as_losses,
     checked_batch,
+    checked_logits,
     finite,
     fold_keys,
     judging,
@@ -20,6 +22,8 @@ from jaxrobust.attacks._attacked import (
     prepare,
     where,
 )
+from jaxrobust.attacks._precision import shown, widened
+from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_step_size
 from jaxrobust.losses import cross_entropy
 from jaxrobust.threats import BatchedThreat, Threat, batched
 
@@ -83,7 +87,8 @@ def pgd(
         Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out. A
         method `judge` of it, as `mixing.guided` has, decides what is differentiated.
       key: one PRNG key, or one per example `[b]`.
-      images: `[b, h, w, c]`, floating point in [0, 1].
+      images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32, and
+        rounded towards the clean image for each query.
       labels: integer class indices `[b]`, or what `loss` takes (`[b, k]` soft labels; success
         is then against their argmax).
       threat: the set to stay in, see `jaxrobust.threats`; radii may be traced.
@@ -114,9 +119,7 @@ def pgd(
       counting goes on after a first success (GAIRAT). With restarts it is the minimum.
 
     Raises:
-      ValueError: if `steps`, `restarts`, `keep` or `momentum` is out of range, or images are
-        not floating point.
-      AssertionError: if a shape does not fit.
+      ValueError: if an argument is not of the stated kind, shape or range.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -136,12 +139,14 @@ def pgd(
       Learning Stronger, 2020 (arXiv:2002.11242).
     """
     images, labels = checked_batch(images, labels)
-    _check(steps, restarts, momentum, keep)
+    _check(steps, restarts, momentum, keep, stop_after)
+    as_step_size(step_size, batch=len(images))
     if state is not None and restarts > 1:
-        raise ValueError(f"restarts must be 1 for a model with state, got {restarts}")
+        raise InputError(f"restarts must be 1 for a model with state, got {restarts}")
     if unroll is None:
         unroll = UNROLL.get(jax.default_backend(), 1)
-    start = jax.tree.map(jnp.asarray, start)
+    wide = widened(images)
+    start = jax.tree.map(lambda leaf: _in_type(jnp.asarray(leaf), wide), start)
     settings = _Settings(
         verbs=batched(threat, len(images)),
         steps=steps,
@@ -160,11 +165,12 @@ def pgd(
 
         def evaluate(x: Array, state: Any) -> tuple[Array, Array, Any]:
             logits, state = stateful(x, state)
-            return loss(logits, labels), logits, state
+            logits = checked_logits(logits, labels)
+            return as_losses(loss(logits, labels), len(x)), logits, state
 
     def run(restart: Array | int, restart_start: Any) -> Attacked:
         if restart_start is None:
-            restart_start = settings.verbs.init(fold_keys(keys, restart), images)
+            restart_start = settings.verbs.init(fold_keys(keys, restart), wide)
         return _run(evaluate, settings, images, labels, restart_start, state)
 
     if restarts == 1:
@@ -175,26 +181,35 @@ def pgd(
     return jax.lax.stop_gradient(attacked)
 
 
-def _check(steps: ArrayLike, restarts: int, momentum: ArrayLike, keep: str) -> None:
-    array = isinstance(steps, Array) and jnp.issubdtype(steps.dtype, jnp.integer)
-    if not array and (not isinstance(steps, int) or steps < 0):
-        raise ValueError(f"steps must be an integer of at least 0 (or an array), got {steps!r}")
-    if not isinstance(restarts, int) or restarts < 1:
-        raise ValueError(f"restarts must be an integer of at least 1, got {restarts!r}")
-    if isinstance(momentum, int | float) and not momentum >= 0:
-        raise ValueError(f"momentum must be at least 0, got {momentum!r}")
-    if keep not in ("last", "best"):
-        raise ValueError(f"keep must be 'last' or 'best', got {keep!r}")
+def _check(
+    steps: ArrayLike, restarts: int, momentum: ArrayLike, keep: str, stop_after: ArrayLike | None
+) -> None:
+    if isinstance(steps, Array) and jnp.issubdtype(steps.dtype, jnp.integer):
+        as_number(steps, name="steps", low=0)
+    else:
+        as_count(steps, name="steps", least=0)
+    as_count(restarts, name="restarts")
+    as_number(momentum, name="momentum", low=0)
+    if stop_after is not None:
+        as_number(stop_after, name="stop_after", low=0)
+    as_choice(keep, name="keep", choices=("last", "best"))
+
+
+def _in_type(leaf: Array, wide: Array) -> Array:
+    """A part of the start in the precision of the computation."""
+    narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < wide.dtype.itemsize
+    return leaf.astype(wide.dtype) if narrow else leaf
 
 
 def _run(
     evaluate: Any, settings: _Settings, images: Array, labels: Array, start: Any, model_state: Any
 ) -> Attacked:
     """One run from one start."""
-    verbs = settings.verbs
+    verbs, wide = settings.verbs, widened(images)
 
     def forward(z: Any, model_state: Any) -> tuple[Array, tuple[Array, Array, Any]]:
-        losses, logits, model_state = evaluate(verbs.apply(z, images), model_state)
+        seen = shown(verbs.apply(z, wide), images)
+        losses, logits, model_state = evaluate(seen, model_state)
         return jnp.sum(losses), (losses, misclassified(logits, labels), model_state)
 
     def step(_: int, state: _State) -> _State:
@@ -207,7 +222,7 @@ def _run(
         velocity = state.velocity
         if settings.momentum is not None:
             velocity = grads = _accumulate(settings.momentum, velocity, grads)
-        z = verbs.project(verbs.ascend(state.z, grads, settings.step_size), images)
+        z = verbs.project(verbs.ascend(state.z, grads, settings.step_size), wide)
         return _State(
             z=z if active is None else where(active, z, state.z),
             velocity=velocity,
@@ -224,7 +239,7 @@ def _run(
     z = state.z
     if settings.keep_best:
         z, losses, wrong = _better(state.best, (z, losses, wrong))
-    adversarial = jnp.clip(verbs.apply(z, images), 0, 1)
+    adversarial = shown(jnp.clip(verbs.apply(z, wide), 0, 1), images)
     after = None if model_state == () else state.state
     return Attacked(adversarial, wrong, losses, kappa=state.kappa, perturbation=z, state=after)
 

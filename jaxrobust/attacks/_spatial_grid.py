@@ -15,6 +15,7 @@ from jaxrobust.attacks._attacked import (
     per_example_keys,
 )
 from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, spatial_part, worst
+from jaxrobust.inputs import InputError
 from jaxrobust.losses import cross_entropy
 from jaxrobust.threats import Spatial, Threat, Transform
 from jaxrobust.threats._rotate import wide_type
@@ -78,7 +79,7 @@ def spatial_grid(
     """
     images, labels = checked_batch(images, labels)
     if len(counts) != 3:
-        raise ValueError(f"counts must be (right, down, angle), got {counts!r}")
+        raise InputError(f"counts must be (right, down, angle), got {counts!r}")
     check_counts(chunk=chunk, **dict(zip(("right", "down", "angle"), counts, strict=True)))
     _, spatial = spatial_part(threat, inner)
     points = grid(counts)

@@ -11,12 +11,16 @@ from jaxrobust.attacks._attacked import (
     Attacked,
     LogitsFn,
     Loss,
+    as_losses,
     checked_batch,
+    checked_logits,
     fold_keys,
     misclassified,
+    network,
     per_example_keys,
-    prepare,
+    predicted,
 )
+from jaxrobust.attacks._precision import shown, widened
 from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, spatial_part, worst
 from jaxrobust.losses import cross_entropy
 from jaxrobust.threats import Threat, batched
@@ -95,7 +99,7 @@ def worst_of_k(
     search = Search(logits_fn, images, labels, threat, loss, inner)
 
     def draw(number: Array) -> Any:
-        return verbs.init(fold_keys(fold_keys(keys, number), 0), images)
+        return verbs.init(fold_keys(fold_keys(keys, number), 0), widened(images))
 
     def inner_keys(numbers: Array) -> Array:
         return jax.vmap(lambda number: fold_keys(fold_keys(keys, number), 1))(numbers)
@@ -148,16 +152,17 @@ def average_case(
     """
     images, labels = checked_batch(images, labels)
     check_counts(draws=draws)
-    logits_fn = prepare(logits_fn, images)
+    wide = widened(images)
+    logits_fn = network(logits_fn, images)
     verbs, keys = batched(threat, len(images)), per_example_keys(key, len(images))
-    clean = jnp.argmax(logits_fn(images), -1)
+    clean = predicted(checked_logits(logits_fn(images), labels))
 
     def step(number: Array | int, total: AverageCase) -> AverageCase:
-        z = verbs.init(fold_keys(fold_keys(keys, number), 0), images)
-        logits = logits_fn(jnp.clip(verbs.apply(z, images), 0, 1))
-        losses = loss(logits, labels)
+        z = verbs.init(fold_keys(fold_keys(keys, number), 0), wide)
+        logits = logits_fn(shown(jnp.clip(verbs.apply(z, wide), 0, 1), images))
+        losses = as_losses(loss(logits, labels), len(images))
         right = ~misclassified(logits, labels)
-        changed = jnp.argmax(logits, -1) != clean
+        changed = predicted(logits) != clean
         found = AverageCase(right.astype(jnp.float32), changed.astype(jnp.float32), losses)
         return jax.tree.map(jnp.add, total, found)
 

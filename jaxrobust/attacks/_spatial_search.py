@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.attacks._attacked import Attacked, Loss, misclassified, prepare, where
+from jaxrobust.attacks._attacked import (
+    Attacked,
+    Loss,
+    as_losses,
+    checked_logits,
+    misclassified,
+    network,
+    where,
+)
+from jaxrobust.attacks._precision import shown, widened
+from jaxrobust.inputs import InputError, as_count
 from jaxrobust.threats import Spatial, Threat, Transform, batched, compose
 from jaxrobust.threats._compose import Compose
 
@@ -67,7 +77,7 @@ def worst(
     batch = len(search.images)
     wide = _repeated(search, chunk)
     if search.inner is None:  # an inner attack prepares its own
-        wide = wide._replace(logits_fn=prepare(search.logits_fn, wide.images))
+        wide = wide._replace(logits_fn=network(search.logits_fn, wide.images))
 
     def body(step: Array, best: Attacked) -> Attacked:
         # The last pass may repeat the last candidate: a tie with itself changes nothing.
@@ -93,9 +103,10 @@ def _judged(search: Search, z: Any, keys: Array) -> Attacked:
     if search.inner is not None:
         return _attacked_inside(search, search.inner, z, keys)
     verbs = batched(search.threat, len(search.images))
-    images = jnp.clip(verbs.apply(z, search.images), 0, 1)
-    logits = search.logits_fn(images)
-    losses = search.loss(logits, search.labels)
+    images = jnp.clip(verbs.apply(z, widened(search.images)), 0, 1)
+    images = shown(images, search.images)
+    logits = checked_logits(search.logits_fn(images), search.labels)
+    losses = as_losses(search.loss(logits, search.labels), len(images))
     return Attacked(images, misclassified(logits, search.labels), losses, perturbation=z)
 
 
@@ -103,27 +114,26 @@ def spatial_part(threat: Any, inner: Inner | None) -> tuple[int | None, Spatial]
     """The one spatial threat and its place among composed ones, None where it is alone."""
     if isinstance(threat, Spatial):
         if inner is not None:
-            raise ValueError(
+            raise InputError(
                 "inner needs a threat composed of spatial and others, got spatial alone"
             )
         return None, threat
     parts = threat.parts if isinstance(threat, Compose) else ()
     places = [place for place, part in enumerate(parts) if isinstance(part, Spatial)]
     if len(places) != 1:
-        raise ValueError(
+        raise InputError(
             "threat must be threats.spatial, or composed of one spatial and others, "
             f"got {type(threat).__name__} with {len(places)} spatial parts"
         )
     if inner is None:
-        raise ValueError("inner must be given for a composed threat: the attack on its other parts")
+        raise InputError("inner must be given for a composed threat: the attack on its other parts")
     return places[0], parts[places[0]]
 
 
 def check_counts(**counts: Any) -> None:
     """Raises ValueError unless each is an integer of at least 1."""
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
+        as_count(count, name=name)
 
 
 def _attacked_inside(search: Search, inner: Inner, z: Transform, keys: Array) -> Attacked:
@@ -143,11 +153,11 @@ def _untouched(search: Search, *, competes: bool) -> Attacked:
     """The clean images and the perturbation that is none, which loses where it may not compete."""
     batch = len(search.images)
     keys = jax.random.split(jax.random.key(0), batch)
-    shapes = jax.eval_shape(batched(search.threat, batch).init, keys, search.images)
+    shapes = jax.eval_shape(batched(search.threat, batch).init, keys, widened(search.images))
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    logits_fn = prepare(search.logits_fn, search.images)
+    logits_fn = network(search.logits_fn, search.images)
     if competes:
-        logits = logits_fn(search.images)
+        logits = checked_logits(logits_fn(search.images), search.labels)
         losses = search.loss(logits, search.labels)
         wrong = misclassified(logits, search.labels)
     else:

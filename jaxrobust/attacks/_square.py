@@ -1,5 +1,6 @@
 """Square, the score-based random search: no gradients, only logits."""
 
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -11,16 +12,19 @@ from jaxrobust.attacks._attacked import (
     Attacked,
     LogitsFn,
     checked_batch,
+    checked_logits,
     fold_keys,
     hard_labels,
+    has_nan,
     misclassified,
+    network,
     per_example_keys,
-    prepare,
     where,
 )
+from jaxrobust.attacks._precision import shown, widened
 from jaxrobust.attacks._square_proposals import draw, draw_start, propose, start
+from jaxrobust.inputs import as_choice, as_count, as_number, as_radius
 from jaxrobust.losses import margin
-from jaxrobust.threats._threat import checked_radius
 
 Norm = Literal["linf", "l2", "l1"]
 
@@ -82,8 +86,7 @@ def square(
       `Attacked`; the best image found, misclassified or not, and its margin as the loss.
 
     Raises:
-      ValueError: if an argument is not of the stated kind.
-      AssertionError: if a shape does not fit.
+      ValueError: if an argument is not of the stated kind, shape or range.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -98,8 +101,7 @@ def square(
       Andriushchenko et al., Square Attack: a Query-efficient Black-box Adversarial Attack via
       Random Search, 2020 (arXiv:1912.00049); l_1: Croce and Hein, 2021 (arXiv:2103.01208).
     """
-    if not isinstance(restarts, int) or restarts < 1:
-        raise ValueError(f"restarts must be an integer of at least 1, got {restarts!r}")
+    as_count(restarts, name="restarts")
     _check_static(queries, p_init)
     images, labels = checked_batch(images, labels)
     keys = per_example_keys(key, len(images))
@@ -128,7 +130,7 @@ def square(
         best = jax.lax.fori_loop(
             0, restarts, lambda r, best: _better(best, run(r, best.success)), nothing
         )
-    return Attacked(best.images, best.success, best.loss)
+    return Attacked(best.images.astype(images.dtype), best.success, best.loss)
 
 
 def square_init(
@@ -155,18 +157,18 @@ def square_init(
 
     Raises:
       ValueError: if `norm` or `eps` is not of the stated kind.
-      AssertionError: if a shape does not fit.
     """
-    keys, images, labels, eps = _checked(keys, images, labels, norm, eps)
-    best = start(draw_start(keys, images, norm), images, eps, norm=norm)
-    logits = prepare(logits_fn, images)(best)
+    keys, clean, labels, eps = _checked(keys, images, labels, norm, eps)
+    wide = widened(clean)
+    best = shown(start(draw_start(keys, wide, norm), wide, eps, norm=norm), clean)
+    logits = checked_logits(network(logits_fn, clean)(best), labels)
     loss = margin(logits, labels)
     return SquareState(
-        images=best,
+        images=best.astype(wide.dtype),
         loss=loss,
         success=misclassified(logits, labels),
         done=~(loss < 0),
-        queries=jnp.ones(len(images), jnp.int32),
+        queries=jnp.ones(len(wide), jnp.int32),
     )
 
 
@@ -205,11 +207,11 @@ def square_chunk(
 
     Raises:
       ValueError: if `norm`, `eps`, `queries` or `p_init` is not of the stated kind.
-      AssertionError: if a shape does not fit.
     """
     _check_static(queries, p_init)
-    keys, images, labels, eps = _checked(keys, images, labels, norm, eps)
-    evaluate = prepare(logits_fn, images)
+    keys, clean, labels, eps = _checked(keys, images, labels, norm, eps)
+    wide = widened(clean)
+    evaluate = network(logits_fn, clean)
     first = jnp.asarray(first_query, jnp.int32)
 
     def unfinished(carry: tuple[Array, SquareState]) -> Array:
@@ -218,47 +220,47 @@ def square_chunk(
     def query(carry: tuple[Array, SquareState]) -> tuple[Array, SquareState]:
         count, state = carry
         iteration = first + count
-        draws = draw(keys, iteration, images.shape[-1])
-        proposed = propose(draws, iteration, state.images, images, eps, norm=norm, p_init=p_init)
-        return count + 1, _accepted(state, proposed, evaluate(proposed), labels)
+        draws = draw(keys, iteration, wide.shape[-1])
+        proposed = propose(draws, iteration, state.images, wide, eps, norm=norm, p_init=p_init)
+        seen = shown(proposed, clean)
+        return count + 1, _accepted(state, seen.astype(wide.dtype), evaluate(seen), labels)
 
     return jax.lax.while_loop(unfinished, query, (jnp.asarray(0, jnp.int32), state))[1]
 
 
 def _check_static(queries: int, p_init: float) -> None:
-    if not isinstance(queries, int) or queries < 0:
-        raise ValueError(f"queries must be an integer of at least 0 (static), got {queries!r}")
-    if not 0 < p_init <= 1:
-        raise ValueError(f"p_init must be a share in (0, 1], got {p_init!r}")
+    as_count(queries, name="queries", least=0)
+    as_number(p_init, name="p_init", low=0, high=1, positive=True)
 
 
 def _checked(
     keys: Array, clean: ArrayLike, classes: ArrayLike, norm: str, eps: ArrayLike
 ) -> tuple[Array, Array, Array, Array]:
     images, labels = checked_batch(clean, classes)
-    if norm not in ("linf", "l2", "l1"):
-        raise ValueError(f"norm must be 'linf', 'l2' or 'l1', got {norm!r}")
-    if jnp.shape(eps) not in ((), (len(images),)):
-        raise ValueError(f"eps must be one number or one per example, got shape {jnp.shape(eps)}")
-    eps = checked_radius(eps, "eps", unit=" (image units, images in [0, 1])")
-    eps = jnp.broadcast_to(jnp.asarray(eps, images.dtype), (len(images),))
+    as_choice(norm, name="norm", choices=("linf", "l2", "l1"))
+    radius = as_radius(eps, batch=len(images), largest=1 if norm == "linf" else math.inf)
+    radius = jnp.broadcast_to(radius.astype(widened(images).dtype), (len(images),))
     # Were the images a constant of the program, XLA would simplify (images + d) - images to d,
     # and rounding could no longer be told from the outside.
     images = jax.lax.optimization_barrier(jax.lax.stop_gradient(images))
-    return per_example_keys(keys, len(images)), images, hard_labels(labels), eps
+    return per_example_keys(keys, len(images)), images, hard_labels(labels), radius
 
 
 def _accepted(state: SquareState, proposed: Array, logits: Array, labels: Array) -> SquareState:
-    """The state after a query: the better image, unless the example was done before."""
+    """The state after a query: the better image, unless the example was done before.
+
+    NaN logits are never right: nothing is better for the attack.
+    """
     loss = margin(logits, labels)
+    broken = has_nan(logits)
     new = SquareState(
         images=proposed,
         loss=loss,
         success=misclassified(logits, labels),
-        done=loss >= 0,
+        done=(loss >= 0) | broken,
         queries=state.queries,
     )
-    kept = where((loss > state.loss) & ~state.done, new, state)
+    kept = where(((loss > state.loss) | broken) & ~state.done, new, state)
     return kept._replace(queries=state.queries + (~state.done).astype(jnp.int32))
 
 

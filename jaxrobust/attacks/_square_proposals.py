@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._apgd_checkpoints import rounded_inward
 from jaxrobust.attacks._attacked import fold_keys
+from jaxrobust.attacks._precision import rounded_inward
 from jaxrobust.attacks._square_patterns import (
     corners,
     inside,

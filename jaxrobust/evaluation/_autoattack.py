@@ -10,18 +10,34 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks._attacked import LogitsFn
+from jaxrobust.evaluation._batches import on_every_device
 from jaxrobust.evaluation._checks import (
     Check,
+    check_batch_independence,
+    finite_check,
     model_checks,
     square_check,
     verify_images,
 )
 from jaxrobust.evaluation._ensemble import Ensemble, OneDraw
-from jaxrobust.evaluation._evaluate import as_argument, check_images
+from jaxrobust.evaluation._evaluate import checked_data
+from jaxrobust.evaluation._identity import identity_of
+from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm, Protocol, WorkItem, protocol
 from jaxrobust.evaluation._report import Report
-from jaxrobust.evaluation._store import Store, digest, model_digest
-from jaxrobust.evaluation._work import Outcome, Points, bucket_sizes, forward, run_item
+from jaxrobust.evaluation._store import Store
+from jaxrobust.evaluation._work import (
+    Outcome,
+    Points,
+    Programs,
+    bucket_sizes,
+    buckets,
+    clean_batch,
+    forward,
+    run_item,
+)
+from jaxrobust.inputs import InputError, as_count, as_labels, as_number
+from jaxrobust.keys import key_of
 from jaxrobust.processes import from_first, is_first
 
 Progress = Callable[[str, int, int], None]
@@ -55,11 +71,12 @@ def autoattack(
     against the norm, the box and an independent forward pass.
 
     Args:
-      logits_fn: images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, normalisation inside. If it
-        is a pytree (as `models.logits_fn` makes it), new parameters do not recompile. With
-        `stochastic`: `(images, keys [b]) -> logits`.
+      logits_fn: images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, k >= 2, normalisation inside,
+        in evaluation mode. If it is a pytree (as `models.logits_fn` makes it), new parameters do
+        not recompile; nor does another closure over arrays of the same shapes. With `stochastic`:
+        `(images, keys [b]) -> logits`.
       images: `[n, h, w, c]` floating point in [0, 1].
-      labels: `[n]` integers.
+      labels: `[n]` integers in 0..k-1.
       norm: "linf", "l2" or "l1".
       eps: radius in image units (8/255, not 8).
       version: "standard"; "plus" (more restarts, more attacks); "rand" for randomised models;
@@ -69,8 +86,9 @@ def autoattack(
       individual: run every attack on all correctly classified points, not only on those that
         the attacks before left; the ensemble is the pointwise AND.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
-      folder: keep finished work items there and continue from them; the report may be saved
-        there too.
+      folder: keep finished work items there and continue from them, in this process or another:
+        for the network with the same arrays, the same logits and gradients on the images, the same
+        images, labels and protocol. The report may be saved there too.
       steps: iterations of APGD and FAB; anything but 100 is reported as a deviation.
       queries: of Square; anything but 5000 is reported as a deviation.
       stochastic: the model draws noise from the keys that it is given ("rand").
@@ -81,7 +99,9 @@ def autoattack(
       ten classes fewer targets are attacked, and the report says so.
 
     Raises:
-      ValueError: for a bad argument, or a `folder` of another evaluation.
+      ValueError: if an argument is not of the stated kind, shape or range, the logits of an image
+        depend on the rest of its batch (a network in training mode), or `folder` is of another
+        evaluation.
       AttackResultError: if an attack returns an image outside its set or a verdict that an
         independent forward pass does not confirm.
 
@@ -99,29 +119,29 @@ def autoattack(
       Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks, 2020 (arXiv:2003.01690).
     """
-    images, labels = _checked(images, labels, norm, eps)
+    images, labels = _checked(images, labels, norm, eps, seed=seed, batch_size=batch_size)
     if batch_size is None:
         batch_size = 128 if jax.default_backend() == "cpu" else 512
     sizes = bucket_sizes(min(batch_size, max(len(labels), 8)), len(jax.local_devices()))
 
-    function = as_argument(logits_fn)
-    once = OneDraw(function, jax.random.key(seed)) if stochastic else function
     started = time.perf_counter()
+    one_draw = OneDraw(logits_fn, on_every_device(key_of(seed))) if stochastic else logits_fn
+    once = Compiled(clean_batch, one_draw)
     logits, wrong, predictions = forward(once, images, labels, sizes)
+    as_labels(labels, batch=len(labels), classes=logits.shape[1])
+    first = next(buckets(len(labels), sizes))[2]
+    check_batch_independence(lambda _, *batch: once(*batch)[0], images, labels, logits, first)
     plan = protocol(
         version,
         norm=norm,
         classes=logits.shape[-1],
         attacks=None if attacks is None else tuple(attacks),
-        steps=steps,
-        queries=queries,
+        steps=as_count(steps, name="steps"),
+        queries=as_count(queries, name="queries"),
         stochastic=stochastic,
     )
-    checks = _checks(once, images, labels, wrong, plan)
-    fingerprint = {
-        "images": digest(images),
-        "labels": digest(labels),
-        "model": model_digest(logits_fn, predictions),
+    checks, slopes = _checks(one_draw, once, images, labels, wrong, plan)
+    settings = {
         "norm": norm,
         "eps": float(np.float32(eps)),
         "version": version,
@@ -132,10 +152,11 @@ def autoattack(
         "queries": queries,
         "stochastic": stochastic,
     }
-    path = None if folder is None else pathlib.Path(folder)
-    store = from_first(lambda: Store(path, fingerprint))
+    identity = identity_of(once.held(), images, labels, logits=logits, slopes=slopes)
+    path = None if folder is None else pathlib.Path(folder).expanduser()
+    store = from_first(lambda: Store(path, settings, identity))
     ensemble = Ensemble(
-        function=function,
+        programs=Programs(logits_fn),
         once=once,
         images=images,
         labels=labels,
@@ -148,48 +169,53 @@ def autoattack(
         clean=~wrong,
         adversarial=images.copy(),
         predictions=predictions.copy(),
+        nan_logits={"clean": int((predictions < 0).sum())},
     )
     for number, item in enumerate(plan.items):
         ensemble.take(item, _outcome(ensemble, store, number, item, progress))
     ensemble.confirm()
+    checks = [finite_check(ensemble.nan_logits, logits), *checks]
     seconds = time.perf_counter() - started
     return _report(ensemble, plan, checks, seconds=seconds, eps=eps, version=version)
 
 
 def _checks(
-    once: Any, images: np.ndarray, labels: np.ndarray, wrong: np.ndarray, plan: Protocol
-) -> list[Check]:
-    """The model's checks on a batch of correctly classified points, the ones attacks start at."""
+    network: Any,
+    once: Compiled,
+    images: np.ndarray,
+    labels: np.ndarray,
+    wrong: np.ndarray,
+    plan: Protocol,
+) -> tuple[list[Check], np.ndarray]:
+    """The network's checks on a batch of correctly classified points, the ones attacks start at."""
     rows = np.resize(np.arange(1) if wrong.all() else np.flatnonzero(~wrong), 64)
     dlr_attacks = any(item.settings.loss.startswith("dlr") for item in plan.items)
     rand = plan.version == "rand"
-    return model_checks(once, images[rows], labels[rows], dlr_attacks=dlr_attacks, rand=rand)
+    batch = images[rows], labels[rows]
+    return model_checks(network, once, *batch, dlr_attacks=dlr_attacks, rand=rand)
 
 
 def _checked(
-    images: ArrayLike, labels: ArrayLike, norm: str, eps: float
+    images: ArrayLike, labels: ArrayLike, norm: str, eps: float, *, seed: int, batch_size: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images as float32 and labels as int32, if the arguments make sense together."""
-    images, labels = np.asarray(images), np.asarray(labels)
-    check_images(images)
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels must be integers of shape {images.shape[:1]}, "
-            f"got {labels.dtype} {labels.shape}"
-        )
-    if not (np.isfinite(eps) and eps >= 0 and (norm != "linf" or eps <= 1)):
-        raise ValueError(f"eps must be a radius in image units (8/255, not 8), got {eps!r}")
-    return images.astype(np.float32), labels.astype(np.int32)
+    """Images as float32 and labels as int32, if the arguments make sense."""
+    images, labels = checked_data(images, labels)
+    if np.ndim(eps) or not (np.isfinite(eps) and eps >= 0 and (norm != "linf" or eps <= 1)):
+        raise InputError(f"eps must be a radius in image units (8/255, not 8), got {eps!r}")
+    as_number(seed, name="seed", low=0)
+    if batch_size is not None:
+        as_count(batch_size, name="batch_size")
+    return images.astype(np.float32), labels
 
 
 def _outcome(
     ensemble: Ensemble, store: Store, number: int, item: WorkItem, progress: Progress
 ) -> dict[str, Any]:
     """The finished item: from the store, or run, re-examined and stored."""
-    earlier = from_first(lambda: store.load(number))
-    if earlier is not None:
-        return earlier
     indices = ensemble.pool(item)
+    earlier = from_first(lambda: store.load(number))
+    if earlier is not None and np.array_equal(earlier["indices"], indices):
+        return earlier
     started = time.perf_counter()
     done = 0
 
@@ -203,11 +229,12 @@ def _outcome(
     if len(indices):
         found = run_item(
             item,
-            ensemble.function,
+            ensemble.programs,
             points,
             eps=ensemble.eps,
             seed=ensemble.seed,
             sizes=ensemble.sizes,
+            classes=ensemble.order.shape[1],
             advance=advance,
         )
     else:
@@ -278,6 +305,7 @@ def _report(
         distances={k: v for k, v in ensemble.distances.items() if k.startswith("fab")},
         largest_norm=ensemble.largest_norm,
         checks=tuple(checks),
+        nan_logits=ensemble.nan_logits,
         cost=ensemble.cost,
         seconds=seconds,
     )

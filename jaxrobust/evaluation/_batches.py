@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxrobust.keys import key_of
 from jaxrobust.processes import over_processes
 
 Outputs = Any  # a pytree of arrays with the batch on the leading axis
@@ -23,17 +24,25 @@ def padded_indices(size: int, batch_size: int) -> Iterator[tuple[np.ndarray, int
         yield indices, valid
 
 
+def batch_shape(size: int, batch_size: int) -> int:
+    """The examples of a call: a multiple of the local devices, at least `batch_size`.
+
+    Less where a process's share of the data is less.
+    """
+    share = -(-size // jax.process_count())
+    devices = len(jax.local_devices())
+    return -(-max(1, min(batch_size, share)) // devices) * devices
+
+
 def example_keys(seed: int, attack: int, indices: np.ndarray) -> Array:
     """One key per example of (seed, attack, index in the data set): noise is the example's own,
     whatever the batch size, the order and the number of devices."""
-    key = jax.random.fold_in(jax.random.key(seed), attack)
+    key = jax.random.fold_in(key_of(seed), attack)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(indices))
 
 
 def over_devices(batch: Any) -> Any:
-    """The batch split over all local devices, if it divides; computations follow its placement."""
-    if len(jax.tree.leaves(batch)[0]) % len(jax.local_devices()):
-        return batch
+    """The batch split over all local devices, which must divide it; computations follow it."""
     return _placed(batch, PartitionSpec("devices"))
 
 
@@ -70,11 +79,9 @@ def map_batches(
       labels: `[n]`.
       seed: of the keys.
       attack: number that tells this function's noise from another's.
-      batch_size: examples per call; smaller data, or a smaller share of it for each process,
-        makes smaller batches.
+      batch_size: examples per call, see `batch_shape`.
       advance: told the number of examples after each batch.
     """
-    share = -(-len(images) // jax.process_count())
 
     def work(job: tuple[np.ndarray, int]) -> Outputs:
         indices, valid = job
@@ -82,6 +89,6 @@ def map_batches(
         out = jax.device_get(function(*over_devices(batch)))
         return jax.tree.map(lambda leaf: leaf[:valid], out)
 
-    jobs = list(padded_indices(len(images), max(1, min(batch_size, share))))
+    jobs = list(padded_indices(len(images), batch_shape(len(images), batch_size)))
     parts = over_processes(jobs, work, done=lambda job: advance(job[1]))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -1,5 +1,6 @@
 """Checks that an evaluation makes on the model, the data and its own results."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +9,13 @@ import numpy as np
 from jax import Array
 
 from jaxrobust.attacks._attacked import LogitsFn, prepare
-from jaxrobust.convolutions import jit
+from jaxrobust.evaluation._batches import example_keys, over_devices
+from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm
+from jaxrobust.inputs import SWITCH, InputError
 from jaxrobust.losses import cross_entropy, dlr
+
+DEPENDENCE = 1e-2  # of the largest logit; rounding is far below, other batch statistics far above
 
 
 class Check(NamedTuple):
@@ -36,31 +41,35 @@ class AttackResultError(Exception):
 
 
 def model_checks(
-    logits_fn: Any, images: np.ndarray, labels: np.ndarray, *, dlr_attacks: bool, rand: bool
-) -> list[Check]:
-    """What can be seen of a model on one batch: randomness, softmax outputs, dead gradients.
+    logits_fn: Any,
+    once: Compiled,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    dlr_attacks: bool,
+    rand: bool,
+) -> tuple[list[Check], np.ndarray]:
+    """What can be seen of a network on one batch: randomness, softmax outputs, dead gradients.
 
     Args:
-      logits_fn: as jit takes it.
+      logits_fn: the network, of images alone.
+      once: its compiled `clean_batch`.
       images: one batch.
       labels: `[b]`.
       dlr_attacks: whether attacks on the DLR loss follow.
       rand: whether randomness is expected (version "rand").
+
+    Returns:
+      The checks, and the network's `slopes` on the batch.
     """
-    seen = [jax.device_get(_probe(logits_fn, images, labels)) for _ in range(2 if rand else 5)]
-    logits = seen[0]["logits"]
+    seen = jax.device_get(Compiled(_probe, logits_fn)(images, labels))
+    passes = [np.asarray(once(images, labels)[0]) for _ in range(2 if rand else 5)]
+    logits = passes[0]
     # Of the logits as they came out: compiled with the model, the sum may be rounded otherwise.
     saturated = np.asarray(cross_entropy(jnp.asarray(logits), jnp.asarray(labels))) == 0
     checks = [
-        Check(
-            "finite logits",
-            bool(np.isfinite(logits).all()),
-            float((~np.isfinite(logits)).sum()),
-            0,
-            "NaN or infinite logits: predictions and gradients mean nothing there",
-        ),
         _softmax_check(logits),
-        _zero_gradients("cross-entropy", seen[0]["ce_dead"]),
+        _zero_gradients("cross-entropy", seen["ce_dead"]),
         Check(
             "cross-entropy saturation",
             not saturated.any(),
@@ -70,23 +79,30 @@ def model_checks(
         ),
     ]
     if dlr_attacks and logits.shape[-1] >= 3:
-        checks.append(_zero_gradients("DLR", seen[0]["dlr_dead"]))
+        checks.append(_zero_gradients("DLR", seen["dlr_dead"]))
     if not rand:
-        checks.append(_randomness_check([s["logits"] for s in seen], labels))
-    return checks
+        checks.append(_randomness_check(passes, labels))
+    return checks, seen["slopes"]
 
 
-@jit
 def _probe(logits_fn: LogitsFn, images: Array, labels: Array) -> dict[str, Array]:
     fn = prepare(logits_fn, images)
-    logits = fn(images)
+    classes = jax.eval_shape(fn, images).shape[-1]
+
+    def gradients(loss: Any) -> Array:
+        return jax.grad(lambda x: jnp.sum(loss(fn(x), labels)))(images)
 
     def dead(loss: Any) -> Array:
-        grads = jax.grad(lambda x: jnp.sum(loss(fn(x), labels)))(images)
-        return jnp.all(grads == 0, axis=(1, 2, 3))
+        return jnp.all(gradients(loss) == 0, axis=(1, 2, 3))
 
-    out = {"logits": logits, "ce_dead": dead(cross_entropy)}
-    if logits.shape[-1] >= 3:
+    # Slopes that no saturated loss flattens: of a fixed combination of the logits, along fixed
+    # directions of the image.
+    weights = jnp.cos(1.0 + jnp.arange(classes, dtype=images.dtype))
+    slopes = gradients(lambda logits, labels: logits @ weights.astype(logits.dtype))
+    slopes = slopes.reshape(len(images), -1)
+    waves = jnp.cos(jnp.arange(slopes.shape[1], dtype=images.dtype))
+    out = {"ce_dead": dead(cross_entropy), "slopes": jnp.stack([slopes @ waves, slopes.sum(1)], 1)}
+    if classes >= 3:
         out["dlr_dead"] = dead(dlr)
     return out
 
@@ -124,6 +140,63 @@ def _randomness_check(passes: list[np.ndarray], labels: np.ndarray) -> Check:
         1e-4,
         "the same images give different outputs; use version 'rand' for a randomised model",
     )
+
+
+def finite_check(nan_logits: dict[str, int], clean_logits: np.ndarray) -> Check:
+    """Whether logits were NaN, on clean images or on those of an attack, or infinite on clean ones.
+
+    Args:
+      nan_logits: numbers of images, by what they are of.
+      clean_logits: `[n, k]`.
+    """
+    counts = {f"NaN on {name} images": count for name, count in nan_logits.items()}
+    counts["infinite on clean images"] = int(np.isinf(clean_logits).any(-1).sum())
+    found = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
+    return Check(
+        "finite logits",
+        not found,
+        float(sum(counts.values())),
+        0,
+        f"logits that are not finite ({found or 'none'}); NaN counts as misclassified, and neither "
+        "has a gradient that means something",
+    )
+
+
+def check_batch_independence(
+    logits_of: Callable[..., Array],
+    images: np.ndarray,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    shape: int,
+) -> None:
+    """Compares logits of the first images with those that they have beside other images.
+
+    Args:
+      logits_of: `(keys [b], images [b, h, w, c], labels [b]) -> logits [b, k]`, compiled.
+      images: `[n, h, w, c]`.
+      labels: `[n]`.
+      logits: `[n, k]`, as found among the first `shape` images.
+      shape: `b`.
+
+    Raises:
+      InputError: if they differ by more than rounding.
+    """
+    kept = max(1, min(len(images), shape) // 2)
+    rows = np.arange(max(shape, 2)) % kept
+    batch = images[rows]
+    others = np.random.default_rng(0).uniform(size=batch[kept:].shape)
+    batch[kept:] = others.astype(images.dtype)
+    keys = example_keys(0, 0, rows)
+    beside = np.asarray(jax.device_get(logits_of(*over_devices((keys, batch, labels[rows])))))
+    now, before = (np.asarray(x[:kept], np.float64) for x in (beside, logits))
+    size = np.nanmax(np.abs(before), initial=0.0, where=np.isfinite(before))
+    differ = ~np.isclose(now, before, rtol=0, atol=DEPENDENCE * max(size, 1e-6), equal_nan=True)
+    if differ.any():
+        largest = np.nanmax(np.abs(now - before), initial=0.0, where=differ)
+        raise InputError(
+            f"logits_fn gives the same images other logits in another batch, by up to "
+            f"{largest:.3g} beside logits of up to {size:.3g}: {SWITCH}"
+        )
 
 
 def square_check(accuracies: dict[str, float]) -> Check | None:

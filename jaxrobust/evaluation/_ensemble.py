@@ -8,16 +8,17 @@ import numpy as np
 from jax import Array
 
 from jaxrobust.evaluation._checks import AttackResultError
+from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm, WorkItem
-from jaxrobust.evaluation._work import Points, forward
+from jaxrobust.evaluation._work import Points, Programs, forward
 
 
 @dataclass
 class Ensemble:
     """The evaluation while it goes on; `take` enters one finished work item after the other."""
 
-    function: Any
-    once: Any  # the same for a deterministic model; a randomised one with its noise drawn
+    programs: Programs
+    once: Compiled  # `clean_batch` of a deterministic network, or of a randomised one's one draw
     images: np.ndarray
     labels: np.ndarray
     order: np.ndarray  # classes by falling clean logits
@@ -34,6 +35,7 @@ class Ensemble:
     distances: dict[str, np.ndarray] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)
     largest_norm: float = 0.0
+    nan_logits: dict[str, int] = field(default_factory=dict)
 
     def still_robust(self) -> np.ndarray:
         """`[n]` bool, robust to everything so far."""
@@ -76,7 +78,8 @@ class Ensemble:
         Raises:
           AttackResultError: if a verdict is reversed by more than rounding.
         """
-        logits, wrong, _ = forward(self.once, self.adversarial, self.labels, self.sizes)
+        logits, wrong, predictions = forward(self.once, self.adversarial, self.labels, self.sizes)
+        self.nan_logits["adversarial"] = int((self.clean & (predictions < 0)).sum())
         rows = np.flatnonzero(self.clean & ~self.still_robust() & ~wrong)
         label_logits = logits[rows, self.labels[rows]]
         others = logits[rows]

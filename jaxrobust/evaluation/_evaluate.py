@@ -11,11 +11,29 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
-from jaxrobust.attacks._attacked import LogitsFn, Loss, misclassified
-from jaxrobust.convolutions import jit
-from jaxrobust.evaluation._batches import map_batches, on_every_device
+from jaxrobust.attacks._attacked import LogitsFn, Loss, has_nan, misclassified
+from jaxrobust.evaluation._batches import batch_shape, map_batches
+from jaxrobust.evaluation._checks import (
+    AttackResultError,
+    Check,
+    check_batch_independence,
+    finite_check,
+)
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._programs import Compiled
+from jaxrobust.inputs import (
+    InputError,
+    as_count,
+    as_images,
+    as_labels,
+    as_network_logits,
+    as_number,
+)
 from jaxrobust.losses import cross_entropy, margin
+from jaxrobust.threats import default_step
+
+KEPT_BYTES = 256 * 2**20  # adversarial images are kept by default while they take no more
+BOX_ROUNDING = 1e-6  # what an attack's images may leave the box by
 
 AttackFn = Callable[[LogitsFn, Array, Array, Array], Attacked]
 
@@ -28,9 +46,13 @@ class PGD:
     Args:
       threat: the set to stay in.
       steps: number of steps.
-      step_size: in the threat's units; default 2.5 eps / steps.
+      step_size: in the threat's units; default `threats.default_step`, 2.5 eps / steps for norms.
       restarts: random starts.
       loss: maximised.
+
+    Raises:
+      ValueError: if a number of steps or restarts is out of range, or no step size is given and the
+        threat has no default.
 
     Example:
       >>> from jaxrobust import evaluation, threats
@@ -44,11 +66,17 @@ class PGD:
     restarts: int = field(default=1, metadata={"static": True})
     loss: Loss = field(default=cross_entropy, metadata={"static": True})
 
+    def __post_init__(self) -> None:
+        as_count(self.steps, name="steps", least=0)
+        as_count(self.restarts, name="restarts")
+        if self.step_size is None and hasattr(self.threat, "project"):
+            default_step(self.threat, self.steps)
+
     def __call__(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> Attacked:
         """Attacks a batch; the worst iterate of all restarts is kept."""
         step_size = self.step_size
         if step_size is None:
-            step_size = 2.5 * self.threat.eps / max(self.steps, 1)
+            step_size = default_step(self.threat, self.steps)
         return pgd(
             logits_fn,
             key,
@@ -95,7 +123,10 @@ class EvaluationResult(NamedTuple):
       robust: accuracy under each attack; clean errors count as errors.
       worst: accuracy on the points that are robust to every attack.
       masks: `{"clean": bool [n], attack: bool [n]}`, True where classified correctly.
-      adversarial_images: `{attack: [n, h, w, c]}`.
+      adversarial_images: `{attack: [n, h, w, c]}`, of the attacks whose images were kept.
+      nan_logits: `{"clean": int, attack: int}`, images with NaN among their logits. They count as
+        misclassified.
+      checks: of the network; one that did not pass is a warning.
     """
 
     clean: Accuracy
@@ -103,6 +134,8 @@ class EvaluationResult(NamedTuple):
     worst: Accuracy
     masks: dict[str, np.ndarray]
     adversarial_images: dict[str, np.ndarray]
+    nan_logits: dict[str, int]
+    checks: tuple[Check, ...]
 
     def figures(self) -> dict[str, Any]:
         """The accuracies as plain JSON types."""
@@ -110,6 +143,7 @@ class EvaluationResult(NamedTuple):
             "clean_accuracy": self.clean._asdict(),
             "robust_accuracy": {name: value._asdict() for name, value in self.robust.items()},
             "worst_case_accuracy": self.worst._asdict(),
+            "checks": [check._asdict() for check in self.checks if not check.passed],
         }
 
 
@@ -121,6 +155,7 @@ def evaluate(
     attacks: Mapping[str, AttackFn],
     batch_size: int = 256,
     seed: int = 0,
+    keep_images: bool | None = None,
     advance: Callable[[str, int], None] = lambda attack, examples: None,
 ) -> EvaluationResult:
     """Clean accuracy and accuracy under each attack, over a whole data set.
@@ -128,23 +163,28 @@ def evaluate(
     The data runs in padded batches of one shape over all devices; of several processes, which
     must all call this alike, each takes its share and gets every result. The noise of an
     example is a function of (seed, attack, index), so a per-example result depends on batch
-    size, padding and devices by rounding at most.
+    size, padding and devices by rounding at most. NaN logits count as misclassified.
 
     Args:
-      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`. If it is a pytree (as
-        `models.logits_fn` makes it), new parameters do not recompile.
-      images: `[n, h, w, c]` float32 in [0, 1].
-      labels: `[n]` integers.
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, in evaluation mode. If it is a
+        pytree (as `models.logits_fn` makes it), new parameters do not recompile; nor does another
+        closure over arrays of the same shapes.
+      images: `[n, h, w, c]` floating point in [0, 1].
+      labels: `[n]` integers in 0..k-1.
       attacks: by name, `(logits_fn, keys, images, labels) -> Attacked`, such as `pgd_attacks`.
       batch_size: examples per forward pass.
       seed: of the attacks' noise.
+      keep_images: whether the result has the adversarial images; default: while those of all
+        attacks take at most 256 MiB.
       advance: told attack name and number of examples after each batch (a progress bar).
 
     Returns:
       `EvaluationResult`.
 
     Raises:
-      ValueError: if there are no images, or they are not floats in [0, 1].
+      ValueError: if an argument is not of the stated kind, shape or range, or the logits of an
+        image depend on the rest of its batch (a network in training mode).
+      AttackResultError: if an attack returns images of another shape or outside of [0, 1].
 
     Example:
       >>> import jax.numpy as jnp
@@ -156,13 +196,17 @@ def evaluate(
       >>> result.clean.value, result.robust["pgd"].value
       (1.0, 0.5)
     """  # noqa: E501
-    images, labels = np.asarray(images), np.asarray(labels)
-    check_images(images)
-    function = as_argument(logits_fn)
+    images, labels = checked_data(images, labels)
+    as_count(batch_size, name="batch_size")
+    as_number(seed, name="seed", low=0)
+    if "clean" in attacks:
+        raise InputError("attacks must not be named 'clean', the name of the images as they are")
+    if keep_images is None:
+        keep_images = images.nbytes * len(attacks) <= KEPT_BYTES
 
-    def run(name: str, number: int, call: Callable) -> Any:
+    def run(name: str, number: int, program: Compiled) -> Any:
         return map_batches(
-            lambda keys, x, y: call(function, keys, x, y),
+            program,
             images,
             labels,
             seed=seed,
@@ -171,58 +215,65 @@ def evaluate(
             advance=lambda examples: advance(name, examples),
         )
 
-    masks = {"clean": ~run("clean", 0, _clean)}
-    adversarial = {}
+    clean = Compiled(_clean, logits_fn)
+    logits, wrong, broken = run("clean", 0, clean)
+    as_labels(labels, batch=len(images), classes=logits.shape[1])
+    shape = batch_shape(len(images), batch_size)
+    check_batch_independence(lambda *batch: clean(*batch)[0], images, labels, logits, shape)
+    masks, nan_logits, adversarial = {"clean": ~wrong}, {"clean": int(broken.sum())}, {}
     for number, (name, attack) in enumerate(attacks.items(), start=1):
-        step = as_argument(attack)
-        found = run(name, number, lambda *args, step=step: _attacked(step, *args))
-        masks[name] = masks["clean"] & ~found.success
-        adversarial[name] = found.images
+        program = Compiled(_attacked, attack, logits_fn, static=(bool(keep_images),))
+        wrong, broken, outside, kept = run(name, number, program)
+        if outside.any():
+            raise AttackResultError(
+                f"{name} returned {int(outside.sum())} images that are not finite or not in [0, 1]"
+            )
+        masks[name] = masks["clean"] & ~wrong
+        nan_logits[name] = int(broken.sum())
+        if keep_images:
+            adversarial[name] = kept
     return EvaluationResult(
         clean=accuracy(masks["clean"]),
         robust={name: accuracy(masks[name]) for name in attacks},
         worst=accuracy(np.logical_and.reduce(list(masks.values()))),
         masks=masks,
         adversarial_images=adversarial,
+        nan_logits=nan_logits,
+        checks=(finite_check(nan_logits, logits),),
     )
 
 
-@jit
-def _clean(logits_fn: LogitsFn, keys: Array, images: Array, labels: Array) -> Array:
-    return misclassified(logits_fn(images), labels)
+def checked_data(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """A whole data set on the host: images `[n, h, w, c]` and labels `[n]` int32."""
+    images = np.asarray(as_images(images, empty=False))
+    return images, np.asarray(as_labels(labels, batch=len(images)))
 
 
-@jit
+def _clean(
+    logits_fn: LogitsFn, keys: Array, images: Array, labels: Array
+) -> tuple[Array, Array, Array]:
+    """Logits, whether misclassified, and whether there is a NaN among the logits."""
+    logits = as_network_logits(logits_fn(images), batch=len(images))
+    return logits, misclassified(logits, labels), has_nan(logits)
+
+
 def _attacked(
-    attack: AttackFn, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array
-) -> Attacked:
-    found = attack(logits_fn, keys, images, labels)
-    # An independent forward pass decides: an attack may not vouch for itself.
-    success = misclassified(logits_fn(found.images), labels)
-    return Attacked(found.images, success, found.loss)
-
-
-def as_argument(function: Any) -> Any:
-    """A callable as jit can take it as an argument, with its arrays on every device.
-
-    A registered container of arrays stays what it is: other arrays in it do not recompile. Any
-    other callable becomes a constant of the compiled program.
-    """
-    numbers = (jax.Array, np.ndarray, np.generic, int, float)
-    is_container = not jax.tree_util.all_leaves([function])
-    if not is_container or any(not isinstance(x, numbers) for x in jax.tree.leaves(function)):
-        return jax.tree_util.Partial(function)
-    return on_every_device(function)
-
-
-def check_images(images: np.ndarray) -> None:
-    if images.ndim != 4 or not len(images):
-        raise ValueError(f"images must be [n, h, w, c] with n >= 1, got shape {images.shape}")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images must be floats in [0, 1], got {images.dtype}; divide by 255")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images must lie in [0, 1], got values from {low:g} to {high:g}; "
-            "normalisation belongs inside the model"
+    keep_images: bool,
+    attack: AttackFn,
+    logits_fn: LogitsFn,
+    keys: Array,
+    images: Array,
+    labels: Array,
+) -> tuple[Array, Array, Array, Array | None]:
+    """`_clean` of the attack's images without the logits, whether they leave the box, and they."""
+    found = attack(logits_fn, keys, images, labels).images
+    if jnp.shape(found) != images.shape:
+        raise AttackResultError(
+            f"an attack must return images of the shape it was given, {images.shape}, got "
+            f"{jnp.shape(found)}"
         )
+    # An independent forward pass decides: an attack may not vouch for itself.
+    _, wrong, broken = _clean(logits_fn, keys, found, labels)
+    inside = (found >= -BOX_ROUNDING) & (found <= 1 + BOX_ROUNDING)
+    outside = ~jnp.all(inside, (1, 2, 3))
+    return wrong, broken, outside, found if keep_images else None

@@ -35,6 +35,8 @@ class Report:
         infinite where none was found.
       largest_norm: of all returned perturbations.
       checks: warnings and what they rest on.
+      nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
+        misclassified.
       cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples.
       seconds: of the whole evaluation, compilation included.
     """
@@ -54,6 +56,7 @@ class Report:
     distances: dict[str, np.ndarray]
     largest_norm: float
     checks: tuple[Check, ...]
+    nan_logits: dict[str, int]
     cost: dict[str, dict[str, float]]
     seconds: float
 
@@ -101,6 +104,7 @@ class Report:
             "fab_distances": {k: _distance_figures(v) for k, v in self.distances.items()},
             "largest_norm": self.largest_norm,
             "checks": [check._asdict() for check in self.checks],
+            "nan_logits": self.nan_logits,
             "cost": self.cost,
             "seconds": round(self.seconds, 3),
             "points": {k: v.astype(int).tolist() for k, v in self.masks.items()},

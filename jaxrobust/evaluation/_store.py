@@ -1,46 +1,55 @@
 """Finished work items on disk: written whole, read back only for the same evaluation."""
 
-import hashlib
 import json
 import os
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
+
+from jaxrobust.evaluation._identity import Identity, differences
+from jaxrobust.inputs import InputError
+
+DAMAGE = (OSError, ValueError, EOFError, KeyError)
 
 
 class Store:
-    """One file per finished work item, and a fingerprint of what they belong to.
+    """One file per finished work item, and what they belong to.
 
     Without a folder nothing is kept.
 
     Args:
       folder: where the files live; made if missing.
-      fingerprint: of data, model, eps, norm, version, settings and seed.
+      settings: eps, norm, version, attacks, seed and the like: JSON types.
+      identity: of network and data.
 
     Raises:
       ValueError: if the folder holds items of another evaluation; names what differs.
     """
 
-    def __init__(self, folder: pathlib.Path | None, fingerprint: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: pathlib.Path | None, settings: dict[str, Any], identity: Identity
+    ) -> None:
         self.folder = folder
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "fingerprint.json"
-        if path.exists():
-            there = json.loads(path.read_text())
-            keys = sorted(there.keys() | fingerprint.keys())
-            differing = [k for k in keys if there.get(k) != fingerprint.get(k)]
-            if differing:
-                raise ValueError(
-                    f"{folder} holds another evaluation: {', '.join(differing)} differ "
-                    f"({differing[0]}: {there.get(differing[0])!r} there, "
-                    f"{fingerprint.get(differing[0])!r} now); choose another folder"
-                )
-        else:
-            _replace(path, json.dumps(fingerprint, indent=2).encode() + b"\n")
+        there = _read(folder)
+        if there is None:
+            _write(folder, settings, identity)
+            return
+        found = {
+            name: f"{there[0].get(name)!r} there, {value!r} now"
+            for name, value in sorted(settings.items())
+            if there[0].get(name) != value
+        }
+        found |= differences(there[1], identity)
+        if found:
+            details = "; ".join(f"{name}: {detail}" for name, detail in found.items())
+            raise InputError(
+                f"{folder} holds another evaluation: {', '.join(found)} differ ({details}); "
+                "choose another folder"
+            )
 
     def load(self, number: int) -> dict[str, np.ndarray] | None:
         """The arrays of an item, or None if it is not finished (or cannot be read)."""
@@ -49,7 +58,7 @@ class Store:
         try:
             with np.load(self._path(number), allow_pickle=False) as archive:
                 return dict(archive)
-        except (OSError, ValueError, EOFError, KeyError):
+        except DAMAGE:
             return None
         except Exception as error:  # zipfile's own errors, of a damaged disk
             if type(error).__module__ in ("zipfile", "zlib"):
@@ -73,27 +82,34 @@ class Store:
         return self.folder / f"item_{number:03d}.npz"
 
 
+def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
+    """Settings and identity of the items in a folder; None where there are none."""
+    path = folder / "fingerprint.json"
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+        with np.load(folder / "network.npz", allow_pickle=False) as arrays:
+            identity = Identity(stored["identity"], arrays["logits"], arrays["slopes"])
+        return stored["settings"], identity
+    except Exception as error:  # also zipfile's own
+        raise InputError(
+            f"{folder} holds an evaluation of another version, or a damaged one "
+            f"({type(error).__name__} while reading what it is of); choose another folder"
+        ) from error
+
+
+def _write(folder: pathlib.Path, settings: dict[str, Any], identity: Identity) -> None:
+    """The arrays first: with `fingerprint.json` the folder counts as claimed."""
+    temporary = folder / "network.tmp"
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, logits=identity.logits, slopes=identity.slopes)
+    os.replace(temporary, folder / "network.npz")
+    content = {"settings": settings, "identity": identity.digests}
+    _replace(folder / "fingerprint.json", json.dumps(content, indent=2).encode() + b"\n")
+
+
 def _replace(path: pathlib.Path, content: bytes) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)
-
-
-def digest(*arrays: Any) -> str:
-    """SHA-256 of arrays: their types, shapes and bytes."""
-    total = hashlib.sha256()
-    for array in arrays:
-        values = np.ascontiguousarray(jax.device_get(array))
-        total.update(f"{values.dtype}{values.shape}".encode())
-        total.update(values.tobytes())
-    return total.hexdigest()
-
-
-def model_digest(logits_fn: Any, predictions: np.ndarray) -> str:
-    """Of a model's parameters, if they can be seen (a callable pytree); else of its predictions
-    on the clean images."""
-    leaves = jax.tree_util.tree_flatten_with_path(logits_fn)[0]
-    if leaves:  # by path and value: a description of the callable has memory addresses in it
-        names = "".join(jax.tree_util.keystr(path) for path, _ in leaves)
-        return digest(*(leaf for _, leaf in leaves), np.frombuffer(names.encode(), np.uint8))
-    return digest(predictions)

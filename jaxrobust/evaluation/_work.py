@@ -1,7 +1,6 @@
 """Running one work item on the points that are still robust, in a few batch shapes."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +9,13 @@ import numpy as np
 from jax import Array
 
 from jaxrobust.attacks import apgd, fab
-from jaxrobust.attacks._attacked import LogitsFn, misclassified
+from jaxrobust.attacks._attacked import LogitsFn, misclassified, predicted
 from jaxrobust.attacks._square import SquareState, square_chunk, square_init
-from jaxrobust.convolutions import jit
 from jaxrobust.evaluation._batches import over_devices
+from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import ATTACKS, AttackSettings, WorkItem
+from jaxrobust.inputs import as_network_logits
+from jaxrobust.keys import key_of
 from jaxrobust.processes import over_processes
 
 CHUNK = 250  # queries of Square between two compactions
@@ -103,44 +104,57 @@ def in_buckets(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+class Programs:
+    """The compiled programs of one evaluation, made when they are first asked for.
+
+    Args:
+      logits_fn: the network.
+    """
+
+    def __init__(self, logits_fn: Any) -> None:
+        self._logits_fn = logits_fn
+        self._made: dict[Any, Compiled] = {}
+
+    def of(self, call: Callable[..., Any], *static: Any) -> Compiled:
+        """`call(*static, logits_fn, *arrays)` as a function of the arrays."""
+        if (call, static) not in self._made:
+            self._made[call, static] = Compiled(call, self._logits_fn, static=static)
+        return self._made[call, static]
+
+
 def run_item(
     item: WorkItem,
-    logits_fn: Any,
+    programs: Programs,
     points: Points,
     *,
     eps: float,
     seed: int,
     sizes: list[int],
+    classes: int,
     advance: Callable[[int], None],
 ) -> Outcome:
     """Runs a work item on points that are still robust."""
     if item.settings.attack == "square":
-        return _run_square(
-            item, logits_fn, points, eps=eps, seed=seed, sizes=sizes, advance=advance
-        )
+        return _run_square(item, programs, points, eps=eps, seed=seed, sizes=sizes, advance=advance)
     radius = np.float32(eps)
-    attack = fab_batch if item.settings.attack.startswith("fab") else apgd_batch
+    is_fab = item.settings.attack.startswith("fab")
+    attack = programs.of(fab_batch if is_fab else apgd_batch, item.settings)
     number = ATTACKS.index(item.settings.attack)
 
     def work(start: int, count: int, shape: int) -> Any:
         batch = padded(points, start, count, shape)
         keys = item_keys(seed, number, item.restart, item.rank, batch.indices)
         arguments = over_devices((keys, batch.images, batch.labels, batch.targets))
-        return attack(item.settings, logits_fn, *arguments, radius)
+        return attack(*arguments, radius)
 
-    success, images, distance = in_buckets(len(points.indices), sizes, work, done=advance)
+    success, images, *distance = in_buckets(len(points.indices), sizes, work, done=advance)
     size, steps = len(points.indices), item.settings.steps
-    if attack is fab_batch:
+    if is_fab:
         runs = steps * size * item.settings.restarts
-        differences = 1 if item.settings.attack == "fab-t" else logits_of(logits_fn, points) - 1
-        return Outcome(success, images, distance, 2 * runs, differences * runs)
+        differences = 1 if item.settings.attack == "fab-t" else classes - 1
+        return Outcome(success, images, distance[0], 2 * runs, differences * runs)
     passes = (steps + 1) * item.settings.eot * size
-    return Outcome(success, images, distance, passes, passes)
-
-
-def logits_of(logits_fn: Any, points: Points) -> int:
-    """The number of classes, from shapes alone."""
-    return jax.eval_shape(logits_fn, points.images[:1]).shape[-1]
+    return Outcome(success, images, np.full(size, np.nan, np.float32), passes, passes)
 
 
 def padded(points: Points, start: int, count: int, shape: int) -> Points:
@@ -153,13 +167,12 @@ def padded(points: Points, start: int, count: int, shape: int) -> Points:
 @jax.jit
 def item_keys(seed: int, attack: int, restart: int, rank: int, indices: Array) -> Array:
     """A key per point of (seed, attack, restart, target rank, index in the data set)."""
-    key = jax.random.key(seed)
+    key = key_of(seed)
     for number in (attack, restart, rank):
         key = jax.random.fold_in(key, number)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
-@partial(jit, static_argnums=0)
 def apgd_batch(
     settings: AttackSettings,
     logits_fn: LogitsFn,
@@ -168,8 +181,8 @@ def apgd_batch(
     labels: Array,
     targets: Array,
     eps: Array,
-) -> tuple[Array, Array, Array]:
-    """APGD on one batch: success, images and no distance."""
+) -> tuple[Array, Array]:
+    """APGD on one batch: success and images."""
     loss: Any = settings.loss
     if loss == "margin_targeted":
         loss = _margin_to(targets)
@@ -187,7 +200,7 @@ def apgd_batch(
         stochastic=settings.stochastic,
         eps_schedule=settings.eps_schedule,
     )
-    return found.success, found.images, jnp.full(len(images), jnp.nan, jnp.float32)
+    return found.success, found.images
 
 
 def _margin_to(targets: Array) -> Any:
@@ -201,7 +214,6 @@ def _margin_to(targets: Array) -> Any:
     return loss
 
 
-@partial(jit, static_argnums=0)
 def fab_batch(
     settings: AttackSettings,
     logits_fn: LogitsFn,
@@ -229,7 +241,7 @@ def fab_batch(
 
 def _run_square(
     item: WorkItem,
-    logits_fn: Any,
+    programs: Programs,
     points: Points,
     *,
     eps: float,
@@ -249,11 +261,12 @@ def _run_square(
             keys = item_keys(seed, attack, item.restart, 0, batch.indices)
             arguments = over_devices((keys, batch.images, batch.labels))
             if state is None:
-                return _square_init(norm, logits_fn, *arguments, radius)
+                return programs.of(_square_init, norm)(*arguments, radius)
             take = np.full(shape, start)
             take[:count] = np.arange(start, start + count)
             part = over_devices(jax.tree.map(lambda leaf: leaf[take], state))
-            return _square_chunk(norm, queries, logits_fn, part, *arguments, radius, first)
+            chunk = programs.of(_square_chunk, norm, queries)
+            return chunk(part, *arguments, radius, np.int32(first))
 
         return in_buckets(len(rows), sizes, work)
 
@@ -273,14 +286,12 @@ def _run_square(
     return Outcome(state.success, state.images, distance, int(state.queries.sum()), 0)
 
 
-@partial(jit, static_argnums=0)
 def _square_init(
     norm: Any, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, eps: Array
 ) -> SquareState:
     return square_init(logits_fn, keys, images, labels, norm=norm, eps=eps)
 
 
-@partial(jit, static_argnums=(0, 1))
 def _square_chunk(
     norm: Any,
     queries: int,
@@ -305,21 +316,20 @@ def _square_chunk(
     )
 
 
-@jit
 def clean_batch(logits_fn: LogitsFn, images: Array, labels: Array) -> tuple[Array, Array, Array]:
-    """Logits, whether misclassified, and the prediction."""
-    logits = logits_fn(images)
-    return logits, misclassified(logits, labels), jnp.argmax(logits, -1)
+    """Logits, whether misclassified, and the prediction (-1 for NaN logits)."""
+    logits = as_network_logits(logits_fn(images), batch=len(images))
+    return logits, misclassified(logits, labels), predicted(logits)
 
 
 def forward(
-    logits_fn: Any, images: np.ndarray, labels: np.ndarray, sizes: list[int]
+    clean: Compiled, images: np.ndarray, labels: np.ndarray, sizes: list[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`clean_batch` over any number of images."""
+    """A compiled `clean_batch` over any number of images."""
     points = Points(np.arange(len(labels), dtype=np.int32), images, labels, labels)
 
     def work(start: int, count: int, shape: int) -> Any:
         batch = padded(points, start, count, shape)
-        return clean_batch(logits_fn, *over_devices((batch.images, batch.labels)))
+        return clean(*over_devices((batch.images, batch.labels)))
 
     return in_buckets(len(labels), sizes, work)

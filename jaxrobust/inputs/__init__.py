@@ -18,6 +18,8 @@ from jaxrobust.inputs._logits import as_network_logits as as_network_logits
 from jaxrobust.inputs._logits import as_targets as as_targets
 from jaxrobust.inputs._logits import at_label as at_label
 from jaxrobust.inputs._logits import pick as pick
+from jaxrobust.inputs._modes import SWITCH as SWITCH
+from jaxrobust.inputs._modes import evaluation_mode as evaluation_mode
 from jaxrobust.inputs._numbers import as_choice as as_choice
 from jaxrobust.inputs._numbers import as_count as as_count
 from jaxrobust.inputs._numbers import as_number as as_number

@@ -31,10 +31,9 @@ def as_images(images: Any, *, name: str = "images", empty: bool = True) -> Any:
     array = as_array(images)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise InputError(
-            f"{name} must be floating point in [0, 1], got {array.dtype}; "
-            "divide 8-bit images by 255"
+            f"{name} must be floating point in [0, 1], got {array.dtype}; divide uint8 by 255"
         )
-    as_layout(array.shape, name=name)
+    as_layout(array.shape, name=name, axes="[b, h, w, c]" if empty else "[n, h, w, c]")
     if not empty and not len(array):
         raise InputError(f"{name} must be [n, h, w, c] with n >= 1, got shape {array.shape}")
     values = concrete(array)
@@ -53,21 +52,22 @@ def as_images(images: Any, *, name: str = "images", empty: bool = True) -> Any:
     )
 
 
-def as_layout(shape: Sequence[int], *, name: str = "images") -> None:
+def as_layout(shape: Sequence[int], *, name: str = "images", axes: str = "[b, h, w, c]") -> None:
     """Refuses shapes of images that are not `[b, h, w, c]`.
 
     Args:
       shape: of the array of images.
       name: of the argument, for the message.
+      axes: what the message calls them.
 
     Raises:
       InputError: for another rank, or an axis of channels in front of height and width.
     """
     if len(shape) != 4:
-        raise InputError(f"{name} must be [b, h, w, c], got shape {tuple(shape)}")
+        raise InputError(f"{name} must be {axes}, got shape {tuple(shape)}")
     _, height, width, channels = shape
     if height <= MOST_CHANNELS_FIRST < min(width, channels):
         raise InputError(
-            f"{name} must be [b, h, w, c], channels last; shape {tuple(shape)} looks like "
+            f"{name} must be {axes}, channels last; shape {tuple(shape)} looks like "
             f"channels first: move them by {name}.transpose(0, 2, 3, 1)"
         )

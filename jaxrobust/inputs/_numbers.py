@@ -37,33 +37,41 @@ def as_radius(
     Raises:
       InputError: for another shape, or a value out of range.
     """
-    wanted = f"{name} must be one number or one per example, "
     array = as_array(value)
     if array.ndim > 1 or (array.ndim == 1 and batch not in (None, len(array))):
-        here = "" if batch is None else f" ({batch},)"
-        raise InputError(f"{wanted}shape () or [b]{here}, got shape {array.shape}")
-    upper = f", at most {largest:g}" if math.isfinite(largest) else ""
-    finite = "" if infinite else " and finite"
-    wanted += f"at least 0{upper}{finite}{unit}"
+        here = "" if batch is None else f", here [{batch}]"
+        raise InputError(
+            f"{name} must be one number or one per example [b]{here}, got shape {array.shape}"
+        )
+    upper = f" and at most {largest:g}" if math.isfinite(largest) else ""
+    finite = "" if infinite or upper else " and finite"
+    number = "" if infinite else "one number or one per example, "
+    wanted = f"{name} must be {number}at least 0{upper}{finite}{unit};"
     check_number(array, wanted, low=0, high=largest, infinite=infinite)
     return jnp.asarray(array, jnp.result_type(float))
 
 
-def as_step_size(value: Any, *, name: str = "step_size") -> Any:
+def as_step_size(value: Any, *, batch: int, name: str = "step_size") -> Any:
     """A step size, or a tree of them for composed threats: finite and at least 0.
 
     Args:
-      value: numbers or arrays; may be traced.
+      value: numbers, or arrays `[b]`; may be traced.
+      batch: number of images `b`.
       name: of the argument, for the message.
 
     Returns:
       `value` as it is.
 
     Raises:
-      InputError: for a value that is negative, not finite or no number.
+      InputError: for another shape, or a value that is negative, not finite or no number.
     """
     for leaf in jax.tree.leaves(value, is_leaf=lambda leaf: leaf is None):
-        check_number(leaf, f"{name} must be finite and at least 0", low=0)
+        shape = as_array(leaf).shape
+        if shape not in ((), (batch,)):
+            raise InputError(
+                f"{name} must be one number or one per example, here [{batch}], got shape {shape}"
+            )
+        check_number(leaf, f"{name} must be finite and at least 0,", low=0)
     return value
 
 
@@ -101,7 +109,7 @@ def as_number(
     else:
         wanted = "a number" if infinite else "a finite number"
     least = np.nextafter(low, math.inf) if positive else low
-    check_number(value, f"{name} must be {wanted}", low=least, high=high, infinite=infinite)
+    check_number(value, f"{name} must be {wanted},", low=least, high=high, infinite=infinite)
     return value
 
 
@@ -124,7 +132,7 @@ def check_number(
     if values is None:
         dtype = jnp.result_type(value)
         if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-            raise InputError(f"{wanted}, got {dtype}")
+            raise InputError(f"{wanted} got {dtype}")
         return
     is_real = jnp.issubdtype(values.dtype, jnp.floating) or np.issubdtype(values.dtype, np.integer)
     if is_real:
@@ -133,8 +141,8 @@ def check_number(
         if np.all(inside):
             return
         worst = numbers[~inside].ravel()[0] if numbers.ndim else numbers
-        raise InputError(f"{wanted}, got {worst:g}")
-    raise InputError(f"{wanted}, got {value!r}")
+        raise InputError(f"{wanted} got {worst:g}")
+    raise InputError(f"{wanted} got {value!r}")
 
 
 def as_count(value: Any, *, name: str, least: int = 1) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from jaxrobust.threats._questions import default_step, described
 from jaxrobust.threats._threat import Perturbation, Threat
 
 
@@ -41,6 +42,15 @@ class Compose:
             x = part.apply(inside, x)
             projected.append(inside)
         return tuple(projected)
+
+    def default_step(self, steps: int) -> tuple:
+        """Each part's own."""
+        return tuple(default_step(part, steps) for part in self.parts)
+
+    @property
+    def description(self) -> str:
+        """The parts in words, in order."""
+        return ", then ".join(map(described, self.parts))
 
     def apply(self, z: tuple, x: Array) -> Array:
         """The parts' perturbations, one after the other."""

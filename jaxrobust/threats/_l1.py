@@ -1,13 +1,15 @@
 """The l_1 ball around an image, cut with the box [0, 1]."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.threats._threat import checked_radius
+from jaxrobust.inputs import as_radius
+from jaxrobust.threats._precision import in_float32
 
 
 @jax.tree_util.register_dataclass
@@ -16,8 +18,10 @@ class L1:
     """Perturbations with `|delta|_1 <= eps` over all values of an image; made by `l1`."""
 
     eps: Array
+    norm: ClassVar[str] = "l1"
     sparsity: float = field(default=0.05, metadata={"static": True})
 
+    @in_float32
     def init(self, key: Array, x: Array) -> Array:
         """Uniform in the l_1 ball, then projected to the box."""
         direction_key, radius_key = jax.random.split(key)
@@ -26,6 +30,7 @@ class L1:
         scale = self.eps.astype(x.dtype) * radius / (jnp.sum(jnp.abs(direction)) + 1e-12)
         return self.project(direction * scale, x)
 
+    @in_float32
     def ascend(self, z: Array, grad: Array, step_size: Array) -> Array:
         """Equal steps on the `sparsity` share of values with the largest gradients.
 
@@ -39,6 +44,7 @@ class L1:
         moved = jnp.sum(jnp.abs(direction))
         return z + jnp.asarray(step_size, z.dtype) * direction / jnp.maximum(moved, 1)
 
+    @in_float32
     def project(self, z: Array, x: Array) -> Array:
         """The nearest perturbation of the ball and the box, exactly."""
         return jnp.clip(z + l1_box_correction(z, x, self.eps), -x, 1 - x)  # sum's rounding
@@ -78,7 +84,7 @@ def l1(eps: ArrayLike, *, sparsity: float = 0.05) -> L1:
     """
     if not 0 < sparsity <= 1:
         raise ValueError(f"sparsity must be a share in (0, 1], got {sparsity!r}")
-    return L1(checked_radius(eps, "eps", unit=" (image units, images in [0, 1])"), sparsity)
+    return L1(as_radius(eps), sparsity)
 
 
 def l1_box_correction(u: Array, x: Array, eps: ArrayLike) -> Array:

@@ -1,13 +1,15 @@
 """The l_2 ball around an image, cut with the box [0, 1]."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.threats._threat import checked_radius
+from jaxrobust.inputs import as_radius
+from jaxrobust.threats._precision import in_float32
 
 
 @jax.tree_util.register_dataclass
@@ -16,8 +18,10 @@ class L2:
     """Perturbations with `|delta|_2 <= eps` over all values of an image; made by `l2`."""
 
     eps: Array
+    norm: ClassVar[str] = "l2"
     slack: float = field(default=1e-7, metadata={"static": True})
 
+    @in_float32
     def init(self, key: Array, x: Array) -> Array:
         """Uniform in the ball, then cut to the box."""
         direction_key, radius_key = jax.random.split(key)
@@ -26,6 +30,7 @@ class L2:
         scale = self.eps.astype(x.dtype) * radius / (jnp.linalg.norm(direction.ravel()) + 1e-12)
         return self.project(direction * scale, x)
 
+    @in_float32
     def ascend(self, z: Array, grad: Array, step_size: Array) -> Array:
         """A step along the gradient's direction; a zero gradient moves nothing."""
         largest = jnp.max(jnp.abs(grad))
@@ -34,6 +39,7 @@ class L2:
         direction = scaled / jnp.where(norm > 0, norm, 1)
         return z + jnp.asarray(step_size, z.dtype) * direction
 
+    @in_float32
     def project(self, z: Array, x: Array) -> Array:
         """Into the box first, then shrunk into the ball: a shrunk perturbation stays in the box.
 
@@ -74,4 +80,4 @@ def l2(eps: ArrayLike, *, slack: float = 1e-7) -> L2:
       >>> round(float(jnp.linalg.norm(z.ravel())), 4)
       0.4
     """
-    return L2(checked_radius(eps, "eps", unit=" (image units, images in [0, 1])"), slack)
+    return L2(as_radius(eps), slack)

@@ -1,13 +1,15 @@
 """The l_inf ball around an image, cut with the box [0, 1]."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.threats._threat import checked_radius
+from jaxrobust.inputs import as_radius
+from jaxrobust.threats._precision import in_float32
 
 
 @jax.tree_util.register_dataclass
@@ -16,16 +18,20 @@ class Linf:
     """Perturbations with `max |delta| <= eps`; made by `linf`."""
 
     eps: Array
+    norm: ClassVar[str] = "linf"
 
+    @in_float32
     def init(self, key: Array, x: Array) -> Array:
         """Uniform in the cube of half-width `eps`, cut to the box."""
         eps = self.eps.astype(x.dtype)
         return self.project(jax.random.uniform(key, x.shape, x.dtype, -1, 1) * eps, x)
 
+    @in_float32
     def ascend(self, z: Array, grad: Array, step_size: Array) -> Array:
         """A sign step; where the gradient is exactly 0 nothing moves."""
         return z + jnp.asarray(step_size, z.dtype) * jnp.sign(grad)
 
+    @in_float32
     def project(self, z: Array, x: Array) -> Array:
         """The nearest perturbation in the cube and the box."""
         eps = self.eps.astype(x.dtype)
@@ -56,4 +62,4 @@ def linf(eps: ArrayLike) -> Linf:
       >>> float(threats.linf(0.5).project(jnp.ones((4, 4, 1)), x).max())
       0.25
     """
-    return Linf(checked_radius(eps, "eps", largest=1, unit=" (image units: 8/255, not 8)"))
+    return Linf(as_radius(eps, largest=1, unit=" (image units: 8/255, not 8)"))

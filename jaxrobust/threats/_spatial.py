@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import as_radius
 from jaxrobust.threats._rotate import rotate_translate, wide_type
 from jaxrobust.threats._rotate_published import rotate_translate_nearest, rotate_translate_twice
 from jaxrobust.threats._sample import PADDINGS, Padding
-from jaxrobust.threats._threat import checked_radius
 
 Method = Literal["bilinear", "two_pass", "nearest"]
 METHODS = get_args(Method)
@@ -80,6 +80,10 @@ class Spatial:
             return rotate_translate_twice(x, z.degrees, z.shift_px, padding=self.padding)
         return rotate_translate(x, z.degrees, z.shift_px, padding=self.padding)
 
+    def default_step(self, steps: int) -> float:
+        """A share of both limits, 2.5 / steps: degrees and pixels have no common unit."""
+        return 2.5 / max(steps, 1)
+
     def _limits(self, x: Array) -> tuple[Array, Array]:
         return self.max_degrees.astype(wide_type(x)), self.max_shift_px.astype(wide_type(x))
 
@@ -135,6 +139,6 @@ def spatial(
             )
     if method == "nearest" and padding != "zeros":
         raise ValueError(f"padding must be 'zeros' for method 'nearest', not {padding!r}")
-    degrees = checked_radius(max_degrees, "max_degrees", largest=180, unit=" (degrees)")
-    shift = checked_radius(max_shift_px, "max_shift_px", unit=" (pixels)")
+    degrees = as_radius(max_degrees, name="max_degrees", largest=180, unit=" (degrees)")
+    shift = as_radius(max_shift_px, name="max_shift_px", unit=" (pixels)")
     return Spatial(degrees, shift, padding, method)

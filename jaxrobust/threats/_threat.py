@@ -4,7 +4,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 Perturbation = Any  # a pytree of arrays; each threat has its own
@@ -16,6 +15,9 @@ class Threat(Protocol):
     A threat is a small pytree whose array leaves are its radii: shared `[]` or one per example
     `[b]`. The verbs are written for ONE image `[h, w, c]` in [0, 1]; `batched` vmaps them.
     A verb never draws randomness but from the key that it is given.
+
+    A threat may also have an attribute `norm` ("linf", "l2", "l1") if it is that norm's ball, a
+    method `default_step(steps)`, and a text `description`.
     """
 
     def init(self, key: Array, x: Array) -> Perturbation:
@@ -90,19 +92,3 @@ def batched(threat: Threat, batch_size: int) -> BatchedThreat:
 def per_example_axes(tree: Any) -> Any:
     """For vmap: axis 0 of every leaf that has one, `None` for shared numbers."""
     return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, tree)
-
-
-def checked_radius(value: Any, name: str, *, largest: float | None = None, unit: str = "") -> Any:
-    """`value` if it can be a radius; values of tracers cannot be looked at and pass."""
-    if not isinstance(value, jax.core.Tracer):
-        numbers = np.asarray(value)
-        valid = np.issubdtype(numbers.dtype, np.number) and numbers.ndim <= 1
-        valid = valid and bool(np.all(np.isfinite(numbers)) and np.all(numbers >= 0))
-        valid = valid and (largest is None or bool(np.all(numbers <= largest)))
-        if not valid:
-            upper = "" if largest is None else f" and at most {largest:g}"
-            raise ValueError(
-                f"{name} must be one number or one per example, at least 0{upper}{unit}; "
-                f"got {value!r}"
-            )
-    return jnp.asarray(value, jnp.result_type(float))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from jaxrobust import evaluation
 from jaxrobust.evaluation._checks import AttackResultError, square_check, verify_images
 from jaxrobust.evaluation._protocol import protocol
+from jaxrobust.evaluation._identity import Identity
 from jaxrobust.evaluation._store import Store
 from jaxrobust.evaluation._work import bucket_sizes, buckets
 
@@ -401,11 +402,12 @@ def test_clear_errors(robust, tmp_path):
             evaluation.autoattack(fn, x[:8], y[:8], **good | change)
     with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], got values from 0 to 16"):
         evaluation.autoattack(fn, x[:8] * 16, y[:8], **good)
-    with pytest.raises(ValueError, match="labels must be integers of shape"):
+    with pytest.raises(ValueError, match="same batch size"):
         evaluation.autoattack(fn, x[:8], y[:7], **good)
     with pytest.raises(ValueError, match="at least one"):
         evaluation.autoattack(fn, x[:8], y[:8], version="custom", attacks=[], **good)
-    store = Store(tmp_path, {"a": 1})
+    nothing = Identity({"images": "", "labels": "", "arrays": []}, np.ones((1, 2)), np.ones((1, 2)))
+    store = Store(tmp_path, {"a": 1}, nothing)
     store.save(0, {"x": np.ones(2)})
     np.testing.assert_array_equal(store.load(0)["x"], np.ones(2))
     assert store.load(1) is None

@@ -90,7 +90,7 @@ def test_clear_errors(batch):
     images, labels = batch
     for bad, message in (
         (images * 255, r"images must lie in \[0, 1\], got values from .* normalisation belongs"),
-        ((images * 255).astype(np.uint8), "divide by 255"),
+        ((images * 255).astype(np.uint8), "divide uint8 by 255"),
         (images[:0], "n >= 1"),
         (images[0], r"must be \[n, h, w, c\]"),
     ):

@@ -1,0 +1,69 @@
+"""What an evaluation is of, so that finished work is taken up again for the same thing only."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrobust.evaluation._structure import digest_of
+
+# Of the largest value. Another batch size or number of devices changes the rounding, not more.
+ROUNDING = 1e-4
+
+
+class Identity(NamedTuple):
+    """The network, by what it holds and what it does, and the data; no name, no address.
+
+    Attributes:
+      digests: of the network's arrays in any order (of keys their data), of images and of labels.
+      logits: `[n, k]` of the clean images.
+      slopes: `[m, 2]`, derivatives of the logits at some of them.
+    """
+
+    digests: dict[str, Any]
+    logits: np.ndarray
+    slopes: np.ndarray
+
+
+def identity_of(
+    held: Sequence[Any],
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    logits: np.ndarray,
+    slopes: np.ndarray,
+) -> Identity:
+    """The identity of a network that holds (or closes over) some arrays, on some data."""
+    digests = {
+        "arrays": sorted(map(digest_of, held)),
+        "images": digest_of(images),
+        "labels": digest_of(labels),
+    }
+    return Identity(digests, np.asarray(logits), np.asarray(slopes))
+
+
+def differences(there: Identity, now: Identity) -> dict[str, str]:
+    """What differs between two identities: "images", "labels", "model", with details."""
+    found = {
+        what: "other ones"
+        for what in ("images", "labels")
+        if there.digests.get(what) != now.digests[what]
+    }
+    model = ["other arrays"] if there.digests.get("arrays") != now.digests["arrays"] else []
+    model += _apart("clean logits", there.logits, now.logits)
+    model += _apart("gradients at clean images", there.slopes, now.slopes)
+    return found | ({"model": ", ".join(model)} if model else {})
+
+
+def _apart(what: str, old: np.ndarray, new: np.ndarray) -> list[str]:
+    """By how much two measurements differ, where it is more than rounding."""
+    if old.shape != new.shape:
+        return [f"{what} of shape {old.shape} there, {new.shape} now"]
+    old, new = old.astype(np.float64), new.astype(np.float64)
+    size = np.abs(old[np.isfinite(old)]).max(initial=0)
+    same = np.isclose(new, old, rtol=0, atol=ROUNDING * size, equal_nan=True)
+    if same.all():
+        return []
+    with np.errstate(invalid="ignore"):
+        largest = np.nanmax(np.abs(new - old), initial=0, where=~same)
+    return [f"{what} by up to {largest:.3g}, of up to {size:.3g}"]

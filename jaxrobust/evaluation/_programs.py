@@ -1,0 +1,162 @@
+"""Compiled programs that take every array as an argument, also those that functions close over.
+
+`jax.jit` makes constants of what a function closes over: hundreds of megabytes compiled in, kept
+alive by its cache, and compiled again for the next closure. Here a call is traced first; the arrays
+that the trace finds become arguments, and what is left, the program, is compared by its structure.
+So another closure over arrays of the same shapes compiles nothing, a function whose arrays have
+changed is seen as it is now, and nothing that was closed over outlives the call.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrobust.convolutions import jit
+from jaxrobust.evaluation._batches import on_every_device
+from jaxrobust.evaluation._structure import Equations
+from jaxrobust.inputs import evaluation_mode
+
+NUMBERS = (jax.Array, np.ndarray, np.generic, int, float)
+
+# Programs of calls whose parts are pytrees and close over no arrays, by what they were traced from:
+# the networks of a training run are traced once. No arrays are kept.
+_TRACED: "OrderedDict[Any, Program]" = OrderedDict()
+_MOST_TRACED = 128
+
+
+class Program:
+    """A traced function without its arrays; equal to all others that compute the same."""
+
+    def __init__(self, closed: Any, out: Any) -> None:
+        self.equations, self.out = Equations(closed), out
+        self._structure = self.equations.structure(), out
+        self._hash = hash(self._structure)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and self._structure == other._structure
+
+
+class Compiled:
+    """`call(*static, *parts, *arrays)`, compiled once per shape of the arrays.
+
+    Args:
+      call: a function of a module.
+      *parts: networks and attacks: pytrees, whose leaves are arguments of the program, or any other
+        callables.
+      static: first arguments of `call`, hashable.
+    """
+
+    def __init__(self, call: Callable[..., Any], *parts: Any, static: tuple = ()) -> None:
+        self._call, self._static = call, static
+        self._pytrees = all(is_container(part) for part in parts)
+        held = tuple(part if is_container(part) else Opaque(part) for part in parts)
+        leaves, self._tree = jax.tree.flatten(held)
+        self._leaves = on_every_device(leaves)
+        self._found: dict[Any, tuple[Program, list[Any]]] = {}
+
+    def __call__(self, *arrays: Any) -> Any:
+        """The outputs, placed as the arrays are."""
+        program, constants = self._program(arrays)
+        values = [*constants, *self._leaves, *jax.tree.leaves(arrays)]
+        return jax.tree.unflatten(program.out, _executor(self._call.__name__)(program, values))
+
+    def held(self) -> list[Any]:
+        """The arrays that the parts hold, or close over, as the first call has found them."""
+        return [*self._leaves, *next(iter(self._found.values()))[1]]
+
+    def _program(self, arrays: tuple) -> tuple[Program, list[Any]]:
+        """The program for arrays of these shapes, and the arrays that were closed over."""
+        flat, tree = jax.tree.flatten(arrays)
+        shapes = tree, tuple(map(_shape, flat))
+        if shapes not in self._found:
+            self._found[shapes] = self._traced(shapes, arrays)
+        return self._found[shapes]
+
+    def _traced(self, shapes: Any, arrays: tuple) -> tuple[Program, list[Any]]:
+        whole = self._call, self._static, self._tree, tuple(map(_shape, self._leaves)), shapes
+        known = _recall(whole) if self._pytrees else None
+        if known is not None:
+            return known, []
+
+        def call(leaves: list[Any], arrays: tuple) -> Any:
+            return self._call(*self._static, *jax.tree.unflatten(self._tree, leaves), *arrays)
+
+        with evaluation_mode():
+            closed, out = jax.make_jaxpr(call, return_shape=True)(self._leaves, arrays)
+        program = Program(closed, jax.tree.structure(out))
+        if self._pytrees and not closed.consts:
+            _remember(whole, program)
+        return program, on_every_device(list(closed.consts))
+
+
+@jax.tree_util.register_static
+class Opaque:
+    """A callable that is no pytree, as a pytree without leaves."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function returns.
+
+        Calls of `jit` in it are inlined: each would keep the arrays that it closes over to itself.
+        """
+        flat, tree = jax.tree.flatten(args)
+        outs: list[Any] = []
+
+        def of_leaves(*leaves: Any) -> list[Any]:
+            out, out_tree = jax.tree.flatten(self.function(*jax.tree.unflatten(tree, leaves)))
+            outs.append(out_tree)
+            return out
+
+        closed = jax.make_jaxpr(of_leaves)(*flat)
+        values = Equations(closed).values([*closed.consts, *flat], inline=True)
+        return jax.tree.unflatten(outs[-1], values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+
+def is_container(part: Any) -> bool:
+    """Whether a callable is a pytree of arrays and numbers."""
+    if jax.tree_util.all_leaves([part]):
+        return False
+    return all(isinstance(leaf, NUMBERS) for leaf in jax.tree.leaves(part))
+
+
+def _shape(leaf: Any) -> tuple[Any, ...]:
+    return np.shape(leaf), str(jax.dtypes.result_type(leaf)), isinstance(leaf, int | float)
+
+
+def _recall(whole: Any) -> Program | None:
+    try:
+        return _TRACED.get(whole)
+    except TypeError:  # a part with static values that cannot be hashed
+        return None
+
+
+def _remember(whole: Any, program: Program) -> None:
+    try:
+        _TRACED[whole] = program
+    except TypeError:
+        return
+    while len(_TRACED) > _MOST_TRACED:
+        _TRACED.popitem(last=False)
+
+
+@functools.cache
+def _executor(name: str) -> Callable[[Program, list[Any]], list[Any]]:
+    """Compiles and runs programs, under the name that profiles and logs show."""
+
+    def run(program: Program, values: list[Any]) -> list[Any]:
+        return program.equations.values(values)
+
+    run.__name__ = name
+    return jit(run, static_argnums=0)

@@ -1,0 +1,123 @@
+"""Traced functions taken apart: evaluated again, and compared by what they compute."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import numpy as np
+
+CALLS = ("jit", "pjit", "closed_call", "core_call")
+OWN_DERIVATIVES = ("custom_jvp_call", "custom_vjp_call")
+
+
+class Equations:
+    """The equations of a traced function, without the arrays that it closed over.
+
+    Attributes:
+      inputs: variables of those arrays, then of the arguments.
+      eqns: in order.
+      outputs: variables or literals.
+    """
+
+    def __init__(self, closed: Any) -> None:
+        open_ = closed.jaxpr
+        self.inputs = (*open_.constvars, *open_.invars)
+        self.eqns, self.outputs = tuple(open_.eqns), tuple(open_.outvars)
+
+    def values(self, inputs: Sequence[Any], *, inline: bool = False) -> list[Any]:
+        """The outputs for values of the inputs; with `inline` without the calls of `jit`."""
+        known: dict[Any, Any] = dict(zip(self.inputs, inputs, strict=True))
+
+        def value(atom: Any) -> Any:
+            return atom.val if isinstance(atom, jex.Literal) else known[atom]
+
+        for eqn in self.eqns:
+            arguments = [value(atom) for atom in eqn.invars]
+            if inline and eqn.primitive.name in CALLS:
+                called = eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"]
+                inner = [*getattr(called, "consts", ()), *arguments]
+                found = Equations(_closed(called)).values(inner, inline=True)
+            else:
+                params = eqn.primitive.get_bind_params(eqn.params)
+                with eqn.ctx.manager:
+                    found = eqn.primitive.bind(*arguments, **params)
+            many = eqn.primitive.multiple_results
+            known.update(zip(eqn.outvars, found if many else [found], strict=True))
+        return [value(atom) for atom in self.outputs]
+
+    def structure(self) -> tuple:
+        """What is computed, as a value that can be hashed and compared; names are no part of it.
+
+        Derivatives that an author prescribed are left out: nothing differentiates the whole again.
+        """
+        number: dict[Any, int] = {}
+
+        def place(atom: Any) -> Any:
+            if isinstance(atom, jex.Literal):
+                return str(atom.aval), digest_of(atom.val)
+            return number.setdefault(atom, len(number)), str(atom.aval)
+
+        inputs = tuple(place(atom) for atom in self.inputs)
+        lines = []
+        for eqn in self.eqns:
+            ins = tuple(place(atom) for atom in eqn.invars)
+            outs = tuple(place(atom) for atom in eqn.outvars)
+            own = eqn.primitive.name.startswith(OWN_DERIVATIVES)
+            params = tuple(
+                (name, _comparable(param))
+                for name, param in sorted(eqn.params.items())
+                if not own or is_jaxpr(param)
+            )
+            lines.append((eqn.primitive, ins, outs, params))
+        return inputs, tuple(lines), tuple(place(atom) for atom in self.outputs)
+
+
+class _Itself:
+    """A value that can be compared by identity alone."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def is_jaxpr(value: Any) -> bool:
+    """Whether a parameter is a traced function, open or closed."""
+    return isinstance(value, jex.Jaxpr | jex.ClosedJaxpr)
+
+
+def digest_of(array: Any) -> str:
+    """SHA-256 of an array's type, shape and bytes; of a key's data."""
+    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    values = np.ascontiguousarray(jax.device_get(array))
+    head = f"{values.dtype}{np.shape(array)}".encode()
+    return hashlib.sha256(head + values.tobytes()).hexdigest()
+
+
+def _closed(jaxpr: Any) -> Any:
+    """An open jaxpr as a closed one without constants."""
+    return jaxpr if hasattr(jaxpr, "jaxpr") else jex.ClosedJaxpr(jaxpr, [])
+
+
+def _comparable(param: Any) -> Any:
+    if is_jaxpr(param):
+        held = tuple(digest_of(array) for array in getattr(param, "consts", ()))
+        return Equations(_closed(param)).structure(), held
+    if isinstance(param, dict):
+        return tuple((name, _comparable(value)) for name, value in sorted(param.items()))
+    if isinstance(param, tuple | list) and not hasattr(param, "_fields"):
+        return tuple(_comparable(value) for value in param)
+    if isinstance(param, np.ndarray | jax.Array):
+        return digest_of(param)
+    try:
+        hash(param)
+    except TypeError:
+        return _Itself(param)
+    return param
