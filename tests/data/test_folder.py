@@ -51,6 +51,7 @@ def test_val_and_other_names(folder):
 def test_grey_images_and_images_in_deeper_folders(tmp_path):
     for part in ("train", "test"):
         grey = write(tmp_path / part / "a" / "images" / "0.png", 0, mode="L")
+        write(tmp_path / part / "b" / "0.png", 1, mode="L")
     dataset = data.image_folder(str(tmp_path), channels=1)
     np.testing.assert_array_equal(dataset.train_images[0, ..., 0], grey)
     np.testing.assert_array_equal(
