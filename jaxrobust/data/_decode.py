@@ -174,6 +174,8 @@ def _orientation(image: Any) -> Any:
     """How the image must be turned to be upright, or None."""
     from PIL.Image import Transpose
 
+    if image.format == "TIFF":  # Pillow has turned it while loading; older releases keep the tag
+        return None
     try:
         number = image.getexif().get(ORIENTATION)
     except Exception:  # damaged metadata of an image that can be read: viewers show it as it is

@@ -36,7 +36,10 @@ def test_an_npz_with_a_test_part(save):
 
 def test_an_npz_without_one_holds_out(save):
     path = save(image=images(10, side=(4, 5)), label=np.arange(10) % 2)
-    with pytest.raises(ValueError, match=r"has no test_images and test_labels: test_size, .* must be in 1\.\.9, got 0"):
+    with pytest.raises(
+        ValueError,
+        match=r"has no test_images and test_labels: test_size, .* must be in 1\.\.9, got 0",
+    ):
         data.npz(path)
     dataset = data.npz(path, test_size=3)
     assert dataset.image_shape == (4, 5, 1)
@@ -106,7 +109,9 @@ def test_generated_images_must_fit(save):
         data.generated(save(image=images(5), label=np.arange(5))).joined(digits)
     with pytest.raises(ValueError, match="generated labels go up to 10, but digits has 10 classes"):
         data.generated(save(image=images(2, side=(8, 8)), label=np.array([0, 10]))).joined(digits)
-    with pytest.raises(ValueError, match="label must be class indices of at least 0, got values from -1 to 0"):
+    with pytest.raises(
+        ValueError, match="label must be class indices of at least 0, got values from -1 to 0"
+    ):
         data.generated(save(image=images(2), label=np.array([-1, 0])))
     with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\), got 1"):
         data.generated(save(image=images(2), label=np.array([1, 0])), fraction=1.0)
