@@ -67,7 +67,7 @@ def test_augmentations_move_and_mirror(key):
         tuple(image.ravel().tolist()),
         tuple(image[:, ::-1].ravel().tolist()),
     }
-    with pytest.raises(ValueError, match="pad must be at least 0"):
+    with pytest.raises(ValueError, match="pad must be an integer of at least 0"):
         augment.pad_crop(pad=-1)
     with pytest.raises(ValueError, match="probability must be in"):
         augment.flip(probability=2.0)
