@@ -11,14 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.inputs import (
-    InputError,
-    as_count,
-    as_images,
-    as_layout,
-    as_number,
-    as_probabilities,
-)
+from jaxrobust import inputs
 
 Augmentation = Callable[[Array, Array], Array]
 # (key, images [b, h, w, c], label probabilities [b, k]) -> images, label probabilities
@@ -43,7 +36,7 @@ def pad_crop(*, pad: int = 4) -> Augmentation:
       >>> augment.pad_crop(pad=1)(jax.random.key(0), jnp.ones((8, 8, 1))).shape
       (8, 8, 1)
     """
-    pad = as_count(pad, name="pad", least=0)
+    pad = inputs.as_count(pad, name="pad", least=0)
 
     def apply(key: Array, image: Array) -> Array:
         image = _as_image(image)
@@ -73,7 +66,7 @@ def flip(*, probability: float = 0.5) -> Augmentation:
       >>> augment.flip(probability=1.0)(jax.random.key(0), image).ravel().tolist()
       [1.0, 0.0]
     """
-    as_number(probability, name="probability", low=0, high=1)
+    inputs.as_number(probability, name="probability", low=0, high=1)
 
     def apply(key: Array, image: Array) -> Array:
         image = _as_image(image)
@@ -105,7 +98,7 @@ def cutout(*, size: int = 8) -> Augmentation:
       DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
       2017.
     """
-    size = as_count(size, name="size")
+    size = inputs.as_count(size, name="size")
 
     def apply(key: Array, image: Array) -> Array:
         image = _as_image(image)
@@ -148,8 +141,8 @@ def cutmix(*, alpha: float = 1.0, parts: int = 1) -> BatchAugmentation:
       Yun et al., CutMix, ICCV 2019, algorithm 1; Rebuffi et al., Data Augmentation Can Improve
       Robustness, NeurIPS 2021.
     """
-    as_number(alpha, name="alpha", low=0, positive=True)
-    parts = as_count(parts, name="parts")
+    inputs.as_number(alpha, name="alpha", low=0, positive=True)
+    parts = inputs.as_count(parts, name="parts")
 
     def once(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         share_key, box_key, order_key = jax.random.split(key, 3)
@@ -166,9 +159,9 @@ def cutmix(*, alpha: float = 1.0, parts: int = 1) -> BatchAugmentation:
         return mixed, (1 - share) * labels + share * labels[partner]
 
     def apply(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-        images, labels = as_images(images), _as_soft(labels, len(images))
+        images, labels = inputs.as_images(images), _as_soft(labels, len(images))
         if len(images) % parts:
-            raise InputError(f"a batch of {len(images)} images has no {parts} equal parts")
+            raise inputs.InputError(f"a batch of {len(images)} images has no {parts} equal parts")
         split = [leaf.reshape(parts, -1, *leaf.shape[1:]) for leaf in (images, labels)]
         mixed, soft = jax.vmap(once)(jax.random.split(key, parts), *split)
         return mixed.reshape(images.shape), soft.reshape(labels.shape)
@@ -179,11 +172,11 @@ def cutmix(*, alpha: float = 1.0, parts: int = 1) -> BatchAugmentation:
 def _as_image(image: Array) -> Array:
     """One image of a floating dtype, channels last."""
     if jnp.ndim(image) != 3 or not jnp.issubdtype(jnp.result_type(image), jnp.floating):
-        raise InputError(
+        raise inputs.InputError(
             f"image must be one floating-point image [h, w, c], got {jnp.result_type(image)} "
             f"{jnp.shape(image)}; use jax.vmap(augmentation)(keys, images) for a batch"
         )
-    as_layout((1, *image.shape), name="image")
+    inputs.as_layout((1, *image.shape), name="image")
     return image
 
 
@@ -191,11 +184,11 @@ def _as_soft(labels: Array, batch: int) -> Array:
     """Label probabilities `[b, k]`."""
     floating = jnp.issubdtype(jnp.result_type(labels), jnp.floating)
     if jnp.ndim(labels) != 2 or len(labels) != batch or not floating:
-        raise InputError(
+        raise inputs.InputError(
             f"labels must be floating-point probabilities [b, k], here [{batch}, k], got "
             f"{jnp.result_type(labels)} {jnp.shape(labels)}; use jax.nn.one_hot(labels, k)"
         )
-    return as_probabilities(labels)
+    return inputs.as_probabilities(labels)
 
 
 def _box(
