@@ -120,11 +120,14 @@ class Dataset:
         Raises:
           ValueError: if a class does not exist or is given twice.
         """
-        chosen = [as_count(label, name="classes", least=0) for label in classes]
+        try:
+            chosen = [as_count(label, name="classes", least=0) for label in classes]
+        except (TypeError, InputError):
+            chosen = []
         if len(set(chosen)) < max(2, len(chosen)) or max(chosen) >= self.num_classes:
             raise InputError(
                 f"classes must be at least two different ones of 0..{self.num_classes - 1} "
-                f"of {self.name}, got {chosen}"
+                f"of {self.name}, got {classes!r}"
             )
         place = np.full(self.num_classes, -1, np.int32)
         place[chosen] = np.arange(len(chosen))

@@ -78,7 +78,10 @@ class Stream:
         return self
 
     def __next__(self) -> tuple[np.ndarray, np.ndarray]:
-        batch = next(self._batches)
+        try:
+            batch = next(self._batches)
+        except InputError as error:  # to which grain has added lines about its own frames
+            raise InputError(str(error)) from error.__cause__
         self._next += 1
         return batch
 
@@ -218,6 +221,8 @@ def _step(
     """The batch of a step; a `Source` reads all its records at once."""
     size = len(source) if hasattr(source, "__len__") else None
     chosen = as_indices(indices(int(step)), size=size).tolist()
+    if not chosen:
+        raise InputError(f"indices must be of at least one example a step, got none in step {step}")
     if isinstance(source, Source):
         records = source.read(chosen)
         images = [source.decoded(record) for record in records]
@@ -225,8 +230,9 @@ def _step(
         names = [record.where for record in records]
     else:
         examples = [source[index] for index in chosen]
-        images = [np.asarray(example["image"]) for example in examples]
-        labels = _as_one([np.asarray(example["label"]) for example in examples], chosen)
+        images = [_array(example, "image", i) for i, example in zip(chosen, examples, strict=True)]
+        each = [_array(example, "label", i) for i, example in zip(chosen, examples, strict=True)]
+        labels = _as_one(each, chosen)
         names = [f"example {index}" for index in chosen]
     for name, image in zip(names, images, strict=True):
         if image.dtype != np.uint8 or image.ndim != 3:
@@ -237,6 +243,17 @@ def _step(
         if image.shape != images[0].shape:
             raise InputError(unequal(names[0], images[0].shape, name, image.shape))
     return as_bytes(np.stack(images), name="images"), labels
+
+
+def _array(example: Any, name: str, index: int) -> np.ndarray:
+    """The image or the label of an example."""
+    try:
+        return np.asarray(example[name])
+    except (KeyError, IndexError, TypeError):
+        kind = ", ".join(map(str, example)) if isinstance(example, dict) else type(example).__name__
+        raise InputError(
+            f"source[{index}] must be a dict with the keys image and label, got {kind}"
+        ) from None
 
 
 def _as_one(labels: list[np.ndarray], chosen: list[int]) -> np.ndarray:

@@ -30,6 +30,7 @@ def refused(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+    assert not getattr(caught.value, "__notes__", [])
 
 
 # Of 6 images; 3 classes. What is wrong, and what the message says.
@@ -135,8 +136,10 @@ def test_sizes_and_counts_of_a_data_set():
     for size in (-1, 1.5, True, 6):
         refused(lambda s=size: make().held_out(s), f"size must be .*, got {size}")
     refused(lambda: make().held_out(2, seed=-1), "seed must be an integer of at least 0 .*, got -1")
-    for classes in ([0], [0, 0], [0, 3], [0, -1], [0, True], [0, 1.5]):
-        refused(lambda c=classes: make().select(c), "classes must be")
+    for classes in ([0], [0, 0], [0, 3], [0, -1], [0, True], [0, 1.5], 1, ["0", "1"], []):
+        refused(
+            lambda c=classes: make().select(c), r"classes must be at least two .* of 0\.\.2 of mine"
+        )
     refused(
         lambda: make().floats("validation"), "part must be one of 'train', 'test', got 'validation'"
     )
@@ -286,9 +289,26 @@ def test_arguments_of_streams():
         (lambda step: [-1], r"indices must be in 0\.\.7, got values from -1"),
         (lambda step: [8], r"indices must be in 0\.\.7, got values from 8"),
         (lambda step: [0.5], r"indices must be integers \[n\], got float64 \(1,\)"),
+        (lambda step: [], "indices must be of at least one example a step, got none in step 0"),
         (lambda step: [[0]], r"indices must be integers \[n\], got int64 \(1, 1\)"),
     ):
         refused(lambda i=indices: next(data.Stream(each, i)), message)
+
+
+@pytest.mark.parametrize(
+    ("example", "got"),
+    [
+        ({"img": 0, "label": 1}, "img, label"),
+        ((0, 1), "tuple"),
+        (3, "int"),
+        ({"image": 0}, "image"),
+    ],
+)
+def test_examples_of_another_form(example, got):
+    refused(
+        lambda: next(data.stream([example], batch_size=1)),
+        rf"source\[0\] must be a dict with the keys image and label, got {got}$",
+    )
 
 
 def test_the_order_of_a_stream_does_not_depend_on_the_default_generator():

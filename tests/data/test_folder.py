@@ -85,6 +85,7 @@ def test_resize(folder):
     ) as caught:
         data.image_folder(str(folder))
     assert "\n" not in str(caught.value)
+    assert not getattr(caught.value, "__notes__", [])
     dataset = data.image_folder(str(folder), resize=(5, 7))
     assert dataset.train_images.shape == (9, 5, 7, 3)
     assert data.image_folder(str(folder), resize=4).image_shape == (4, 4, 3)
@@ -142,6 +143,7 @@ def test_what_is_wrong_is_named(folder, spoil, message):
     with pytest.raises(ValueError, match=message) as caught:
         data.image_folder(str(folder))
     assert "\n" not in str(caught.value)
+    assert not getattr(caught.value, "__notes__", [])
 
 
 def test_a_folder_as_a_source(folder):
@@ -248,6 +250,7 @@ def test_a_file_that_is_gone_when_it_is_read(folder):
     with pytest.raises(ValueError, match=r"bee/0.png cannot be read: No such file") as caught:
         next(batches)
     assert "\n" not in str(caught.value)
+    assert not getattr(caught.value, "__notes__", [])
 
 
 def test_a_damaged_file_is_named_by_a_stream_too(folder):
@@ -258,6 +261,7 @@ def test_a_damaged_file_is_named_by_a_stream_too(folder):
     with pytest.raises(ValueError, match=r"bee/0.png is no readable image: ") as caught:
         next(batches)
     assert "\n" not in str(caught.value)
+    assert not getattr(caught.value, "__notes__", [])
     batches.close()
 
 
