@@ -134,7 +134,7 @@ def _eight_bits(image: Any) -> Any:
     from PIL import Image
 
     tags = getattr(image, "tag_v2", {})
-    if set(np.ravel(tags.get(SAMPLE_FORMAT, 1)).tolist()) != {1}:
+    if SAMPLE_FORMAT in tags and set(np.ravel(tags[SAMPLE_FORMAT]).tolist()) != {1}:
         return None  # signed or floating-point samples, whose 0 is no black
     if image.mode in EIGHT_BITS:
         key = image.info.get("transparency")
@@ -165,9 +165,10 @@ def _converted(image: Any, channels: int) -> Any:
         if channels != 4:
             black = Image.new("RGBA", image.size, (0, 0, 0, 255))
             image = Image.alpha_composite(black, image).convert("RGB")
-    elif image.mode not in ("1", "L"):
+    elif image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGB")
-    return image.convert(MODES[channels])
+    mode = MODES[channels]
+    return image if image.mode == mode else image.convert(mode)  # to the same mode it copies
 
 
 def _orientation(image: Any) -> Any:

@@ -162,7 +162,7 @@ def _classes(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     if (folder / TINY_IMAGENET).is_file():
         classes = _annotated(folder)
     else:
-        subfolders = [s for s in folder.iterdir() if s.is_dir() and not _passed_over(s)]
+        subfolders = [s for s in _entries(folder) if s.is_dir()]
         classes = {sub.name: _images(sub) for sub in subfolders}
     if not classes:
         raise InputError(f"{folder} holds no classes: it must hold one folder of images per class")
@@ -184,15 +184,18 @@ def _order(names: Iterable[str]) -> Callable[[str], tuple]:
     return lambda name: (name,)
 
 
-def _passed_over(path: pathlib.Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in FOREIGN
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What a folder holds, sorted, without what is hidden or foreign."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror or error}") from error
+    return [e for e in entries if not e.name.startswith(".") and e.name.lower() not in FOREIGN]
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     found = []
-    for file in sorted(folder.iterdir()):
-        if _passed_over(file):
-            continue
+    for file in _entries(folder):
         if file.is_dir():
             found += [] if file.is_symlink() else _images(file)  # links could lead in circles
         elif file.suffix.lower() in IMAGES:

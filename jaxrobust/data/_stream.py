@@ -13,6 +13,7 @@ from jaxrobust.inputs import InputError, as_count, as_labels
 from jaxrobust.keys import key_of
 
 ENDLESS = 2**31 - 1  # steps; grain wants a length
+LARGEST_SEED = 2**32 - 1  # of a key
 
 
 class Stream:
@@ -168,7 +169,8 @@ def stream(
             f"batch_size must be a multiple of the {process_count} processes and at most the "
             f"{size} examples, got {batch_size}"
         )
-    seed = as_count(seed, name="seed", least=0)
+    if as_count(seed, name="seed", least=0) > LARGEST_SEED:  # its upper bits would be ignored
+        raise InputError(f"seed must be in 0..{LARGEST_SEED}, got {seed}")
     share = batch_size // process_count
     mine = slice(process_index * share, (process_index + 1) * share)
     order = partial(epoch_order, key_of(seed), size=size, batch_size=batch_size)
@@ -179,7 +181,7 @@ def stream(
         steps_per_epoch=size // batch_size,
         threads=threads,
         settings={
-            "seed": seed,
+            "seed": int(seed),
             "size": size,
             "batch_size": batch_size,
             "process_index": process_index,

@@ -273,6 +273,7 @@ def test_arguments_of_streams():
         ({"threads": 0}, "threads must be .*, got 0"),
         ({"seed": -1}, "seed must be .*, got -1"),
         ({"seed": 0.5}, "seed must be .*, got 0.5"),
+        ({"seed": 2**32}, r"seed must be in 0\.\.4294967295, got 4294967296"),
         ({"process_count": 0}, "process_count must be .*, got 0"),
         ({"process_index": -1}, "process_index must be .*, got -1"),
     ):
