@@ -73,7 +73,7 @@ def npz(
             max_value = 255
             for part, pixels in (("training", train[0]), ("test", images)):
                 if doubt := dark(pixels, max_value, name=f"{part} images"):
-                    raise InputError(doubt)
+                    raise InputError(f"{doubt}, or max_value=255 if they really are that dark")
     dataset = Dataset(
         name=name or file.stem,
         train_images=train[0],
