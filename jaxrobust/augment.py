@@ -1,7 +1,8 @@
 """Augmentations: each call makes a function `(key, image [h, w, c]) -> image`, vmapped by users.
 
 Those that mix examples make a `BatchAugmentation` of the whole batch. Images are floats in
-[0, 1]; the functions are traceable and keep dtype and the shape of an image.
+[0, 1]; the functions are traceable and keep dtype and the shape of an image. Shapes and dtypes are
+checked under `jit` too.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxrobust import inputs
 
 Augmentation = Callable[[Array, Array], Array]
 # (key, images [b, h, w, c], label probabilities [b, k]) -> images, label probabilities
@@ -25,7 +28,7 @@ def pad_crop(*, pad: int = 4) -> Augmentation:
       `(key, image) -> image`.
 
     Raises:
-      ValueError: if `pad` is negative.
+      ValueError: if `pad` is no integer of at least 0.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -33,10 +36,10 @@ def pad_crop(*, pad: int = 4) -> Augmentation:
       >>> augment.pad_crop(pad=1)(jax.random.key(0), jnp.ones((8, 8, 1))).shape
       (8, 8, 1)
     """
-    if pad < 0:
-        raise ValueError(f"pad must be at least 0 pixels, got {pad}")
+    pad = inputs.as_count(pad, name="pad", least=0)
 
     def apply(key: Array, image: Array) -> Array:
+        image = _as_image(image)
         padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
         row, column = jax.random.randint(key, (2,), 0, 2 * pad + 1)
         return jax.lax.dynamic_slice(padded, (row, column, jnp.zeros_like(row)), image.shape)
@@ -63,10 +66,10 @@ def flip(*, probability: float = 0.5) -> Augmentation:
       >>> augment.flip(probability=1.0)(jax.random.key(0), image).ravel().tolist()
       [1.0, 0.0]
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must be in [0, 1], got {probability}")
+    inputs.as_number(probability, name="probability", low=0, high=1)
 
     def apply(key: Array, image: Array) -> Array:
+        image = _as_image(image)
         return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
 
     return apply
@@ -82,7 +85,7 @@ def cutout(*, size: int = 8) -> Augmentation:
       `(key, image) -> image`.
 
     Raises:
-      ValueError: if `size` is less than 1.
+      ValueError: if `size` is no integer of at least 1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -95,10 +98,10 @@ def cutout(*, size: int = 8) -> Augmentation:
       DeVries and Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
       2017.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    size = inputs.as_count(size, name="size")
 
     def apply(key: Array, image: Array) -> Array:
+        image = _as_image(image)
         height, width = image.shape[:2]
         box, _ = _box(key, height, width, size, size)
         return jnp.where(box[..., None], jnp.zeros_like(image), image)
@@ -123,7 +126,8 @@ def cutmix(*, alpha: float = 1.0, parts: int = 1) -> BatchAugmentation:
       are probabilities, one-hot before.
 
     Raises:
-      ValueError: if `alpha` is not positive, or the batch has no `parts` equal parts.
+      ValueError: if `alpha` is not positive and finite, `parts` is no integer of at least 1, or the
+        batch has no `parts` equal parts; from the function, if images or labels are not as above.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -137,10 +141,8 @@ def cutmix(*, alpha: float = 1.0, parts: int = 1) -> BatchAugmentation:
       Yun et al., CutMix, ICCV 2019, algorithm 1; Rebuffi et al., Data Augmentation Can Improve
       Robustness, NeurIPS 2021.
     """
-    if alpha <= 0:
-        raise ValueError(f"alpha must be positive, got {alpha}")
-    if parts < 1:
-        raise ValueError(f"parts must be at least 1, got {parts}")
+    inputs.as_number(alpha, name="alpha", low=0, positive=True)
+    parts = inputs.as_count(parts, name="parts")
 
     def once(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         share_key, box_key, order_key = jax.random.split(key, 3)
@@ -157,13 +159,36 @@ def cutmix(*, alpha: float = 1.0, parts: int = 1) -> BatchAugmentation:
         return mixed, (1 - share) * labels + share * labels[partner]
 
     def apply(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        images, labels = inputs.as_images(images), _as_soft(labels, len(images))
         if len(images) % parts:
-            raise ValueError(f"a batch of {len(images)} images has no {parts} equal parts")
+            raise inputs.InputError(f"a batch of {len(images)} images has no {parts} equal parts")
         split = [leaf.reshape(parts, -1, *leaf.shape[1:]) for leaf in (images, labels)]
         mixed, soft = jax.vmap(once)(jax.random.split(key, parts), *split)
         return mixed.reshape(images.shape), soft.reshape(labels.shape)
 
     return apply
+
+
+def _as_image(image: Array) -> Array:
+    """One image of a floating dtype, channels last."""
+    if jnp.ndim(image) != 3 or not jnp.issubdtype(jnp.result_type(image), jnp.floating):
+        raise inputs.InputError(
+            f"image must be one floating-point image [h, w, c], got {jnp.result_type(image)} "
+            f"{jnp.shape(image)}; use jax.vmap(augmentation)(keys, images) for a batch"
+        )
+    inputs.as_layout((1, *image.shape), name="image")
+    return image
+
+
+def _as_soft(labels: Array, batch: int) -> Array:
+    """Label probabilities `[b, k]`."""
+    floating = jnp.issubdtype(jnp.result_type(labels), jnp.floating)
+    if jnp.ndim(labels) != 2 or len(labels) != batch or not floating:
+        raise inputs.InputError(
+            f"labels must be floating-point probabilities [b, k], here [{batch}, k], got "
+            f"{jnp.result_type(labels)} {jnp.shape(labels)}; use jax.nn.one_hot(labels, k)"
+        )
+    return inputs.as_probabilities(labels)
 
 
 def _box(

@@ -28,14 +28,14 @@ def test_cutout_blackens_a_square_that_is_cut_at_the_border(key):
 
 def test_cutout_keeps_dtype_and_checks_its_size(key):
     assert augment.cutout(size=2)(key, jnp.ones((4, 4, 1), jnp.bfloat16)).dtype == jnp.bfloat16
-    with pytest.raises(ValueError, match="size must be at least 1 pixel, got 0"):
+    with pytest.raises(ValueError, match="size must be an integer of at least 1 .*, got 0"):
         augment.cutout(size=0)
 
 
 def batch(size=16, side=(8, 10)):
-    """Image i is filled with i, so that pixels say where they are from."""
-    images = jnp.broadcast_to(jnp.arange(float(size))[:, None, None, None], (size, *side, 1))
-    return images, jnp.eye(size)
+    """Image i is filled with i / size, so that pixels say where they are from."""
+    values = jnp.arange(float(size)) / size
+    return jnp.broadcast_to(values[:, None, None, None], (size, *side, 1)), jnp.eye(size)
 
 
 def test_cutmix_mixes_labels_by_the_area_that_is_pasted(key):
@@ -45,7 +45,7 @@ def test_cutmix_mixes_labels_by_the_area_that_is_pasted(key):
     for number in range(40):
         mixed, soft = mix(jax.random.fold_in(key, number), images, labels)
         # The share of pixels from image j in image i is the label's weight of class j.
-        counts = (np.asarray(mixed)[..., None] == np.arange(16)).mean((1, 2, 3))
+        counts = (16 * np.asarray(mixed)[..., None] == np.arange(16)).mean((1, 2, 3))
         np.testing.assert_allclose(soft, counts, atol=1e-6)
         pasted = np.asarray(mixed != images)[..., 0]
         moved = pasted[pasted.any((1, 2))]
@@ -63,7 +63,7 @@ def test_cutmix_draws_a_box_per_part_and_partners_in_the_part(key):
     boxes = set()
     for part in range(4):
         where = slice(4 * part, 4 * part + 4)
-        assert set(np.unique(mixed[where]).tolist()) <= set(range(4 * part, 4 * part + 4))
+        assert set(np.unique(16 * mixed[where]).tolist()) <= set(range(4 * part, 4 * part + 4))
         boxes.add(np.asarray(mixed != images)[where].any(0).tobytes())
     assert len(boxes) > 1
     np.testing.assert_allclose(soft.sum(1), 1, atol=1e-6)
@@ -94,12 +94,70 @@ def test_cutmix_with_a_large_alpha_pastes_about_half(key):
 
 def test_cutmix_checks_its_arguments(key):
     images, labels = batch(size=6)
-    with pytest.raises(ValueError, match="alpha must be positive, got 0"):
+    with pytest.raises(ValueError, match="alpha must be above 0 and finite, got 0"):
         augment.cutmix(alpha=0.0)
-    with pytest.raises(ValueError, match="parts must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="parts must be an integer of at least 1 .*, got 0"):
         augment.cutmix(parts=0)
     with pytest.raises(ValueError, match="a batch of 6 images has no 4 equal parts"):
         augment.cutmix(parts=4)(key, images, labels)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: augment.pad_crop(pad=-1), "pad must be an integer of at least 0 .*, got -1"),
+        (lambda: augment.pad_crop(pad=1.5), "pad must be an integer of at least 0 .*, got 1.5"),
+        (lambda: augment.pad_crop(pad=True), "pad must be an integer of at least 0 .*, got True"),
+        (lambda: augment.flip(probability=np.nan), r"probability must be in \[0, 1\], got nan"),
+        (lambda: augment.flip(probability=-0.1), r"probability must be in \[0, 1\], got -0.1"),
+        (lambda: augment.flip(probability="1"), r"probability must be in \[0, 1\], got '1'"),
+        (lambda: augment.cutout(size=2.0), "size must be an integer of at least 1 .*, got 2.0"),
+        (lambda: augment.cutmix(alpha=np.nan), "alpha must be above 0 and finite, got nan"),
+        (lambda: augment.cutmix(alpha=np.inf), "alpha must be above 0 and finite, got inf"),
+        (lambda: augment.cutmix(parts=True), "parts must be an integer of at least 1 .*, got True"),
+    ],
+)
+def test_hyper_parameters_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("name", ["pad_crop", "flip", "cutout"])
+def test_images_are_checked(key, name, wrap):
+    apply = wrap(getattr(augment, name)())
+    for image, message in (
+        (jnp.ones((2, 8, 8, 3)), r"got float32 \(2, 8, 8, 3\); use jax.vmap"),
+        (jnp.ones((8, 8)), r"must be one floating-point image \[h, w, c\], got float32 \(8, 8\)"),
+        (jnp.ones((8, 8, 3), jnp.uint8), r"got uint8 \(8, 8, 3\)"),
+        (jnp.ones((3, 8, 8)), "looks like channels first"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            apply(key, image)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_batches_are_checked(key, wrap):
+    mix = wrap(augment.cutmix())
+    images, labels = jnp.ones((4, 8, 8, 3)), jnp.eye(4)
+    for bad_images, bad_labels, message in (
+        (
+            images,
+            jnp.arange(4),
+            r"probabilities \[b, k\], here \[4, k\], got int32 \(4,\); use jax.nn.one_hot",
+        ),
+        (images, jnp.eye(4, dtype=int), r"probabilities .* got int32 \(4, 4\)"),
+        (images, jnp.eye(5), r"here \[4, k\], got float32 \(5, 5\)"),
+        (images[0], labels, r"images must be \[b, h, w, c\]"),
+        ((255 * images).astype(jnp.uint8), labels, "divide 8-bit images by 255"),
+        (images.transpose(0, 3, 1, 2), labels, "looks like channels first"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mix(key, bad_images, bad_labels)
+    with pytest.raises(ValueError, match="images must lie in"):
+        augment.cutmix()(key, 2 * images, labels)
+    with pytest.raises(ValueError, match="labels must be probabilities that sum to 1"):
+        augment.cutmix()(key, images, 2 * labels)
 
 
 def test_augmentations_say_what_they_are_by_their_return_type():

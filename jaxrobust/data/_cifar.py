@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrobust.data import _class_names
 from jaxrobust.data._dataset import Dataset
 from jaxrobust.data._download import download
 from jaxrobust.data._files import default_data_dir, read_npz, write_npz
@@ -27,7 +28,7 @@ class Archive:
       train_files: in the folder, in order.
       test_files: in the folder, in order.
       label_bytes: per record; the last one is the class.
-      num_classes: number of classes.
+      class_names: of the classes that the labels count.
       train_size: number of training records.
       test_size: number of test records.
     """
@@ -39,7 +40,7 @@ class Archive:
     train_files: tuple[str, ...]
     test_files: tuple[str, ...]
     label_bytes: int
-    num_classes: int
+    class_names: tuple[str, ...]
     train_size: int = 50_000
     test_size: int = 10_000
 
@@ -53,7 +54,7 @@ CIFAR10 = Archive(
     train_files=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
     test_files=("test_batch.bin",),
     label_bytes=1,
-    num_classes=10,
+    class_names=_class_names.CIFAR10,
 )
 CIFAR100 = Archive(
     name="cifar100",
@@ -63,7 +64,7 @@ CIFAR100 = Archive(
     train_files=("train.bin",),
     test_files=("test.bin",),
     label_bytes=2,  # 20 coarse classes, then 100 fine ones
-    num_classes=100,
+    class_names=_class_names.CIFAR100,
 )
 
 
@@ -146,7 +147,8 @@ def prepared(archive: Archive, data_dir: pathlib.Path) -> Dataset:
             raise ValueError(f"{path} holds {sizes}, not {wanted}")
     except ValueError as error:
         raise ValueError(f"{error}; delete it and run again") from error
-    return Dataset(name=archive.name, num_classes=archive.num_classes, **arrays)
+    names = archive.class_names
+    return Dataset(name=archive.name, num_classes=len(names), class_names=names, **arrays)
 
 
 def unpacked(archive: Archive, packed: pathlib.Path) -> dict[str, np.ndarray]:

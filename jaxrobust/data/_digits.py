@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxrobust.data._class_names import DIGITS
 from jaxrobust.data._dataset import Dataset
 
 
@@ -18,6 +19,9 @@ def digits(*, classes: Sequence[int] | None = None) -> Dataset:
 
     Returns:
       The data set; grey level 16 is 1.0.
+
+    Raises:
+      ValueError: if a class does not exist or is given twice.
 
     Example:
       >>> from jaxrobust import data
@@ -45,5 +49,6 @@ def digits(*, classes: Sequence[int] | None = None) -> Dataset:
         test_labels=labels[test],
         num_classes=10,
         max_value=16,
+        class_names=DIGITS,
     )
     return dataset if classes is None else dataset.select(classes)

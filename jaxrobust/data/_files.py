@@ -10,13 +10,44 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from jaxrobust.inputs import InputError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def default_data_dir(data_dir: str | None) -> pathlib.Path:
-    """The folder of the data sets: the argument, `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`."""
+    """The folder of the data sets: the argument, `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+
+    Raises:
+      InputError: if there is no home directory, and the folder is to be in it.
+    """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return pathlib.Path(chosen).expanduser()
+    return expanded(chosen, name="data_dir", hint=", or set TFDS_DATA_DIR")
+
+
+def expanded(path: str | os.PathLike[str], *, name: str = "path", hint: str = "") -> pathlib.Path:
+    """A path with `~` replaced by the home directory.
+
+    Args:
+      path: as it was given.
+      name: of the argument, for the message.
+      hint: what else could be done, for the message.
+
+    Returns:
+      The path.
+
+    Raises:
+      InputError: if it is no path, or starts with `~` and there is no home directory.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{name} must be a path, got {path!r}")
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{name} {path} is in a home directory, and none is known; set HOME, or give {name} "
+            f"without ~{hint}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Generated extra images, and how batches mix them with the labelled ones."""
 
-import pathlib
 from dataclasses import dataclass
 
 import jax
@@ -8,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxrobust.data._batches import checked_batch
 from jaxrobust.data._dataset import Dataset
-from jaxrobust.data._files import read_npz
+from jaxrobust.data._examples import as_examples, named, warn_of_dark
+from jaxrobust.data._files import expanded, read_npz
 from jaxrobust.data._npz import images_and_labels
 from jaxrobust.data._streamed import Streamed
+from jaxrobust.inputs import InputError, as_count, check_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +25,26 @@ class Generated:
 
     Attributes:
       images: `[n, h, w, c]` uint8.
-      labels: `[n]` int32, of the model that generated or judged them.
+      labels: `[n]` int32, of the model that generated or labelled them; other integers are
+        converted.
       fraction: of each batch, in [0, 1).
+
+    Raises:
+      ValueError: in one line, if one of them is none of these.
     """
 
     images: np.ndarray
     labels: np.ndarray
     fraction: float
+
+    def __post_init__(self) -> None:
+        check_fraction(self.fraction)
+        with named("generated images"):
+            images, labels = as_examples(self.images, self.labels)
+            if not len(labels):
+                raise InputError(f"images must have at least one image, got shape {images.shape}")
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
 
     def joined(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """The labelled training examples followed by the generated ones.
@@ -42,28 +57,35 @@ class Generated:
           `mixed_order` count in.
 
         Raises:
-          ValueError: if shapes or classes differ from the data set's.
+          ValueError: if shapes, classes or scale differ from the data set's.
         """
         self.check_fits(dataset)
         images = np.concatenate([dataset.train_images, self.images])
         return images, np.concatenate([dataset.train_labels, self.labels])
 
     def check_fits(self, dataset: Dataset | Streamed) -> None:
-        """Refuses images of another shape than the data set's, and classes that it has not.
+        """Refuses images of another shape or scale than the data set's, and unknown classes.
 
         Raises:
           ValueError: in these cases.
         """
         if self.images.shape[1:] != dataset.image_shape:
-            raise ValueError(
+            raise InputError(
                 f"generated images are {self.images.shape[1:]}, "
                 f"those of {dataset.name} are {dataset.image_shape}"
             )
         if self.labels.max() >= dataset.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"generated labels go up to {self.labels.max()}, "
                 f"but {dataset.name} has {dataset.num_classes} classes"
             )
+        brightest = int(self.images.max())
+        if brightest > dataset.max_value:
+            raise InputError(
+                f"generated images go up to {brightest}, but max_value of {dataset.name}, the "
+                f"uint8 value that means 1.0, is {dataset.max_value}; bring them to its scale"
+            )
+        warn_of_dark(self.images, dataset.max_value, name="generated images")
 
 
 def generated(path: str, *, fraction: float = 0.7) -> Generated:
@@ -95,13 +117,11 @@ def generated(path: str, *, fraction: float = 0.7) -> Generated:
       Robustness and Accuracy Could Be Reconcilable by (Proper) Definition, ICML 2022, section 5.
     """
     check_fraction(fraction)
-    file = pathlib.Path(path).expanduser()
+    file = expanded(path)
     arrays = read_npz(file)
     found = images_and_labels(file, arrays)
-    if found is None or not len(found[1]):
-        raise ValueError(f"{file} needs image and label; it has {', '.join(arrays)}")
-    if found[1].min() < 0:
-        raise ValueError(f"labels of {file} must be classes, got {found[1].min()}")
+    if found is None:
+        raise InputError(f"{file} needs image and label; it has {', '.join(arrays)}")
     return Generated(*found, fraction=fraction)
 
 
@@ -109,10 +129,9 @@ def check_fraction(fraction: float) -> None:
     """Refuses fractions that leave no labelled examples, or are none.
 
     Raises:
-      ValueError: if `fraction` is not in [0, 1).
+      InputError: if `fraction` is not in [0, 1).
     """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"fraction must be in [0, 1), got {fraction}")
+    check_number(fraction, "fraction must be in [0, 1)", low=0, high=float(np.nextafter(1, 0)))
 
 
 def mixed_steps(*, size: int, batch_size: int) -> int:
@@ -125,11 +144,15 @@ def mixed_steps(*, size: int, batch_size: int) -> int:
     Returns:
       `ceil(size / batch_size)`: 98 for CIFAR-10 in batches of 512.
 
+    Raises:
+      ValueError: if one of them is no integer of at least 1.
+
     Example:
       >>> from jaxrobust import data
       >>> data.mixed_steps(size=50_000, batch_size=512)
       98
     """
+    size, batch_size = as_count(size, name="size"), as_count(batch_size, name="batch_size")
     return -(-size // batch_size)
 
 
@@ -162,8 +185,8 @@ def mixed_order(
       generated ones (`Generated.joined`): an index below `size` is labelled.
 
     Raises:
-      ValueError: if `fraction` or `batch_size` is out of range, or there are no generated
-        examples.
+      ValueError: if `fraction` or `batch_size` is out of range, `fraction` of a batch is less than
+        one example, or there are no generated examples.
 
     Example:
       >>> import jax
@@ -177,14 +200,14 @@ def mixed_order(
       Pang et al., ICML 2022: 358 generated and 154 labelled CIFAR-10 images per batch of 512.
     """
     check_fraction(fraction)
-    if not 1 <= batch_size <= size:
-        raise ValueError(
-            f"batch_size must be between 1 and the {size} training examples, got {batch_size}"
-        )
-    if generated_size < 1:
-        raise ValueError(f"generated_size must be at least 1, got {generated_size}")
+    size, batch_size = checked_batch(size, batch_size)
+    generated_size = as_count(generated_size, name="generated_size")
     steps = mixed_steps(size=size, batch_size=batch_size)
     drawn = int(fraction * batch_size)
+    if fraction and not drawn:
+        raise InputError(
+            f"fraction must be 0 or at least 1 / batch_size = {1 / batch_size:g}, got {fraction}"
+        )
     kept = batch_size - drawn
     keys = jax.random.split(jax.random.fold_in(key, epoch), 3)
 

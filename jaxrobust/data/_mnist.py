@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxrobust.data._class_names import DIGITS
 from jaxrobust.data._dataset import Dataset
 from jaxrobust.data._download import download
 from jaxrobust.data._files import default_data_dir, read_npz, write_npz
@@ -80,10 +81,11 @@ def prepared(data_dir: pathlib.Path, *, url: str, files: dict[str, tuple[str, st
         return Dataset(
             name="mnist",
             train_images=arrays["train_images"][..., None],
-            train_labels=arrays["train_labels"].astype(np.int32),
+            train_labels=arrays["train_labels"],
             test_images=arrays["test_images"][..., None],
-            test_labels=arrays["test_labels"].astype(np.int32),
+            test_labels=arrays["test_labels"],
             num_classes=10,
+            class_names=DIGITS,
         )
     except (KeyError, ValueError) as error:
         raise ValueError(f"{error}; delete {path} and run again") from error

@@ -1,6 +1,5 @@
 """Sequences of encoded images with labels, decoded one by one or all at once."""
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxrobust.data._decode import MODES, decode, size_of
+from jaxrobust.data._examples import as_class_names, as_max_value, check_scale, named
+from jaxrobust.inputs import InputError, as_count, as_labels
+
 CHUNK = 256
 BAR_FROM = 20_000  # fewer images are decoded before a bar would be of use
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class Record(NamedTuple):
@@ -37,11 +39,17 @@ class Source:
 
     Attributes:
       name: what results call the data set.
-      num_classes: number of classes.
+      num_classes: number of classes, at least 2.
       size: number of examples.
       read: stored examples at the given indices.
       channels: 1, 3 or 4; images are converted to as many.
-      resize: `(height, width)` of all images, or `None` to leave them as they are.
+      resize: `(height, width)` of all images (scaled to cover it, then cropped to its centre), one
+        number for both, or `None` to leave them as they are.
+      max_value: the uint8 value that means 1.0; pixels above it are refused.
+      class_names: one for each class, or empty where they are unknown.
+
+    Raises:
+      ValueError: in one line, if one of them is none of these.
     """
 
     name: str
@@ -50,6 +58,22 @@ class Source:
     read: Callable[[Sequence[int]], list[Record]]
     channels: int = 3
     resize: tuple[int, int] | None = None
+    max_value: int = 255
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        with named(self.name):
+            classes = as_count(self.num_classes, name="num_classes", least=2)
+            values = {
+                "num_classes": classes,
+                "size": as_count(self.size, name="size", least=0),
+                "channels": as_channels(self.channels),
+                "resize": size_of(self.resize),
+                "max_value": as_max_value(self.max_value),
+                "class_names": as_class_names(self.class_names, classes=classes),
+            }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return self.size
@@ -58,7 +82,7 @@ class Source:
         if not 0 <= index < self.size:
             raise IndexError(f"{self.name} has {self.size} examples, no index {index}")
         (record,) = self.read([int(index)])
-        return {"image": self.decoded(record), "label": np.asarray(record.label, np.int32)}
+        return {"image": self.decoded(record), "label": self.labels([record])[0]}
 
     def decoded(self, record: Record) -> np.ndarray:
         """The image `[h, w, c]` uint8 of a stored example.
@@ -67,37 +91,44 @@ class Source:
           record: of this source.
 
         Returns:
-          The pixels, resized (bilinear, antialiased) if the source does so.
+          The pixels, as `image_folder` describes them.
 
         Raises:
-          ValueError: if the bytes are no image.
+          ValueError: if the bytes are no image, or a pixel is above `max_value`.
         """
-        # Imported here: only sets of encoded images need it.
-        from PIL import Image
+        pixels = decode(
+            record.encoded, where=record.where, channels=self.channels, resize=self.resize
+        )
+        if self.max_value < 255:
+            check_scale(pixels, self.max_value, name=record.where)
+        return pixels
 
-        try:
-            with Image.open(io.BytesIO(record.encoded)) as image:
-                converted = image.convert(MODES[self.channels])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{record.where} is no readable image: {error}") from error
-        if self.resize is not None and converted.size != self.resize[::-1]:
-            converted = converted.resize(self.resize[::-1], Image.Resampling.BILINEAR)
-        pixels = np.asarray(converted)
-        return pixels[..., None] if pixels.ndim == 2 else pixels
+    def labels(self, records: Sequence[Record]) -> np.ndarray:
+        """The classes `[n]` int32 of stored examples.
+
+        Args:
+          records: of this source.
+
+        Returns:
+          Their classes.
+
+        Raises:
+          ValueError: if one is none of this source's classes.
+        """
+        with named(self.name):
+            labels = [record.label for record in records]
+            return as_labels(labels, batch=len(records), classes=self.num_classes)
 
 
-def size_of(resize: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """`(height, width)` from an option that may be one number.
+def as_channels(channels: int) -> int:
+    """The number of channels that images are converted to.
 
     Raises:
-      ValueError: if a side is not positive.
+      InputError: if images cannot be converted to as many.
     """
-    if resize is None:
-        return None
-    size = (resize, resize) if isinstance(resize, int) else tuple(resize)
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"resize must be a number of pixels or (height, width), got {resize}")
-    return size
+    if as_count(channels, name="channels") not in MODES:
+        raise InputError(f"channels must be one of {', '.join(map(str, MODES))}, got {channels}")
+    return channels
 
 
 def in_memory(source: Source, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +145,7 @@ def in_memory(source: Source, chosen: np.ndarray | None = None) -> tuple[np.ndar
       ValueError: in one line, if an image cannot be read or two differ in size.
     """
     if not len(source):
-        raise ValueError(f"{source.name} has no examples")
+        raise InputError(f"{source.name} has no examples")
     chosen = np.arange(len(source)) if chosen is None else chosen
     size = len(chosen)
     (first,) = source.read([0])
@@ -125,11 +156,12 @@ def in_memory(source: Source, chosen: np.ndarray | None = None) -> tuple[np.ndar
     def decode(start: int) -> int:
         stop = min(start + CHUNK, size)
         records = source.read(chosen[start:stop].tolist())
+        labels[start:stop] = source.labels(records)
         for index, record in zip(range(start, stop), records, strict=True):
             image = source.decoded(record)
             if image.shape != shape:
-                raise ValueError(unequal(first.where, shape, record.where, image.shape))
-            images[index], labels[index] = image, record.label
+                raise InputError(unequal(first.where, shape, record.where, image.shape))
+            images[index] = image
         return stop - start
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()

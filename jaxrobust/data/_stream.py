@@ -4,13 +4,16 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxrobust.data._batches import epoch_order
+from jaxrobust.data._examples import as_bytes, as_indices, image_hint
 from jaxrobust.data._sources import Source, unequal
+from jaxrobust.inputs import InputError, as_count, as_labels
+from jaxrobust.keys import key_of
 
 ENDLESS = 2**31 - 1  # steps; grain wants a length
+LARGEST_SEED = 2**32 - 1  # of a key
 
 
 class Stream:
@@ -27,6 +30,11 @@ class Stream:
       start: the first step.
       threads: that read and decode, each a batch ahead.
       settings: what the batches are a function of, JSON types; `set_state` compares it.
+
+    Raises:
+      ValueError: in one line, if a count is out of range; while reading, if an index is out of
+        range, an image is unreadable or not uint8 `[h, w, c]`, two differ in size, or a label is
+        no class.
 
     Attributes:
       steps_per_epoch: batches per epoch, the same on every process.
@@ -50,12 +58,12 @@ class Stream:
         threads: int = 8,
         settings: dict[str, Any] | None = None,
     ) -> None:
-        self.steps_per_epoch = steps_per_epoch
+        self.steps_per_epoch = as_count(steps_per_epoch, name="steps_per_epoch")
         self._settings = settings or {}
         self._read = partial(_step, source, indices)
-        self._threads = threads
+        self._threads = as_count(threads, name="threads")
         self._batches: Any = None
-        self._go_to(start)
+        self._go_to(as_count(start, name="start", least=0))
 
     def _go_to(self, step: int) -> None:
         # Imported here: only streams need grain, which takes a second to load.
@@ -71,7 +79,10 @@ class Stream:
         return self
 
     def __next__(self) -> tuple[np.ndarray, np.ndarray]:
-        batch = next(self._batches)
+        try:
+            batch = next(self._batches)
+        except InputError as error:  # to which grain has added lines about its own frames
+            raise InputError(str(error)) from error.__cause__
         self._next += 1
         return batch
 
@@ -86,14 +97,16 @@ class Stream:
           state: what `get_state` returned for a stream of the same source and settings.
 
         Raises:
-          ValueError: if the stream it came from had other settings: the batches would differ.
+          ValueError: if the stream it came from had other settings: the batches would differ; or
+            if it is no state.
         """
+        step = as_count(state.get("step"), name="state['step']", least=0)
         for name, value in self._settings.items():
             if state.get(name) != value:
-                raise ValueError(
+                raise InputError(
                     f"the state is of a stream with {name} {state.get(name)}, this one has {value}"
                 )
-        self._go_to(state["step"])
+        self._go_to(step)
 
     def close(self) -> None:
         """Stops reading ahead."""
@@ -130,7 +143,7 @@ def stream(
 
     Raises:
       ValueError: in one line, if the batch does not split over the processes or is larger than
-        the source; while reading, if an image is unreadable or two differ in size.
+        the source, or another count is out of range; while reading, as `Stream` does.
 
     Example:
       >>> import numpy as np
@@ -144,19 +157,23 @@ def stream(
       >>> bool((next(batches)[1] == following).all())
       True
     """
-    if not 0 <= process_index < process_count:
-        raise ValueError(
+    process_count = as_count(process_count, name="process_count")
+    process_index = as_count(process_index, name="process_index", least=0)
+    if process_index >= process_count:
+        raise InputError(
             f"process_index must be between 0 and {process_count - 1}, got {process_index}"
         )
-    size = len(source)
-    if not 1 <= batch_size <= size or batch_size % process_count:
-        raise ValueError(
+    size, batch_size = len(source), as_count(batch_size, name="batch_size")
+    if batch_size > size or batch_size % process_count:
+        raise InputError(
             f"batch_size must be a multiple of the {process_count} processes and at most the "
             f"{size} examples, got {batch_size}"
         )
+    if as_count(seed, name="seed", least=0) > LARGEST_SEED:  # its upper bits would be ignored
+        raise InputError(f"seed must be in 0..{LARGEST_SEED}, got {seed}")
     share = batch_size // process_count
     mine = slice(process_index * share, (process_index + 1) * share)
-    order = partial(epoch_order, jax.random.key(seed), size=size, batch_size=batch_size)
+    order = partial(epoch_order, key_of(seed), size=size, batch_size=batch_size)
     indices = indices_of_steps(order, size // batch_size)
     return Stream(
         source,
@@ -164,7 +181,7 @@ def stream(
         steps_per_epoch=size // batch_size,
         threads=threads,
         settings={
-            "seed": seed,
+            "seed": int(seed),
             "size": size,
             "batch_size": batch_size,
             "process_index": process_index,
@@ -186,12 +203,16 @@ def indices_of_steps(
       step -> `[b]` indices. The last two epochs' orders are kept: reading ahead crosses their
       boundary.
 
+    Raises:
+      ValueError: if `steps_per_epoch` is no integer of at least 1.
+
     Example:
       >>> from jaxrobust import data
       >>> indices = data.indices_of_steps(lambda epoch: [[2 * epoch], [2 * epoch + 1]], 2)
       >>> [int(indices(step)[0]) for step in range(4)]
       [0, 1, 2, 3]
     """
+    steps_per_epoch = as_count(steps_per_epoch, name="steps_per_epoch")
     of_epoch = lru_cache(maxsize=2)(lambda epoch: np.asarray(order(epoch)))
     return lambda step: of_epoch(step // steps_per_epoch)[step % steps_per_epoch]
 
@@ -200,18 +221,48 @@ def _step(
     source: Any, indices: Callable[[int], np.ndarray], step: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The batch of a step; a `Source` reads all its records at once."""
-    chosen = np.asarray(indices(int(step))).tolist()
+    size = len(source) if hasattr(source, "__len__") else None
+    chosen = as_indices(indices(int(step)), size=size).tolist()
+    if not chosen:
+        raise InputError(f"indices must be of at least one example a step, got none in step {step}")
     if isinstance(source, Source):
         records = source.read(chosen)
         images = [source.decoded(record) for record in records]
-        labels = [record.label for record in records]
+        labels = source.labels(records)
         names = [record.where for record in records]
     else:
         examples = [source[index] for index in chosen]
-        images = [example["image"] for example in examples]
-        labels = [example["label"] for example in examples]
+        images = [_array(example, "image", i) for i, example in zip(chosen, examples, strict=True)]
+        each = [_array(example, "label", i) for i, example in zip(chosen, examples, strict=True)]
+        labels = _as_one(each, chosen)
         names = [f"example {index}" for index in chosen]
     for name, image in zip(names, images, strict=True):
+        if image.dtype != np.uint8 or image.ndim != 3:
+            raise InputError(
+                f"the image of {name} must be uint8 [h, w, c], got {image.dtype} {image.shape}"
+                f"{image_hint(image)}"
+            )
         if image.shape != images[0].shape:
-            raise ValueError(unequal(names[0], images[0].shape, name, image.shape))
-    return np.stack(images), np.asarray(labels, np.int32)
+            raise InputError(unequal(names[0], images[0].shape, name, image.shape))
+    return as_bytes(np.stack(images), name="images"), labels
+
+
+def _array(example: Any, name: str, index: int) -> np.ndarray:
+    """The image or the label of an example."""
+    try:
+        return np.asarray(example[name])
+    except (KeyError, IndexError, TypeError):
+        kind = ", ".join(map(str, example)) if isinstance(example, dict) else type(example).__name__
+        raise InputError(
+            f"source[{index}] must be a dict with the keys image and label, got {kind}"
+        ) from None
+
+
+def _as_one(labels: list[np.ndarray], chosen: list[int]) -> np.ndarray:
+    """The labels of a batch `[b]` int32."""
+    for index, label in zip(chosen, labels, strict=True):
+        if label.ndim:
+            raise InputError(
+                f"label of example {index} must be one integer, got {label.dtype} {label.shape}"
+            )
+    return as_labels(np.stack(labels), batch=len(labels), name="labels")

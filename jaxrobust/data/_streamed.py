@@ -6,7 +6,9 @@ from functools import cached_property
 import numpy as np
 
 from jaxrobust.data._dataset import Dataset, held_out_indices
+from jaxrobust.data._examples import as_indices, named
 from jaxrobust.data._sources import Source, in_memory
+from jaxrobust.inputs import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +21,11 @@ class Streamed:
       source: the training examples, decoded on demand.
       indices: `[n]` which of them are trained on.
       test_images: `[m, h, w, c]` uint8.
-      test_labels: `[m]` int32.
-      max_value: the uint8 value that means 1.0.
+      test_labels: `[m]` int32; other integers are converted.
+      max_value: the uint8 value that means 1.0; pixels above it are refused when they are read.
+
+    Raises:
+      ValueError: in one line, if one of them is none of these, or the parts differ in size.
     """
 
     source: Source
@@ -30,8 +35,20 @@ class Streamed:
     max_value: int = 255
 
     def __post_init__(self) -> None:
-        if len(self.test_labels) and self.test_images.shape[1:] != self.image_shape:
-            raise ValueError(
+        source = replace(self.source, max_value=self.max_value)
+        object.__setattr__(self, "source", source)
+        with named(self.name):
+            indices = as_indices(self.indices, size=len(source))
+            if not len(indices):
+                raise InputError("indices must be of at least one training example, got none")
+            object.__setattr__(self, "indices", indices)
+        if not len(self.test_labels):
+            return
+        tested = self._in_memory(self.test_images, self.test_labels)
+        object.__setattr__(self, "test_images", tested.test_images)
+        object.__setattr__(self, "test_labels", tested.test_labels)
+        if self.test_images.shape[1:] != self.image_shape:
+            raise InputError(
                 f"images of {self.name} must have one size, but training ones are "
                 f"{self.image_shape} and test ones {self.test_images.shape[1:]}; choose one with "
                 "resize=(height, width)"
@@ -46,6 +63,11 @@ class Streamed:
     def num_classes(self) -> int:
         """Number of classes `k`."""
         return self.source.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One for each class, or empty where they are unknown."""
+        return self.source.class_names
 
     @property
     def train_size(self) -> int:
@@ -97,6 +119,7 @@ class Streamed:
             test_labels=labels,
             num_classes=self.num_classes,
             max_value=self.max_value,
+            class_names=self.class_names,
         )
 
 
@@ -120,9 +143,15 @@ def streamed(train: Source, test: Source) -> Streamed:
       >>> mnist = data.streamed(*sets)  # doctest: +SKIP
     """  # noqa: E501
     if not len(train):
-        raise ValueError(f"{train.name} has no examples")
+        raise InputError(f"{train.name} has no examples")
     if train.num_classes != test.num_classes:
-        raise ValueError(
+        raise InputError(
             f"{train.name} has {train.num_classes} classes, {test.name} {test.num_classes}"
         )
+    for label, names in enumerate(zip(train.class_names, test.class_names, strict=False)):
+        if names[0] != names[1]:
+            raise InputError(
+                f"class {label} is {names[0]!r} in {train.name}, the training examples, and "
+                f"{names[1]!r} in {test.name}, the test examples"
+            )
     return Streamed(train, np.arange(len(train)), *in_memory(test))

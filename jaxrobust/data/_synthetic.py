@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxrobust.data._dataset import Dataset
+from jaxrobust.inputs import as_count
 
 
 def synthetic(
@@ -16,7 +17,7 @@ def synthetic(
 ) -> Dataset:
     """Random smooth patterns, one per class, with noise: learnable, of any size, without a file.
 
-    For trying out a program before its data is there; figures on it mean nothing.
+    For trying out a program before its data is there; results on it mean nothing.
 
     Args:
       size: height and width in pixels.
@@ -29,11 +30,19 @@ def synthetic(
     Returns:
       The data set.
 
+    Raises:
+      ValueError: if one of them is no integer, or too small.
+
     Example:
       >>> from jaxrobust import data
       >>> data.synthetic(size=8, train=4, test=2).train_images.shape
       (4, 8, 8, 3)
     """
+    counts = {"size": size, "channels": channels, "train": train, "test": test}
+    for name, count in counts.items():
+        as_count(count, name=name)
+    as_count(num_classes, name="num_classes", least=2)
+    as_count(seed, name="seed", least=0)
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(0, 255, (num_classes, -(-size // 4), -(-size // 4), channels))
     patterns = coarse.repeat(4, 1).repeat(4, 2)[:, :size, :size]

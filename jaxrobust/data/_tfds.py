@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from jaxrobust.data._dataset import Dataset
+from jaxrobust.data._decode import size_of
 from jaxrobust.data._files import default_data_dir, read_npz, write_npz
-from jaxrobust.data._sources import Record, Source, in_memory, size_of
+from jaxrobust.data._sources import Record, Source, in_memory
 from jaxrobust.data._streamed import Streamed, streamed
 from jaxrobust.data._tfds_prepare import first_line, prepare
 
 CACHE = "jaxrobust_decoded"
+# Of how files become arrays: arrays that another version has decoded are not taken from the cache.
+DECODING = 2
 
 
 def tfds(
@@ -41,14 +44,15 @@ def tfds(
       data_dir: folder of the data sets; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
       train_split: such as `train` or `train[:90%]`.
       test_split: such as `test` or `validation`.
-      resize: pixels, or `(height, width)`; needed where the images differ in size.
+      resize: pixels, or `(height, width)`: images are scaled, with their proportions, to cover
+        that size, and cropped to its centre; needed where the images differ in size.
       download: prepare a set that is not there; otherwise that is an error.
       cache: keep the decoded arrays on disk.
       stream: leave the training images encoded on disk and read them when a step needs them; the
         same run in the end, for sets that are larger than memory.
 
     Returns:
-      The data set, in TFDS's order; with `stream` a `Streamed`.
+      The data set, in TFDS's order, with its `class_names`; with `stream` a `Streamed`.
 
     Raises:
       ValueError: in one line, for an unknown set or split, a wrong `data_dir`, a set that cannot
@@ -68,7 +72,8 @@ def tfds(
         path = _cache_path(builder, split, size)
         images, labels = _decoded(source, path) if cache else in_memory(source)
         arrays |= {f"{part}_images": images, f"{part}_labels": labels}
-    return Dataset(name=name, num_classes=source.num_classes, **arrays)
+    arrays |= {"num_classes": source.num_classes, "class_names": source.class_names}
+    return Dataset(name=name, **arrays)
 
 
 def tfds_source(
@@ -85,7 +90,7 @@ def tfds_source(
       name: TFDS name.
       split: such as `train` or `train[:90%]`.
       data_dir: folder of the data sets; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-      resize: pixels, or `(height, width)`; needed where the images differ in size.
+      resize: as in `tfds`.
       download: prepare a set that is not there; otherwise that is an error.
 
     Returns:
@@ -135,6 +140,7 @@ def _split_of(builder: Any, name: str, split: str, size: tuple[int, int] | None)
     return Source(
         name=name if split in ("train", "test") else f"{name}/{split}",
         num_classes=features[label_key].num_classes,
+        class_names=tuple(features[label_key].names or ()),
         size=len(stored),
         read=read,
         channels=features[image_key].shape[-1] or 3,
@@ -171,7 +177,7 @@ def _cache_path(builder: Any, split: str, size: tuple[int, int] | None) -> pathl
     """Where a split's decoded arrays are kept; another path once the prepared files change."""
     folder = pathlib.Path(builder.data_dir)
     files = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.iterdir())]
-    mark = hashlib.sha256(repr((split, size, files)).encode()).hexdigest()[:16]
+    mark = hashlib.sha256(repr((DECODING, split, size, files)).encode()).hexdigest()[:16]
     name = builder.info.full_name.replace("/", "-")
     return pathlib.Path(builder.data_dir_root) / CACHE / f"{name}-{split.split('[')[0]}-{mark}.npz"
 

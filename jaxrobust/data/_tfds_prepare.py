@@ -28,8 +28,9 @@ def prepare(name: str, data_dir: pathlib.Path, *, download: bool) -> Any:
       ValueError: in one line, if there is no such set or it cannot be prepared.
     """
     builder = _builder(name, data_dir)
-    if builder.is_prepared():
-        return builder
+    with _without_warnings():
+        if builder.is_prepared():
+            return builder
     if not download:
         raise ValueError(
             f"{name} is not prepared below data_dir {data_dir}, which {_content(data_dir)}"

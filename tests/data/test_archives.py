@@ -153,7 +153,7 @@ def packed(
             files, width = getattr(archive, f"{part}_files"), archive.label_bytes + _cifar.PIXELS
             records[part] = rng.integers(0, 256, (sizes[part], width)).astype(np.uint8)
             records[part][:, : archive.label_bytes] = rng.integers(
-                0, archive.num_classes, (sizes[part], archive.label_bytes)
+                0, len(archive.class_names), (sizes[part], archive.label_bytes)
             )
             for name, share in zip(files, np.array_split(records[part], len(files)), strict=True):
                 if name != omit:
@@ -188,7 +188,8 @@ def test_cifar_is_prepared_once_in_the_original_order(server, tmp_path, stock):
                     np.testing.assert_array_equal(
                         image[..., channel].ravel(), record[start : start + 1024]
                     )
-        assert dataset.num_classes == stock.num_classes
+        assert dataset.num_classes == {"cifar10": 10, "cifar100": 100}[stock.name]
+        assert dataset.class_names == stock.class_names
     assert len(server.asked) == 1
 
 
@@ -287,6 +288,7 @@ def test_mnist_is_prepared_once_in_the_original_order(server, tmp_path, digits):
             np.testing.assert_array_equal(getattr(dataset, name).reshape(array.shape), array)
     assert len(server.asked) == 4
     assert dataset.image_shape == (28, 28, 1)
+    assert dataset.class_names == tuple("0123456789")
 
 
 def test_what_is_no_idx_file(tmp_path, server, digits):

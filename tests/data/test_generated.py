@@ -8,8 +8,8 @@ import pytest
 from jaxrobust import data
 
 
-def images(count, side=(4, 5, 3), seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, *side)).astype(np.uint8)
+def images(count, side=(4, 5, 3), seed=0, top=255):
+    return np.random.default_rng(seed).integers(0, top + 1, (count, *side)).astype(np.uint8)
 
 
 @pytest.fixture
@@ -23,20 +23,23 @@ def save(tmp_path):
 
 def test_an_npz_with_a_test_part(save):
     path = save(
-        train_images=images(6),
+        train_images=images(6, top=16),
         train_labels=np.arange(6) % 3,
-        test_images=images(2, seed=1),
+        test_images=images(2, seed=1, top=16),
         test_labels=np.array([3, 0]),
     )
-    dataset = data.npz(path)
-    np.testing.assert_array_equal(dataset.test_images, images(2, seed=1))
+    dataset = data.npz(path, max_value=16)
+    np.testing.assert_array_equal(dataset.test_images, images(2, seed=1, top=16))
     assert (dataset.name, dataset.num_classes, dataset.train_labels.dtype) == ("set", 4, np.int32)
     assert data.npz(path, num_classes=10, name="mine", max_value=16).num_classes == 10
 
 
 def test_an_npz_without_one_holds_out(save):
     path = save(image=images(10, side=(4, 5)), label=np.arange(10) % 2)
-    with pytest.raises(ValueError, match="has no test_images and test_labels: give test_size"):
+    with pytest.raises(
+        ValueError,
+        match=r"has no test_images and test_labels: test_size, .* must be in 1\.\.9, got 0",
+    ):
         data.npz(path)
     dataset = data.npz(path, test_size=3)
     assert dataset.image_shape == (4, 5, 1)
@@ -52,15 +55,15 @@ def test_an_npz_without_one_holds_out(save):
         ({"images": images(3)}, r"needs images and labels; it has images"),
         (
             {"images": images(3) / 255, "labels": np.zeros(3, int)},
-            r"images of .* must be uint8 \[n, h, w, c\], got float64",
+            r"set.npz: images must be uint8 \[n, h, w, c\], got float64 .*; use \(255 \* images\).round\(\).astype\(np.uint8\)",
         ),
         (
             {"images": images(3), "labels": np.zeros(3)},
-            r"labels of .* must be integers \(3,\), got float64",
+            r"set.npz: labels must be integer class indices .* got float64 \(3,\); use labels.astype\(int\)",
         ),
         (
             {"images": images(3), "labels": np.zeros(4, int)},
-            r"labels of .* must be integers \(3,\), got int64 \(4,\)",
+            r"set.npz: images and labels must have the same batch size, got 3 images and labels of shape \(4,\)",
         ),
         ({"images": images(3), "labels": np.array([{}] * 3)}, r"is damaged or no npz: .*pickle"),
     ],
@@ -89,10 +92,10 @@ def test_missing_and_damaged_files(tmp_path):
 def test_generated_images_follow_the_labelled_ones(save):
     digits = data.digits()
     extra = data.generated(
-        save(image=images(5, side=(8, 8)), label=np.arange(5, dtype=np.uint8)), fraction=0.5
+        save(image=images(5, side=(8, 8), top=16), label=np.arange(5, dtype=np.uint8)), fraction=0.5
     )
     joined, labels = extra.joined(digits)
-    np.testing.assert_array_equal(joined[1437:], images(5, side=(8, 8, 1)))
+    np.testing.assert_array_equal(joined[1437:], images(5, side=(8, 8, 1), top=16))
     np.testing.assert_array_equal(joined[:1437], digits.train_images)
     assert labels[-5:].tolist() == [0, 1, 2, 3, 4]
     assert labels.dtype == np.int32
@@ -106,7 +109,9 @@ def test_generated_images_must_fit(save):
         data.generated(save(image=images(5), label=np.arange(5))).joined(digits)
     with pytest.raises(ValueError, match="generated labels go up to 10, but digits has 10 classes"):
         data.generated(save(image=images(2, side=(8, 8)), label=np.array([0, 10]))).joined(digits)
-    with pytest.raises(ValueError, match="must be classes, got -1"):
+    with pytest.raises(
+        ValueError, match="label must be class indices of at least 0, got values from -1 to 0"
+    ):
         data.generated(save(image=images(2), label=np.array([-1, 0])))
     with pytest.raises(ValueError, match=r"fraction must be in \[0, 1\), got 1"):
         data.generated(save(image=images(2), label=np.array([1, 0])), fraction=1.0)
@@ -160,8 +165,11 @@ def test_what_is_wrong_with_an_order_is_named(key):
     good = {"size": 10, "generated_size": 5, "batch_size": 4, "fraction": 0.5}
     for bad, message in (
         ({"batch_size": 11}, "batch_size must be between 1 and the 10 training examples, got 11"),
-        ({"generated_size": 0}, "generated_size must be at least 1, got 0"),
+        ({"generated_size": 0}, "generated_size must be an integer of at least 1 .*, got 0"),
         ({"fraction": -0.1}, r"fraction must be in \[0, 1\), got -0.1"),
+        ({"fraction": float("nan")}, r"fraction must be in \[0, 1\), got nan"),
+        ({"fraction": 0.2}, r"fraction must be 0 or at least 1 / batch_size = 0.25, got 0.2"),
+        ({"batch_size": True}, r"batch_size must be an integer of at least 1 .*, got True"),
     ):
         with pytest.raises(ValueError, match=message):
             data.mixed_order(key, 0, **good | bad)

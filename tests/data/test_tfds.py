@@ -42,7 +42,7 @@ class TinyColours(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         features = {
             "image": tfds.features.Image(shape=(5, 5, 3)),
-            "label": tfds.features.ClassLabel(num_classes=3),
+            "label": tfds.features.ClassLabel(names=["red", "green", "blue"]),
         }
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
@@ -153,6 +153,29 @@ def check(dataset: data.Dataset) -> None:
 
 def test_a_set_that_tfds_wrote_is_read_back(prepared):
     check(data.tfds("tiny_colours", data_dir=str(prepared), cache=False))
+
+
+def test_class_names_are_those_of_tfds(prepared):
+    names = ("red", "green", "blue")
+    for stream in (False, True):
+        dataset = data.tfds("tiny_colours", data_dir=str(prepared), cache=False, stream=stream)
+        assert dataset.class_names == names
+    source = data.tfds_source("tiny_colours", split="test", data_dir=str(prepared))
+    assert source.class_names == names
+
+
+def test_arrays_that_were_decoded_in_another_way_are_not_taken(data_dir, monkeypatch):
+    options = {"data_dir": str(data_dir), "resize": (3, 4)}
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxrobust.data._tfds.DECODING", 1)
+        squashed = np.zeros((TRAIN, 3, 4, 3), np.uint8), np.zeros(TRAIN, np.int32)
+        patch.setattr("jaxrobust.data._tfds.in_memory", lambda source: squashed)
+        assert not data.tfds("tiny_colours", **options).train_images.any()
+    fresh = data.tfds("tiny_colours", **options)
+    np.testing.assert_array_equal(
+        fresh.train_images, data.tfds("tiny_colours", cache=False, **options).train_images
+    )
+    assert fresh.train_images.any()
 
 
 def test_slices_and_the_environment_variable(prepared, monkeypatch):
