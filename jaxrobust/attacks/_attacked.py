@@ -16,6 +16,7 @@ from jaxrobust.inputs import (
     as_labels,
     as_network_logits,
     evaluation_mode,
+    is_signed,
 )
 
 LogitsFn = Callable[[Array], Array]  # images [b, h, w, c] -> logits [b, k]
@@ -62,7 +63,7 @@ def network(logits_fn: Callable, images: Array) -> Callable[[Array], Array]:
     """`prepare` of a network whose result is checked: images -> logits `[b, k]`."""
 
     def checked(x: Array) -> Array:
-        return as_network_logits(logits_fn(x), batch=len(x))
+        return as_network_logits(logits_fn(x), batch=len(x), signed=True)
 
     return prepare(checked, images)
 
@@ -87,9 +88,11 @@ def judging(logits_fn: Any, loss: Loss, labels: Array) -> Callable[[Array], tupl
 
 
 def checked_logits(logits: Any, labels: Array) -> Array:
-    """A network's logits `[b, k]`, if the labels are classes of it."""
-    logits = as_network_logits(logits, batch=len(labels))
-    as_labels(labels, batch=len(labels), classes=logits.shape[1], soft=True)
+    """Logits `[b, k]` of which the labels are classes; `[b, 1]` for labels -1 and +1."""
+    signed = labels.ndim == 1 and is_signed(labels)
+    logits = as_network_logits(logits, batch=len(labels), signed=signed)
+    if logits.shape[1] > 1:
+        as_labels(labels, batch=len(labels), classes=logits.shape[1], soft=True)
     return logits
 
 
@@ -106,7 +109,7 @@ def as_losses(losses: Any, batch: int) -> Array:
 def checked_batch(images: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
     """Images `[b, h, w, c]` and labels `[b]` (or `[b, k]` probabilities) as arrays."""
     checked = jnp.asarray(as_images(images))
-    return checked, jnp.asarray(as_labels(labels, batch=len(checked), soft=True))
+    return checked, jnp.asarray(as_labels(labels, batch=len(checked), soft=True, signed=True))
 
 
 def per_example_keys(key: Array, batch_size: int) -> Array:
@@ -150,8 +153,14 @@ def has_nan(logits: Array) -> Array:
 
 
 def misclassified(logits: Array, labels: Array) -> Array:
-    """`[b]` bool. Ties go to the first class; NaN logits are never right."""
-    return (predicted(logits) != hard_labels(labels)) | has_nan(logits)
+    """`[b]` bool. Ties go to the first class; NaN logits are never right.
+
+    Of one logit the sign decides, for labels -1 and +1.
+    """
+    hard = hard_labels(labels).astype(jnp.int32)
+    if logits.shape[-1] == 1:
+        return ~(logits[..., 0] * hard.astype(logits.dtype) > 0)
+    return (predicted(logits) != hard) | has_nan(logits)
 
 
 def where(mask: Array, new: Any, old: Any) -> Any:

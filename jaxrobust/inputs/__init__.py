@@ -12,6 +12,7 @@ from jaxrobust.inputs._images import as_layout as as_layout
 from jaxrobust.inputs._labels import as_classes as as_classes
 from jaxrobust.inputs._labels import as_labels as as_labels
 from jaxrobust.inputs._labels import as_probabilities as as_probabilities
+from jaxrobust.inputs._labels import is_signed as is_signed
 from jaxrobust.inputs._logits import aligned as aligned
 from jaxrobust.inputs._logits import as_logits as as_logits
 from jaxrobust.inputs._logits import as_network_logits as as_network_logits
@@ -25,3 +26,4 @@ from jaxrobust.inputs._numbers import as_count as as_count
 from jaxrobust.inputs._numbers import as_number as as_number
 from jaxrobust.inputs._numbers import as_radius as as_radius
 from jaxrobust.inputs._numbers import as_step_size as as_step_size
+from jaxrobust.inputs._numbers import check_number as check_number

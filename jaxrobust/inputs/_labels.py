@@ -15,6 +15,7 @@ def as_labels(
     batch: int,
     classes: int | None = None,
     soft: bool = False,
+    signed: bool = False,
     name: str = "labels",
 ) -> Any:
     """Labels of a batch: class indices `[b]` as int32, or probabilities `[b, k]` if allowed.
@@ -24,6 +25,7 @@ def as_labels(
       batch: number of images `b`.
       classes: number of classes `k`, if it is known.
       soft: whether probabilities are allowed.
+      signed: whether -1 and +1, of a classifier with one logit, are allowed.
       name: of the argument, for the message.
 
     Returns:
@@ -47,7 +49,22 @@ def as_labels(
         )
     if len(array) != batch:
         raise _other_length(name, array, batch)
+    if signed and is_signed(array):
+        return array.astype(np.int32)
     return as_classes(array, classes=classes, name=name)
+
+
+def is_signed(labels: Any) -> bool:
+    """Whether labels may be -1 and +1: they are nothing else, or their values are not known yet.
+
+    Args:
+      labels: `[b]` integers.
+
+    Returns:
+      True or False.
+    """
+    values = concrete(labels)
+    return values is None or bool(np.isin(values, (-1, 1)).all())
 
 
 def as_classes(

@@ -12,12 +12,15 @@ from jaxrobust.inputs._labels import as_classes, as_probabilities, label_hint
 from jaxrobust.inputs._numbers import as_number
 
 
-def as_network_logits(out: Any, *, batch: int, name: str = "logits_fn") -> Any:
+def as_network_logits(
+    out: Any, *, batch: int, signed: bool = False, name: str = "logits_fn"
+) -> Any:
     """What a network returned: logits `[b, k]` of at least two classes.
 
     Args:
       out: the network's result.
       batch: number of images it was given.
+      signed: whether one logit is allowed, whose sign decides.
       name: of the network's argument, for the message.
 
     Returns:
@@ -32,7 +35,7 @@ def as_network_logits(out: Any, *, batch: int, name: str = "logits_fn") -> Any:
         raise InputError(f"{wanted}, got {_described(out)}; wrap it to return the logits alone")
     if out.ndim != 2 or len(out) != batch:
         raise InputError(f"{wanted}, here [{batch}, k], got shape {out.shape}")
-    if out.shape[1] < 2:
+    if out.shape[1] < (1 if signed else 2):
         raise InputError(
             f"{wanted}, got shape {out.shape}; give a binary classifier two, "
             "jnp.concatenate([jnp.zeros_like(z), z], -1)"

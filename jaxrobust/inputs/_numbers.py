@@ -164,9 +164,7 @@ def as_count(value: Any, *, name: str, least: int = 1) -> int:
     except TypeError:
         number = None
     if number is None or number < least:
-        raise InputError(
-            f"{name} must be an integer of at least {least} (it is static), got {value!r}"
-        )
+        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
     return number
 
 

@@ -11,10 +11,12 @@ from jax.typing import ArrayLike
 from jaxrobust.attacks import apgd, pgd
 from jaxrobust.attacks._attacked import LogitsFn, fold_keys, per_example_keys
 from jaxrobust.attacks._targets import loss_of_run
+from jaxrobust.inputs import InputError
 from jaxrobust.mixing import MixedOutputs, mixing_loss
 from jaxrobust.mixing._adaptive import evading_outputs
 from jaxrobust.objectives._objective import Batch, Pass, Views, correct
-from jaxrobust.threats import Threat
+from jaxrobust.objectives._ranges import check_ranges
+from jaxrobust.threats import Threat, described, norm_of
 
 Attack = Literal["apgd", "pgd"]
 
@@ -73,10 +75,7 @@ class AdaptiveSmoothing:
     attack: Attack = field(default="apgd", metadata={"static": True})
 
     def __post_init__(self) -> None:
-        if self.attack not in get_args(Attack):
-            raise ValueError(
-                f"attack must be one of {', '.join(get_args(Attack))}, got {self.attack!r}"
-            )
+        check_ranges(self, attack=get_args(Attack))
 
     @property
     def method(self) -> str:
@@ -125,7 +124,9 @@ class AdaptiveSmoothing:
         loss: Any,
     ) -> Array:
         """One run, with what is random of it drawn."""
-        norm = norm_of(threat)
+        norm: Any = norm_of(threat)
+        if norm is None:
+            raise InputError(f"threat must be linf, l2 or l1, got {described(threat)}")
         weight_keys, eps_keys, momentum_keys, attack_keys = (fold_keys(keys, n) for n in range(4))
         draw = jax.vmap(jax.random.uniform)
         weight = draw(weight_keys) * jnp.asarray(self.weight, images.dtype)
@@ -189,11 +190,3 @@ class AdaptiveSmoothing:
             "detected": detected,
         }
         return loss, metrics
-
-
-def norm_of(threat: Any) -> Any:
-    """The name of a threat's norm."""
-    name = type(threat).__name__.lower()
-    if name not in ("linf", "l2", "l1"):
-        raise ValueError(f"threat must be linf, l2 or l1, got {type(threat).__name__}")
-    return name

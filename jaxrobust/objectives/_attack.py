@@ -9,8 +9,9 @@ from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
 from jaxrobust.attacks._attacked import LogitsFn, Loss, fold_keys, per_example_keys
+from jaxrobust.inputs import InputError
 from jaxrobust.objectives._objective import Batch, Stateful
-from jaxrobust.threats import Threat, batched
+from jaxrobust.threats import Threat, batched, default_step
 
 Start = Literal["uniform", "gaussian", "gaussian_in_box"]
 
@@ -37,20 +38,11 @@ def inner_pgd(
         threat=threat,
         loss=loss,
         steps=steps,
-        step_size=default_step_size(threat, steps, step_size),
+        step_size=default_step(threat, steps) if step_size is None else step_size,
         start=initial(key, batch.images, threat, start),
         stop_after=stop_after,
         state=logits_fn.batch_stats if stateful else None,  # type: ignore[union-attr]
     )
-
-
-def default_step_size(threat: Any, steps: int, step_size: ArrayLike | None) -> Any:
-    """`step_size`, or 2.5 eps / steps: far enough to cross the ball and come back (Madry)."""
-    if step_size is not None:
-        return step_size
-    if not hasattr(threat, "eps"):
-        raise ValueError(f"step_size must be given for {type(threat).__name__}: it has no one eps")
-    return 2.5 * threat.eps / max(steps, 1)
 
 
 def initial(key: Array, images: Array, threat: Any, start: Start) -> Any:
@@ -62,7 +54,8 @@ def initial(key: Array, images: Array, threat: Any, start: Start) -> Any:
     shift), and they start at random there too.
     """
     if start not in get_args(Start):
-        raise ValueError(f"start must be one of {', '.join(get_args(Start))}, got {start!r}")
+        raise InputError(f"start must be one of {', '.join(get_args(Start))}, got {start!r}")
+    images = images if images.dtype.itemsize >= 4 else images.astype(jnp.float32)
     keys = fold_keys(per_example_keys(key, len(images)), 0)
     shape = jax.eval_shape(batched(threat, len(images)).init, keys, images)
     on_pixels = hasattr(shape, "shape") and shape.shape == images.shape

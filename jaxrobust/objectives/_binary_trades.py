@@ -9,7 +9,15 @@ from jax.typing import ArrayLike
 from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import binary_boundary, binary_trades
 from jaxrobust.objectives._attack import Start, inner_pgd
-from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
+from jaxrobust.objectives._objective import (
+    Batch,
+    Pass,
+    Statistics,
+    Views,
+    check_hard_labels,
+    correct,
+)
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
 
 
@@ -45,12 +53,16 @@ class BinaryTrades:
     attack_statistics: Statistics = field(default="running", metadata={"static": True})
     start: Start = field(default="gaussian", metadata={"static": True})
 
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
     @property
     def passes(self) -> tuple[Pass, ...]:
         return (Pass("clean", "clean"), Pass("adv", "adv"))
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """PGD on the boundary term."""
+        check_hard_labels("binary_trades", batch)
         clean = jax.lax.stop_gradient(score_of(logits_fn(batch.images)))
         attacked = inner_pgd(
             logits_fn,

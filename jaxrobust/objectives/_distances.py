@@ -20,6 +20,7 @@ from jaxrobust.objectives._objective import (
     Views,
     correct,
 )
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.objectives._trades import away_from
 from jaxrobust.threats import Threat
 
@@ -63,6 +64,7 @@ class DistancePGDAT:
     clip_loss: float = field(default=0.0, metadata={"static": True})
 
     def __post_init__(self) -> None:
+        check_ranges(self, attack_statistics=("running", "batch", "update"))
         check_distance(self.distance, self.label_smoothing)
 
     @property
@@ -139,6 +141,7 @@ class DistanceTrades:
     clip_clean: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         check_distance(self.distance, self.label_smoothing)
 
     @property

@@ -11,7 +11,15 @@ from jax.typing import ArrayLike
 from jaxrobust.attacks._attacked import LogitsFn, fold_keys, per_example_keys
 from jaxrobust.losses import gair_trades, margin
 from jaxrobust.objectives._attack import inner_pgd
-from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
+from jaxrobust.objectives._objective import (
+    Batch,
+    Pass,
+    Statistics,
+    Views,
+    check_hard_labels,
+    correct,
+)
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.objectives._trades import away_from
 from jaxrobust.threats import Threat
 
@@ -50,12 +58,16 @@ class GairTrades:
     step_size: ArrayLike | None = None
     attack_statistics: Statistics = field(default="running", metadata={"static": True})
 
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
     @property
     def passes(self) -> tuple[Pass, ...]:
         return (Pass("adv", "adv"), Pass("adv_margin", "adv_margin"), Pass("clean", "clean"))
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """Two attacks from Gaussian noise: on the divergence and on the margin."""
+        check_hard_labels("gair_trades", batch)
         keys = per_example_keys(key, len(batch.images))
         attack = partial(
             inner_pgd,

@@ -13,6 +13,7 @@ from jaxrobust.losses import cross_entropy
 from jaxrobust.losses._gairat import gairat_log_weights
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
 
 
@@ -56,6 +57,9 @@ class Gairat:
     step_size: ArrayLike | None = None
     attack_statistics: Statistics = field(default="running", metadata={"static": True})
     tau: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def passes(self) -> tuple[Pass, ...]:

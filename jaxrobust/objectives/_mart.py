@@ -9,7 +9,15 @@ from jax.typing import ArrayLike
 from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy, mart
 from jaxrobust.objectives._attack import Start, inner_pgd
-from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
+from jaxrobust.objectives._objective import (
+    Batch,
+    Pass,
+    Statistics,
+    Views,
+    check_hard_labels,
+    correct,
+)
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
 
 
@@ -41,12 +49,16 @@ class Mart:
     attack_statistics: Statistics = field(default="running", metadata={"static": True})
     start: Start = field(default="gaussian", metadata={"static": True})
 
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
     @property
     def passes(self) -> tuple[Pass, ...]:
         return (Pass("clean", "clean"), Pass("adv", "adv"))
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """PGD on the cross-entropy, from Gaussian noise."""
+        check_hard_labels("mart", batch)
         attacked = inner_pgd(
             logits_fn,
             key,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.attacks._attacked import LogitsFn, misclassified
+from jaxrobust.inputs import InputError
 from jaxrobust.threats import Threat
 
 AttackStatistics = Literal["running", "batch", "update"]
@@ -99,3 +100,16 @@ class Objective(Protocol):
 def correct(logits: Array, labels: Array) -> Array:
     """`[b]` float32: 1 where the top class is the label (the top label, if soft)."""
     return 1 - misclassified(logits, labels).astype(jnp.float32)
+
+
+def check_hard_labels(name: str, batch: Batch) -> None:
+    """Refuses the probabilities that CutMix makes of labels, where an objective needs classes.
+
+    Raises:
+      InputError: if there are any.
+    """
+    if batch.labels.ndim != 1:
+        raise InputError(
+            f"labels must be integer class indices [b] for {name}, got soft labels of shape "
+            f"{batch.labels.shape}; leave out batch_augment (CutMix)"
+        )

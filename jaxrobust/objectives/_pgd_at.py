@@ -10,6 +10,7 @@ from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import AttackStatistics, Batch, Pass, Views, correct
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
 
 
@@ -44,6 +45,9 @@ class PGDAT:
     step_size: ArrayLike | None = None
     attack_statistics: AttackStatistics = field(default="running", metadata={"static": True})
     tau: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, attack_statistics=("running", "batch", "update"))
 
     @property
     def passes(self) -> tuple[Pass, ...]:

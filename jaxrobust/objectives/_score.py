@@ -11,6 +11,7 @@ from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import score, squared_error
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.objectives._trades import away_from
 from jaxrobust.threats import Threat
 
@@ -56,6 +57,9 @@ class Score:
     clip: ArrayLike = 0.0
     start: Start = field(default="uniform", metadata={"static": True})
     attack_target: Literal["clean", "label"] = field(default="clean", metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def passes(self) -> tuple[Pass, ...]:

@@ -8,6 +8,7 @@ from jax import Array
 from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
 
 
@@ -26,6 +27,9 @@ class Standard:
     """
 
     label_smoothing: float = field(default=0.0, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def attack_statistics(self) -> Statistics:

@@ -12,6 +12,7 @@ from jaxrobust.attacks._attacked import LogitsFn, Loss
 from jaxrobust.losses import cross_entropy, distance, kl_divergence, label_distance
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
+from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
 
 
@@ -63,6 +64,9 @@ class Trades:
     label_smoothing: float = field(default=0.0, metadata={"static": True})
     start: Start = field(default="gaussian", metadata={"static": True})
     attack_target: Literal["clean", "label"] = field(default="clean", metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def passes(self) -> tuple[Pass, ...]:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from jaxrobust import evaluation
 from jaxrobust.evaluation._checks import AttackResultError, square_check, verify_images
-from jaxrobust.evaluation._protocol import protocol
 from jaxrobust.evaluation._identity import Identity
+from jaxrobust.evaluation._protocol import protocol
 from jaxrobust.evaluation._store import Store
 from jaxrobust.evaluation._work import bucket_sizes, buckets
 
