@@ -8,12 +8,19 @@ from types import FrameType, TracebackType
 class Interrupted(Exception):
     """The run was asked to stop and has saved its state.
 
+    Args:
+      progress: what was stopped, and which step was saved.
+      hint: how to go on.
+      signal_number: what asked.
+
     Attributes:
-      signal_number: what asked; a process ends with 128 + that number.
+      progress: as given; the message is `progress; hint`.
+      signal_number: a process ends with 128 + that number.
     """
 
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+    def __init__(self, progress: str, hint: str, signal_number: int) -> None:
+        super().__init__(f"{progress}; {hint}")
+        self.progress = progress
         self.signal_number = signal_number
 
 

@@ -101,7 +101,7 @@ def test_a_run_in_a_bucket_stops_goes_on_and_comes_home(bucket, tmp_path):
 def test_files_of_a_run_in_a_bucket(bucket):
     folder = run_folder(f"{bucket}/files")
     write_whole(folder / "a.txt", "one\n")
-    append(folder / "a.txt", "two\n")
+    append(folder / "a.txt", "two")
     assert (folder / "a.txt").read_text() == "one\ntwo\n"
     file = MetricsFile(folder / "metrics.jsonl")
     for step in (1, 2, 3):
