@@ -144,9 +144,10 @@ def shown(figures: Mapping[str, float]) -> list[str]:
     """Figures as texts: accuracies in percent, rates whole, the rest with three digits."""
     texts = []
     for name, value in figures.items():
-        if "accuracy" in name:
-            word = name.replace("_accuracy", "").replace("accuracy", "clean")
-            texts.append(f"{word.replace('_', ' ')} {value:.1%}")
+        if name.endswith("accuracy"):
+            words = name.removesuffix("accuracy").replace("_", " ").strip()
+            clean = "" if words.endswith("robust") else " clean"
+            texts.append(f"{words}{clean} {value:.1%}".strip())
         elif name == "examples_per_second":
             texts.append(f"{value:,.0f} examples/s")
         else:
@@ -167,7 +168,7 @@ def epoch_line(experiment: Experiment, rows: Sequence[Mapping[str, Any]], *, las
       The line.
     """
     first = rows[0]
-    names = [n for n in first if n == "loss" or n.endswith(("accuracy", "per_second"))]
+    names = ["loss", *(n for n in first if n.endswith(("accuracy", "per_second")))]
     figures = {n: sum(row[n] for row in rows) / len(rows) for n in names}
     name = experiment.name if len(rows) == 1 else f"{len(rows)} x {experiment.name}, means"
     epoch = f"epoch {first['epoch']}/{experiment.epochs}, step {first['step']}/{last}"
