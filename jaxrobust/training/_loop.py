@@ -155,9 +155,11 @@ def train(
                         if not (quiet or bar.visible):
                             say(epoch_line(experiment, [{"step": step, **row}], last=last))
                         score = validation.get("robust_accuracy")
-                        checkpoints.save(step, state, validation=score)
-                checkpoints.save(step, state)
-                checkpoints.wait()
+                        with stop.shielded():
+                            checkpoints.save(step, state, validation=score)
+                with stop.shielded():
+                    checkpoints.save(step, state)
+                    checkpoints.wait()
             except (jax.errors.JaxRuntimeError, LostProcessError) as error:
                 lost = jax.process_count() > 1
                 if lost:
@@ -166,10 +168,11 @@ def train(
                     ) from error
                 raise
             finally:
-                bar.close()
-                metrics_file.close()
-                if not lost:  # closing waits for all processes
-                    checkpoints.close()
+                with stop.shielded():
+                    bar.close()
+                    metrics_file.close()
+                    if not lost:  # closing waits for all processes
+                        checkpoints.close()
     if asked is not None and step < last:
         progress = (
             f"{experiment.name} stopped by signal {asked}; saved step {step} of {last} in {workdir}"

@@ -206,17 +206,18 @@ def _trained(
                 for number, (run, rows) in enumerate(_of_each(runs, metrics)):
                     state = None if host is None else member(host, number)
                     run.see(step, rows, more)
-                    kept.append(run.keep(step, model, state, validated=validated))
+                    kept.append(run.keep(step, model, state, stop, validated=validated))
                 written = [row for row in kept if row is not None]
                 if written and not (quiet or bar.visible):
                     say(epoch_line(first, written, last=last))
             host = jax.device_get(states)
             for number, run in enumerate(runs if last == 0 else []):
-                run.keep(0, model, member(host, number), validated=False)
+                run.keep(0, model, member(host, number), stop, validated=False)
         finally:
-            bar.close()
-            for run in runs:
-                run.close()
+            with stop.shielded():
+                bar.close()
+                for run in runs:
+                    run.close()
     if stop.received is not None and step < last:
         where = f"{len(runs)} runs stopped by signal {stop.received}; saved step {step} of {last}"
         hint = "continue each with jaxrobust train EXPERIMENT --workdir ITS_FOLDER --resume"

@@ -16,6 +16,7 @@ from jaxrobust.keys import key_of
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._devices import replicated
 from jaxrobust.training._feed import Feed
+from jaxrobust.training._interrupt import StopRequest
 from jaxrobust.training._prepare import Validator
 from jaxrobust.training._reporting import MetricsFile
 from jaxrobust.training._rows import image_rows
@@ -97,7 +98,7 @@ class MemberRun:
             self._row = {"epoch": epoch, **self._watch.epoch_row(**more)}
 
     def keep(
-        self, step: int, model: Any, state: TrainState | None, *, validated: bool
+        self, step: int, model: Any, state: TrainState | None, stop: StopRequest, *, validated: bool
     ) -> dict[str, Any] | None:
         """Writes the epoch's row, and the state if there is one; returns the row."""
         if self.failure is not None:
@@ -109,7 +110,8 @@ class MemberRun:
             self._metrics.write(step, row)
             row = {"step": step, **row}
         if state is not None:
-            self._checkpoints.save(step, state, validation=found.get("robust_accuracy"))
+            with stop.shielded():
+                self._checkpoints.save(step, state, validation=found.get("robust_accuracy"))
         return row
 
     def close(self) -> None:
