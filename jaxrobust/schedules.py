@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxrobust.inputs import InputError, as_choice, as_number
+from jaxrobust import inputs
 
 Schedule = Callable[[int, int], optax.Schedule]
 
@@ -35,7 +35,7 @@ def constant(*, value: float) -> Schedule:
       >>> schedules.constant(value=0.1)(10, 5)(49)
       0.1
     """
-    as_number(value, name="value", infinite=True)
+    inputs.as_number(value, name="value", infinite=True)
     return lambda steps_per_epoch, epochs: optax.constant_schedule(value)
 
 
@@ -59,10 +59,10 @@ def piecewise(*, value: float, drops: Sequence[tuple[float, float]]) -> Schedule
       >>> float(schedule(19)), float(schedule(20))
       (0.10000000149011612, 0.05000000074505806)
     """
-    as_number(value, name="value")
+    inputs.as_number(value, name="value")
     _check_epochs("drops", [epoch for epoch, _ in drops])
     for _, factor in drops:
-        as_number(factor, name="factors of drops", low=0)
+        inputs.as_number(factor, name="factors of drops", low=0)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         values = itertools.accumulate((factor for _, factor in drops), operator.mul, initial=value)
@@ -95,10 +95,12 @@ def stages(*, values: Sequence[tuple[float, float]]) -> Schedule:
     """
     epochs_of = [epoch for epoch, _ in values]
     if not values or epochs_of[0] != 0:
-        raise InputError(f"values must be (epoch, value) pairs from epoch 0 on, got {values}")
+        raise inputs.InputError(
+            f"values must be (epoch, value) pairs from epoch 0 on, got {values}"
+        )
     _check_epochs("values", epochs_of)
     for _, value in values:
-        as_number(value, name="values", infinite=True)
+        inputs.as_number(value, name="values", infinite=True)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         constants = [optax.constant_schedule(value) for _, value in values]
@@ -132,9 +134,9 @@ def linear(
       [0.0, 0.05, 0.1, 0.1]
     """
     for name, number in (("start", start), ("end", end), ("from_epoch", from_epoch)):
-        as_number(number, name=name)
+        inputs.as_number(number, name=name)
     if to_epoch is not None:
-        as_number(to_epoch, name="to_epoch", low=from_epoch)
+        inputs.as_number(to_epoch, name="to_epoch", low=from_epoch)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         first = from_epoch * steps_per_epoch
@@ -182,8 +184,8 @@ def one_cycle(
     first = peak / 25 if start is None else start
     final = peak / 25e4 if end is None else end
     for name, number in (("peak", peak), ("start", first), ("end", final)):
-        as_number(number, name=name)
-    as_number(warmup, name="warmup", low=0, high=1)
+        inputs.as_number(number, name=name)
+    inputs.as_number(warmup, name="warmup", low=0, high=1)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         top, last = warmup * epochs - 1, epochs - 1
@@ -227,8 +229,8 @@ def exponential_warmup(*, peak: float, periods: float = 25.0, end: float = 0.0) 
     """
 
     for name, number in (("peak", peak), ("end", end)):
-        as_number(number, name=name)
-    as_number(periods, name="periods", low=0, positive=True)
+        inputs.as_number(number, name=name)
+    inputs.as_number(periods, name="periods", low=0, positive=True)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         total = max(1, epochs * steps_per_epoch)
@@ -246,9 +248,9 @@ def exponential_warmup(*, peak: float, periods: float = 25.0, end: float = 0.0) 
 def _check_epochs(name: str, epochs: Sequence[float]) -> None:
     """Refuses epochs that do not rise: Optax would take the values of others."""
     for epoch in epochs:
-        as_number(epoch, name=f"epochs of {name}", low=0)
+        inputs.as_number(epoch, name=f"epochs of {name}", low=0)
     if any(before >= after for before, after in itertools.pairwise(epochs)):
-        raise InputError(f"epochs of {name} must rise, got {list(epochs)}")
+        raise inputs.InputError(f"epochs of {name} must rise, got {list(epochs)}")
 
 
 def _half_cosine(start: float, end: float, part: Array) -> Array:
@@ -284,9 +286,9 @@ def cosine(
     """
 
     for name, number in (("peak", peak), ("end", end)):
-        as_number(number, name=name)
-    as_number(warmup_epochs, name="warmup_epochs", low=0)
-    as_choice(per, name="per", choices=("step", "epoch"))
+        inputs.as_number(number, name=name)
+    inputs.as_number(warmup_epochs, name="warmup_epochs", low=0)
+    inputs.as_choice(per, name="per", choices=("step", "epoch"))
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         total = max(1, epochs * steps_per_epoch)
