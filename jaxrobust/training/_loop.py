@@ -21,7 +21,7 @@ from jaxrobust.training._footprint import footprint
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._lock import holding
 from jaxrobust.training._prepare import lowered, prepare
-from jaxrobust.training._reporting import TrainingBar, epoch_line, tell
+from jaxrobust.training._reporting import TrainingBar, check_board, epoch_line, tell
 from jaxrobust.training._runners import Runner
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._together import StopVote, check_shared, lost_message, open_metrics
@@ -63,9 +63,9 @@ def train(
     device a resumed run continues bit for bit as if it had never stopped. Data, model, objective
     and step are checked before anything is written. The folder is locked while a run uses it
     (buckets cannot be). A run that fails before its first checkpoint and row of metrics leaves the
-    folder free for another one. Of several processes
-    (`join_processes`) all must call this with the same arguments and a folder that they share;
-    process 0 writes the metrics, a signal to any of them stops all.
+    folder free for another one. Of several processes (`join_processes`) all must call this with the
+    same arguments and a folder that they share; process 0 writes the metrics, a signal to any of
+    them stops all.
 
     Args:
       experiment: what to train.
@@ -97,6 +97,8 @@ def train(
     as_count(keep, name="keep")
     if stop_at is not None:
         as_count(stop_at, name="stop_at", least=0)
+    if tensorboard:
+        check_board(workdir)
     with contextlib.ExitStack() as opened:
         opened.enter_context(holding([workdir], say=say))
         # ---- everything is checked before the folder becomes this run's ---------------------

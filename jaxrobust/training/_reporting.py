@@ -1,5 +1,6 @@
 """What a run tells: JSON lines, TensorBoard if wanted, a progress bar or a line per epoch."""
 
+import importlib.util
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ class MetricsFile:
         else:
             write_whole(path, "")
         self._path = path
-        self._board = _board(path.parent / "tensorboard") if tensorboard else None
+        self._board = _board(path.parent) if tensorboard else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends one row."""
@@ -89,16 +90,25 @@ def read_rows(path: Folder) -> list[dict[str, Any]]:
     return rows
 
 
-def _board(folder: epath.Path | pathlib.Path) -> Any:
-    if in_bucket(folder):
-        raise ValueError(f"tensorboard must be off where workdir is in a bucket: {folder.parent}")
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
+def check_board(workdir: epath.Path) -> None:
+    """Checks that TensorBoard events can be written in a folder.
+
+    Raises:
+      ValueError: in a bucket, or where tensorboardX is not installed.
+    """
+    if in_bucket(workdir):
+        raise ValueError(f"tensorboard must be off where workdir is in a bucket: {workdir}")
+    if importlib.util.find_spec("tensorboardX") is None:
         raise ValueError(
             "TensorBoard output needs tensorboardX: pip install 'jaxrobust[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder))
+        )
+
+
+def _board(workdir: epath.Path | pathlib.Path) -> Any:
+    check_board(epath.Path(workdir))
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(workdir / "tensorboard"))
 
 
 def tell(line: str) -> None:

@@ -101,6 +101,13 @@ def test_an_attack_that_cannot_validate_is_found_before_training(together, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_tensorboard_that_is_not_there_is_found_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs tensorboardX: pip install"):
+        train(BASE, tmp_path / "run", tensorboard=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_without_a_first_step_may_be_started_anew(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     wrong = replace(BASE, objective=use("trades", beta=1e38, steps=1))
