@@ -11,7 +11,7 @@ from jaxrobust.training._bucket import Folder, run_folder, write_whole
 from jaxrobust.training._reporting import read_rows
 from jaxrobust.training._stored import stored_steps
 
-CONFIG = "config.json"
+CONFIG, COPY = "config.json", "config.copy.json"
 
 
 class _DamagedError(ValueError):
@@ -115,7 +115,7 @@ def read_config(workdir: Folder, *, say: Callable[[str], None] = print) -> Exper
 
     Args:
       workdir: the run's folder, or `gs://bucket/folder`.
-      say: told if `config.json` is damaged and its copy in `checkpoints` is used.
+      say: told if `config.json` is damaged and its copy beside it is used.
 
     Returns:
       The `Experiment` of its `config.json`.
@@ -140,7 +140,7 @@ def read_config(workdir: Folder, *, say: Callable[[str], None] = print) -> Exper
 
 def _copy(workdir: epath.Path) -> epath.Path:
     """Weights without their configuration are of no use, so they have a copy of it."""
-    return workdir / "checkpoints" / CONFIG
+    return workdir / COPY
 
 
 def _read(path: epath.Path) -> Experiment:

@@ -253,7 +253,7 @@ def test_a_damaged_configuration_has_a_copy(copy, content):
     lines = []
     assert load_run(copy, say=lines.append).experiment == BASE
     assert len(lines) == 1
-    assert f"its copy {copy / 'checkpoints' / 'config.json'} is used" in lines[0]
+    assert f"its copy {copy / 'config.copy.json'} is used" in lines[0]
     with pytest.raises(ValueError, match="already holds the run 'base'"):
         run(BASE, copy)
     with pytest.raises(ValueError, match="other settings"):
@@ -262,7 +262,7 @@ def test_a_damaged_configuration_has_a_copy(copy, content):
     assert "config.json is damaged" in lines[0]
     assert read_config(copy, say=pytest.fail) == BASE
     # Without the copy the settings cannot be compared, but the run is not lost.
-    (copy / "checkpoints" / "config.json").unlink()
+    (copy / "config.copy.json").unlink()
     path.write_bytes(b"{")
     with pytest.raises(ValueError, match="config.json is damaged"):
         load_run(copy)
