@@ -8,6 +8,7 @@ curriculum is one program.
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from jaxrobust import inputs
 from jaxrobust.spec import Spec, use
 
 Fields = dict[str, Any]
@@ -85,7 +86,7 @@ def staged(*, epochs: Sequence[float], **values: Sequence[float]) -> Fields:
     found: dict[str, Spec] = {}
     for path, stages in values.items():
         if len(stages) != len(epochs):
-            raise ValueError(
+            raise inputs.InputError(
                 f"{path} must have {len(epochs)} values, one for each stage, got {len(stages)}"
             )
         found[_path(path)] = use("stages", values=list(zip(epochs, stages, strict=True)))
@@ -123,7 +124,8 @@ def cusp(
       Fields of an `Experiment`: objective, threat, transform, schedules, learning_rate, epochs.
 
     Raises:
-      ValueError: for an unknown kind or objective, or other than three stages.
+      InputError: for an unknown kind or objective, other than three stages, or a number out of
+        its range.
 
     Example:
       >>> from jaxrobust import curricula
@@ -133,13 +135,18 @@ def cusp(
     References:
       Kamath et al., Can we have it all?, 2020 (arXiv:2002.11318), the curriculum CuSP.
     """
-    for name, value, allowed in (("kind", kind, KINDS), ("objective", objective, OBJECTIVES)):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    inputs.as_choice(kind, name="kind", choices=KINDS)
+    inputs.as_choice(objective, name="objective", choices=tuple(OBJECTIVES))
+    inputs.as_count(epochs, name="epochs")
+    inputs.as_number(peak, name="peak", low=0)
     if len(degrees) != 3 or len(eps) != 3:
-        raise ValueError(
+        raise inputs.InputError(
             f"degrees and eps must have three stages, got {len(degrees)} and {len(eps)}"
         )
+    for range_ in degrees:
+        inputs.as_number(range_, name="degrees", low=0, high=180)
+    for radius in eps:
+        inputs.as_number(radius, name="eps", low=0, high=1)
     drops = [round(epoch * epochs / 120, 3) for epoch in (74, 89, 99)]
     attacked, moved = kind != "augmentation_only", kind != "linf_only"
     fields: Fields = {

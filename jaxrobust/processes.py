@@ -42,7 +42,8 @@ def join_processes(
       The number of processes: 1 if this one is alone.
 
     Raises:
-      ValueError: if only some of the three are given, or the others cannot be found.
+      ValueError: if only some of the three are given, `process_id` is none of the numbers, or the
+        others cannot be found.
     """
     explicit = {"coordinator": coordinator, "processes": processes, "process_id": process_id}
     missing = [name for name, value in explicit.items() if value is None]
@@ -53,6 +54,10 @@ def join_processes(
         )
     if len(missing) == 3 and not distributed and not recognised_cluster():
         return 1
+    if processes is not None and process_id is not None and not 0 <= process_id < processes:
+        raise ValueError(
+            f"process_id must be in 0..{processes - 1} for {processes} processes, got {process_id}"
+        )
     # The loop answers SIGTERM itself, in all processes at the same step.
     jax.config.update("jax_enable_preemption_service", False)
     try:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxrobust import inputs
+
 Schedule = Callable[[int, int], optax.Schedule]
 
 
@@ -25,11 +27,15 @@ def constant(*, value: float) -> Schedule:
     Returns:
       `(steps_per_epoch, epochs) -> schedule`.
 
+    Raises:
+      InputError: for no number.
+
     Example:
       >>> from jaxrobust import schedules
       >>> schedules.constant(value=0.1)(10, 5)(49)
       0.1
     """
+    inputs.as_number(value, name="value", infinite=True)
     return lambda steps_per_epoch, epochs: optax.constant_schedule(value)
 
 
@@ -44,12 +50,19 @@ def piecewise(*, value: float, drops: Sequence[tuple[float, float]]) -> Schedule
     Returns:
       `(steps_per_epoch, epochs) -> schedule`.
 
+    Raises:
+      InputError: for values that are not finite, factors below 0, or epochs that do not rise.
+
     Example:
       >>> from jaxrobust import schedules
       >>> schedule = schedules.piecewise(value=0.1, drops=[(2, 0.5)])(10, 5)
       >>> float(schedule(19)), float(schedule(20))
       (0.10000000149011612, 0.05000000074505806)
     """
+    inputs.as_number(value, name="value")
+    _check_epochs("drops", [epoch for epoch, _ in drops])
+    for _, factor in drops:
+        inputs.as_number(factor, name="factors of drops", low=0)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         values = itertools.accumulate((factor for _, factor in drops), operator.mul, initial=value)
@@ -72,7 +85,7 @@ def stages(*, values: Sequence[tuple[float, float]]) -> Schedule:
       `(steps_per_epoch, epochs) -> schedule`.
 
     Raises:
-      ValueError: if the epochs do not start at 0 or do not rise.
+      InputError: if the epochs do not start at 0 or do not rise, or a value is NaN.
 
     Example:
       >>> from jaxrobust import schedules
@@ -81,10 +94,13 @@ def stages(*, values: Sequence[tuple[float, float]]) -> Schedule:
       (inf, -1.0)
     """
     epochs_of = [epoch for epoch, _ in values]
-    if not values or epochs_of[0] != 0 or sorted(set(epochs_of)) != epochs_of:
-        raise ValueError(
-            f"values must be (epoch, value) pairs from epoch 0 on, rising; got {values}"
+    if not values or epochs_of[0] != 0:
+        raise inputs.InputError(
+            f"values must be (epoch, value) pairs from epoch 0 on, got {values}"
         )
+    _check_epochs("values", epochs_of)
+    for _, value in values:
+        inputs.as_number(value, name="values", infinite=True)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         constants = [optax.constant_schedule(value) for _, value in values]
@@ -108,12 +124,19 @@ def linear(
     Returns:
       `(steps_per_epoch, epochs) -> schedule`.
 
+    Raises:
+      InputError: for numbers that are not finite, or a ramp that ends before it begins.
+
     Example:
       >>> from jaxrobust import schedules
       >>> eps = schedules.linear(start=0.0, end=0.1, to_epoch=2)(10, 5)
       >>> [round(float(eps(step)), 3) for step in (0, 10, 20, 40)]
       [0.0, 0.05, 0.1, 0.1]
     """
+    for name, number in (("start", start), ("end", end), ("from_epoch", from_epoch)):
+        inputs.as_number(number, name=name)
+    if to_epoch is not None:
+        inputs.as_number(to_epoch, name="to_epoch", low=from_epoch)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         first = from_epoch * steps_per_epoch
@@ -149,6 +172,9 @@ def one_cycle(
     Returns:
       `(steps_per_epoch, epochs) -> schedule`.
 
+    Raises:
+      InputError: for values that are not finite, or a warm-up outside of [0, 1].
+
     Example:
       >>> from jaxrobust import schedules
       >>> rate = schedules.one_cycle(peak=0.2)(98, 400)
@@ -157,6 +183,9 @@ def one_cycle(
     """
     first = peak / 25 if start is None else start
     final = peak / 25e4 if end is None else end
+    for name, number in (("peak", peak), ("start", first), ("end", final)):
+        inputs.as_number(number, name=name)
+    inputs.as_number(warmup, name="warmup", low=0, high=1)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         top, last = warmup * epochs - 1, epochs - 1
@@ -185,6 +214,9 @@ def exponential_warmup(*, peak: float, periods: float = 25.0, end: float = 0.0) 
     Returns:
       `(steps_per_epoch, epochs) -> schedule`.
 
+    Raises:
+      InputError: for values that are not finite, or `periods` that are not positive.
+
     Example:
       >>> from jaxrobust import schedules
       >>> rate = schedules.exponential_warmup(peak=1e-4)(100, 3)
@@ -195,6 +227,10 @@ def exponential_warmup(*, peak: float, periods: float = 25.0, end: float = 0.0) 
       Ma and Yarats, On the Adequacy of Untuned Warmup for Adaptive Optimization, 2019
       (arXiv:1910.04209); the training of Adaptive Smoothing's mixing network.
     """
+
+    for name, number in (("peak", peak), ("end", end)):
+        inputs.as_number(number, name=name)
+    inputs.as_number(periods, name="periods", low=0, positive=True)
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         total = max(1, epochs * steps_per_epoch)
@@ -207,6 +243,14 @@ def exponential_warmup(*, peak: float, periods: float = 25.0, end: float = 0.0) 
         return value
 
     return build
+
+
+def _check_epochs(name: str, epochs: Sequence[float]) -> None:
+    """Refuses epochs that do not rise: Optax would take the values of others."""
+    for epoch in epochs:
+        inputs.as_number(epoch, name=f"epochs of {name}", low=0)
+    if any(before >= after for before, after in itertools.pairwise(epochs)):
+        raise inputs.InputError(f"epochs of {name} must rise, got {list(epochs)}")
 
 
 def _half_cosine(start: float, end: float, part: Array) -> Array:
@@ -231,12 +275,20 @@ def cosine(
     Returns:
       `(steps_per_epoch, epochs) -> schedule`.
 
+    Raises:
+      InputError: for values that are not finite, a warm-up below 0, or another `per`.
+
     Example:
       >>> from jaxrobust import schedules
       >>> schedule = schedules.cosine(peak=0.1, warmup_epochs=1)(10, 5)
       >>> float(schedule(0)), round(float(schedule(10)), 6)
       (0.0, 0.1)
     """
+
+    for name, number in (("peak", peak), ("end", end)):
+        inputs.as_number(number, name=name)
+    inputs.as_number(warmup_epochs, name="warmup_epochs", low=0)
+    inputs.as_choice(per, name="per", choices=("step", "epoch"))
 
     def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
         total = max(1, epochs * steps_per_epoch)

@@ -5,6 +5,7 @@ The export is the registry: `use("trades", beta=6)` in an objective's place is
 """
 
 import inspect
+import math
 import re
 import types
 from collections.abc import Callable
@@ -42,15 +43,37 @@ def use(name: str, /, **kwargs: Any) -> Spec:
 
 
 def number(value: Any) -> Any:
-    """`value`, with a fraction such as "8/255" turned into a float."""
+    """`value`, with a fraction such as "8/255" turned into a float.
+
+    Raises:
+      ValueError: for a fraction that is no number.
+    """
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([-+.\deE]+)\s*/\s*([-+.\deE]+)\s*", value)
         if match:
-            return float(match[1]) / float(match[2])
+            try:
+                return float(match[1]) / float(match[2])
+            except (ValueError, ZeroDivisionError):
+                raise ValueError(f"{value!r} is no fraction such as 8/255") from None
     return value
 
 
-Number = Annotated[float, pydantic.BeforeValidator(number)]
+def not_nan(value: Any) -> Any:
+    """`value`, in which no number may be NaN.
+
+    Raises:
+      ValueError: if one is.
+    """
+    inner = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict | list | tuple):
+        for part in inner:
+            not_nan(part)
+    elif isinstance(value, float) and math.isnan(value):
+        raise ValueError("NaN is no setting")
+    return value
+
+
+Number = Annotated[float, pydantic.BeforeValidator(number), pydantic.AfterValidator(not_nan)]
 
 
 def choices(module: types.ModuleType, kind: Callable[[Any], bool]) -> dict[str, Callable]:
@@ -103,7 +126,6 @@ def _types(call: Any) -> dict[str, Any]:
 
 
 def _converted(value: Any, hint: Any, path: str) -> Any:
-    value = number(value)
     if hint == ArrayLike:
         hint = float
     elif hint == ArrayLike | None:
@@ -113,9 +135,11 @@ def _converted(value: Any, hint: Any, path: str) -> Any:
     except pydantic.errors.PydanticSchemaGenerationError:
         adapter = pydantic.TypeAdapter(bool | int | float | str | list | None)
     try:
-        return adapter.validate_python(value)
+        return not_nan(adapter.validate_python(number(value)))
     except pydantic.ValidationError as error:
         raise ValueError(f"{path}: {first_problem(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def first_problem(error: pydantic.ValidationError) -> str:

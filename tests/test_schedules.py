@@ -75,5 +75,8 @@ def test_linear_shift_after_a_burn_in(golden):
     "values", [[], [(1, 0.1)], [(0, 1.0), (0, 2.0)], [(0, 1.0), (5, 1.0), (3, 1.0)]]
 )
 def test_stages_must_start_at_zero_and_rise(values):
-    with pytest.raises(ValueError, match="values must be \\(epoch, value\\) pairs from epoch 0 on"):
+    with pytest.raises(
+        ValueError,
+        match="values must be \\(epoch, value\\) pairs from epoch 0 on|epochs of values must rise",
+    ):
         schedules.stages(values=values)

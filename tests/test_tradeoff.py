@@ -205,9 +205,9 @@ def test_a_member_may_be_made_of_others(report, tmp_path):
 
 
 WRONG = {
-    "norm": ({"autoattack": {"l3": 0.1}}, "norm 'l3' is unknown; choose linf, l2 or l1"),
+    "norm": ({"autoattack": {"l3": 0.1}}, "norm must be one of 'linf', 'l2', 'l1', got 'l3'"),
     "units": ({"autoattack": {"linf": 8}}, r"image units \(8/255, not 8\), got 8"),
-    "text": ({"autoattack": {"l2": "wide"}}, "must be a positive number, got 'wide'"),
+    "text": ({"autoattack": {"l2": "wide"}}, "must be above 0 and finite, got 'wide'"),
     "images": ({"autoattack_images": 0}, "autoattack_images must be an integer of at least 1"),
     "later": (
         {"members": (replace(base, model=use("mixed_classifier", std="member:x", rob="y")),)},
@@ -234,10 +234,13 @@ def test_wrong_settings_are_refused(name):
         (lambda: EpsCurves(radii={"linf": (0.2, 0.1)}), r"must rise, got \[0.2, 0.1\]"),
         (lambda: EpsCurves(radii={"linf": (8,)}), "image units"),
         (lambda: EpsCurves(radii={"l2": (1.0,)}, steps=0), "steps must be an integer"),
-        (lambda: Certificates(sigma=0), "sigma: the noise must be a positive number, got 0"),
-        (lambda: Certificates(samples=0), "samples must be an integer of at least 1, got 0"),
+        (lambda: Certificates(sigma=0), "sigma must be above 0 and finite, got 0"),
+        (
+            lambda: Certificates(samples=0),
+            "samples must be an integer of at least 1",
+        ),
         (lambda: Certificates(confidence=1.0), r"confidence must be in \(0, 1\), got 1.0"),
-        (lambda: Certificates(radii=(-1.0,)), "radii: l2 must be a positive number, got -1.0"),
+        (lambda: Certificates(radii=(-1.0,)), "radii: l2 must be above 0 and finite, got -1"),
     ],
 )
 def test_wrong_options_are_refused(make, message):

@@ -1,7 +1,10 @@
-"""Result rows: what was run, on what, and the figures."""
+"""Result rows and files: JSON that survives crashes, and where results come from."""
 
+import contextlib
+import errno
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -54,18 +57,28 @@ def git_commit() -> str | None:
 def append_row(path: pathlib.Path, row: dict[str, Any]) -> None:
     """Adds one JSON row to a file and forces it to the disk.
 
+    A last line that a crash cut off stays as it is; the row starts a new line.
+
     Args:
       path: the `.jsonl` file.
-      row: plain JSON types.
+      row: plain JSON types. Numbers that JSON does not have become "nan", "inf" and "-inf".
 
     Returns:
-      Nothing; the file has grown by a line.
+      Nothing; the file has one more row.
+
+    Raises:
+      OSError: if the row does not fit on the disk.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from jaxrobust.evaluation import append_row
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, "results.jsonl")
+      ...     append_row(path, {"clean": 0.9, "radius": float("inf")})
+      ...     path.read_text()
+      '{"clean": 0.9, "radius": "inf"}\\n'
     """
-    line = json.dumps(row) + "\n"
-    with path.open("a") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, to_json(row))
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -73,11 +86,54 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
     Args:
       path: the file.
-      value: plain JSON types.
+      value: plain JSON types. Numbers that JSON does not have become "nan", "inf" and "-inf".
 
     Returns:
       Nothing; the file is written.
+
+    Raises:
+      OSError: if the file does not fit on the disk.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    replace_text(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON, which has neither NaN nor infinities: they become the strings of `float`."""
+    return json.dumps(_strict(value), indent=indent, allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return str(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def append_line(path: os.PathLike[str], line: str) -> None:
+    """Appends a line in one write, on a line of its own, and forces it to the disk."""
+    with open(path, "ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        cut = False
+        if size:
+            file.seek(size - 1)
+            cut = file.read(1) != b"\n"
+        content = b"\n" * cut + line.encode() + b"\n"
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, "the disk is full; the row was not written", str(path))
+        os.fsync(file.fileno())
+
+
+def replace_text(path: os.PathLike[str], text: str) -> None:
+    """Writes a file under another name, forces it to the disk, and renames it."""
+    temporary = f"{os.fspath(path)}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
     os.replace(temporary, path)

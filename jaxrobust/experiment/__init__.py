@@ -6,6 +6,7 @@ from jaxrobust.experiment._experiment import PARTS as PARTS
 from jaxrobust.experiment._experiment import Evaluation as Evaluation
 from jaxrobust.experiment._experiment import Experiment as Experiment
 from jaxrobust.experiment._experiment import Validation as Validation
+from jaxrobust.experiment._files import UnknownFieldError as UnknownFieldError
 from jaxrobust.experiment._files import from_dict as from_dict
 from jaxrobust.experiment._files import load as load
 from jaxrobust.experiment._files import override as override

@@ -6,13 +6,56 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 import flax.linen as nn
+import jax
 import optax
 import pydantic
 
 from jaxrobust import augment, data, models, objectives, schedules, threats
-from jaxrobust.spec import Number, Spec, checked, choices, use
+from jaxrobust.inputs import InputError, as_count, as_number
+from jaxrobust.spec import Number, Spec, checked, choices, not_nan, use
 
 FORBID_EXTRA = pydantic.ConfigDict(extra="forbid")
+SEEDS = 2**32  # a key is made of the lower 32 bits
+
+
+def as_folder_name(value: Any, *, name: str) -> str:
+    """A name that can also be that of a folder.
+
+    Args:
+      value: the name.
+      name: of the argument, for the message.
+
+    Returns:
+      `value`.
+
+    Raises:
+      InputError: for no text, or one that is no name of a folder.
+    """
+    fits = isinstance(value, str) and value.strip() == value and value not in ("", ".", "..")
+    if not fits or len(value.encode()) > 200 or not value.isprintable() or set(value) & set("/\\"):
+        raise InputError(
+            f"{name} must be a text that can name a folder (1 to 200 bytes, no slash, no spaces "
+            f"at its ends), got {value!r}"
+        )
+    return value
+
+
+def as_seed(value: Any, *, name: str) -> int:
+    """A seed of all of a run's draws.
+
+    Args:
+      value: the seed.
+      name: of the argument, for the message.
+
+    Returns:
+      `value`.
+
+    Raises:
+      InputError: for no integer in 0..2^32 - 1; of a larger one keys would see the lower bits only.
+    """
+    if as_count(value, name=name, least=0) >= SEEDS:
+        raise InputError(f"{name} must be an integer in 0..{SEEDS - 1}, got {value}")
+    return value
 
 
 def _returns(accept: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -64,6 +107,11 @@ class Validation:
     every: int = 1
     steps: int = 20
 
+    def __post_init__(self) -> None:
+        as_count(self.size, name="size", least=0)
+        as_count(self.every, name="every")
+        as_count(self.steps, name="steps")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -88,6 +136,20 @@ class Evaluation:
     spatial_degrees: Number = 0.0
     spatial_shift_px: Number = 0.0
     spatial_grid: tuple[int, int, int] = (5, 5, 31)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "restarts", "batch_size"):
+            as_count(getattr(self, name), name=name)
+        if self.step_size is not None:
+            as_number(self.step_size, name="step_size", low=0)
+        as_number(self.spatial_degrees, name="spatial_degrees", low=0, high=180)
+        as_number(self.spatial_shift_px, name="spatial_shift_px", low=0)
+        if len(self.spatial_grid) != 3:
+            raise InputError(
+                f"spatial_grid must be three numbers of points, got {self.spatial_grid}"
+            )
+        for points in self.spatial_grid:
+            as_count(points, name="spatial_grid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +226,7 @@ class Experiment:
     published: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        as_folder_name(self.name, name="name")
         for name in PARTS:
             value = getattr(self, name)
             if value is None:
@@ -176,14 +239,58 @@ class Experiment:
                 specs = checked(value, PARTS[name], name)
             object.__setattr__(self, name, specs)
         object.__setattr__(self, "schedules", self._checked_schedules())
-        at_least = {"epochs": 0, "batch_size": 1, "microbatches": 1, "awp": 0, "clip_norm": 0}
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.ema_warmup is not None and not 0 <= self.ema_warmup < 1:
-            raise ValueError(f"ema_warmup must be in [0, 1), got {self.ema_warmup}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        for name in ("learning_rate", "augment", "batch_augment"):
+            self._check_built(name)
+        for name, value in self.learning_rate.kwargs.items():
+            for rate in jax.tree.leaves(value):
+                if isinstance(rate, int | float):
+                    as_number(rate, name=f"learning_rate.{name}", low=0)
+        self._check_numbers()
+        self._check_effects()
+
+    def _check_built(self, part: str) -> None:
+        """Makes a part that needs nothing else: its function checks its own arguments."""
+        try:
+            self.build(part)
+        except ValueError as error:
+            raise ValueError(f"{part}: {error}") from None
+
+    def _check_numbers(self) -> None:
+        as_count(self.epochs, name="epochs", least=0)
+        as_seed(self.seed, name="seed")
+        for name in ("batch_size", "microbatches"):
+            as_count(getattr(self, name), name=name)
+        if self.batch_size % self.microbatches:
+            raise InputError(
+                f"batch_size must be a multiple of the {self.microbatches} microbatches, "
+                f"got {self.batch_size}"
+            )
+        for name in ("weight_decay", "clip_norm", "awp"):
+            as_number(getattr(self, name), name=name, low=0)
+        for name in ("ema_decay", "ema_warmup"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise InputError(f"{name} must be in [0, 1), got {value}")
+        for name in ("momentum", "b1", "b2"):
+            if self.optimizer.kwargs.get(name) is not None:
+                as_number(self.optimizer.kwargs[name], name=f"optimizer.{name}", low=0, high=1)
+        try:
+            not_nan(self.published)
+        except ValueError as error:
+            raise InputError(f"published: {error}") from None
+
+    def _check_effects(self) -> None:
+        """Refuses settings that would change nothing."""
+        for name, default in (("ema_warmup", None), ("ema_batch_stats", "live")):
+            if getattr(self, name) != default and not self.ema_decay:
+                raise InputError(
+                    f"{name} needs an average of the parameters: set ema_decay, or leave {name} at "
+                    f"{default}, got {getattr(self, name)!r}"
+                )
+        if self.awp and "awp" in self.schedules:
+            raise InputError(
+                f"awp must be 0 where schedules has 'awp', which replaces it; got {self.awp}"
+            )
 
     def _checked_schedules(self) -> dict[str, Spec]:
         paths = self.changing()
@@ -193,14 +300,21 @@ class Experiment:
                     f"schedules: {path!r} is no value that may change; "
                     f"choose from {', '.join(paths)}"
                 )
-        return {
-            path: checked(spec, PARTS["learning_rate"], f"schedules[{path!r}]")
-            for path, spec in self.schedules.items()
-        }
+        found = {}
+        for path, spec in self.schedules.items():
+            where = f"schedules[{path!r}]"
+            found[path] = checked(spec, PARTS["learning_rate"], where)
+            try:
+                PARTS["learning_rate"][spec.name](**found[path].kwargs)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+        return found
 
     def changing(self) -> list[str]:
         """The paths of the values that `schedules` may change."""
-        paths = ["awp", "optimizer.momentum"]
+        paths = ["awp"]
+        if "momentum" in inspect.signature(self.part("optimizer")).parameters:
+            paths.append("optimizer.momentum")
         for head in ("objective", "threat", "transform"):
             part = self.build(head)
             free = [f.name for f in fields(part) if not f.metadata.get("static")] if part else []

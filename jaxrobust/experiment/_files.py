@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import pathlib
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, overload
@@ -12,9 +13,14 @@ import pydantic
 
 from jaxrobust.experiment._experiment import Experiment
 from jaxrobust.experiment._tradeoff import Tradeoff
+from jaxrobust.inputs import InputError
 from jaxrobust.spec import Spec, first_problem
 
 OWN = "tradeoff."
+
+
+class UnknownFieldError(ValueError):
+    """A configuration has a field that this version does not know; a newer one may."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -34,12 +40,16 @@ def from_dict(values: Mapping[str, Any], kind: type = Experiment) -> Any:
     """The experiment that `to_dict` wrote.
 
     Raises:
+      UnknownFieldError: for a field that this version does not have.
       ValueError: in one line, naming the field and the valid choices.
     """
     try:
         return pydantic.TypeAdapter(kind).validate_python(dict(values))
     except pydantic.ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "unexpected_keyword_argument":
+            raise UnknownFieldError(f"the field {where!r} is unknown") from None
         prefix = f"{where}: " if where else ""
         raise ValueError(prefix + first_problem(error)) from None
 
@@ -86,13 +96,21 @@ def override(experiment: Any, assignments: Sequence[str]) -> Any:
 
 
 def _overridden(experiment: Any, assignments: Sequence[str]) -> Any:
+    """Assignments that only make sense together may come in any order: the result must be valid."""
+    values, problem = to_dict(experiment), None
     for assignment in assignments:
         path, sign, text = assignment.partition("=")
         if not sign or not path:
             raise ValueError(f"--set {assignment!r}: write path=value, such as epochs=3")
-        values = to_dict(experiment)
         _assign(values, experiment, path.strip().split("."), parsed(text), path.strip())
-        experiment = from_dict(values, type(experiment))
+        try:
+            experiment, problem = from_dict(values, type(experiment)), None
+        except ValueError as error:
+            problem = error
+        else:
+            values = to_dict(experiment)
+    if problem is not None:
+        raise problem
     return experiment
 
 
@@ -102,7 +120,7 @@ def _assign(values: dict, owner: Any, path: list[str], value: Any, whole: str) -
     if isinstance(owner, Spec):
         if rest:
             raise ValueError(f"--set {whole}: {head!r} of {owner.name} has no parts")
-        values["kwargs"][head] = value
+        values.setdefault("kwargs", {})[head] = value
         return
     if head not in names:
         raise ValueError(f"--set {whole}: {head!r} is unknown; choose from {', '.join(names)}")
@@ -132,18 +150,47 @@ def load(path: str | pathlib.Path) -> Experiment | Tradeoff:
     Args:
       path: a Python file that defines `config`, an `Experiment` or a `Tradeoff`.
 
+    Returns:
+      The `Experiment` or `Tradeoff`.
+
     Raises:
-      ValueError: if the file does not exist or defines no `config`.
+      ValueError: if the file does not exist, defines no `config`, or raises an exception: one line
+        that begins with the file and its line.
     """
-    path = pathlib.Path(path)
+    try:
+        path = pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error} Give an absolute path.") from None
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"{path} is not an experiment file: it must be an existing .py file")
     module_spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     assert module_spec is not None
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{_place(path, module_spec.origin, error)}: {_told(error)}") from error
     config = getattr(module, "config", None)
     if not isinstance(config, Experiment | Tradeoff):
         raise ValueError(f"{path} must define `config`, an Experiment or a Tradeoff")
     return config
+
+
+def _place(path: pathlib.Path, origin: str | None, error: BaseException) -> str:
+    """The file and the last of its lines that was running."""
+    if isinstance(error, SyntaxError) and error.filename is not None:  # also of imported files
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == origin]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _told(error: BaseException) -> str:
+    """An exception in one line; the library's own messages need no name of their class."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}"
+    message = " ".join(str(error).split())
+    if type(error) in (ValueError, InputError) and message:
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,11 +1,11 @@
 """Trade-offs are data too: experiments side by side, and what they are judged by."""
 
 import itertools
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment
+from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment, as_folder_name, as_seed
+from jaxrobust.inputs import InputError, as_choice, as_count, as_number
 from jaxrobust.spec import Number
 
 Norm = Literal["linf", "l2", "l1"]
@@ -77,11 +77,11 @@ class Certificates:
     radii: tuple[Number, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_radius("certificates.sigma", "the noise", self.sigma)
+        as_number(self.sigma, name="certificates.sigma", low=0, positive=True)
         for radius in self.radii:
             _check_radius("certificates.radii", "l2", radius)
         if not 0 < self.confidence < 1:
-            raise ValueError(f"certificates.confidence must be in (0, 1), got {self.confidence!r}")
+            raise InputError(f"certificates.confidence must be in (0, 1), got {self.confidence!r}")
         counts = {"samples": self.samples, "selection": self.selection, "images": self.images}
         _check_counts("certificates", **counts)
 
@@ -125,6 +125,11 @@ class Tradeoff:
     certificates: Certificates | None = None
 
     def __post_init__(self) -> None:
+        as_folder_name(self.name, name="name")
+        for run in self.runs:
+            as_folder_name(run, name="runs")
+        for seed in self.seeds:
+            as_seed(seed, name="seeds")
         names = [*self.runs, *(member.name for member in self.members)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:
@@ -161,15 +166,13 @@ def bases(experiment: Experiment) -> list[str]:
 
 
 def _check_radius(where: str, norm: str, eps: Any) -> None:
-    if where != "certificates.sigma" and norm not in NORMS:
-        raise ValueError(f"{where}: norm {norm!r} is unknown; choose linf, l2 or l1")
-    if not isinstance(eps, int | float) or not (math.isfinite(eps) and eps > 0):
-        raise ValueError(f"{where}: {norm} must be a positive number, got {eps!r}")
+    as_choice(norm, name=f"{where}: norm", choices=NORMS)
+    as_number(eps, name=f"{where}: {norm}", low=0, positive=True)
     if norm == "linf" and eps > 1:
-        raise ValueError(f"{where}: {norm} must be in image units (8/255, not 8), got {eps!r}")
+        raise InputError(f"{where}: {norm} must be in image units (8/255, not 8), got {eps!r}")
 
 
 def _check_counts(where: str, **counts: int | None) -> None:
     for name, value in counts.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{where}.{name} must be an integer of at least 1, got {value!r}")
+        if value is not None:
+            as_count(value, name=f"{where}.{name}")

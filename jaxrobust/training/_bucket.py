@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from etils import epath
 
+from jaxrobust.evaluation._results import append_line, replace_text
+
 Folder: TypeAlias = str | pathlib.Path | epath.Path
 
 
@@ -21,17 +23,29 @@ def run_folder(workdir: Folder) -> epath.Path:
       The path.
 
     Raises:
-      ValueError: for any other kind of address, or where what reads buckets is not installed.
+      ValueError: for any other kind of address, where what reads buckets is not installed, or for
+        `~` where no home directory is known.
     """
     found = re.match(r"([a-z][a-z0-9]+):/+", os.fspath(workdir))
     if found is None:
-        return epath.Path(workdir)
+        return epath.Path(_expanded(workdir))
     address = f"{found[1]}://{os.fspath(workdir)[found.end() :]}"  # pathlib drops a slash
     if found[1] != "gs":
         raise ValueError(f"workdir must be a folder or gs://bucket/folder, got {address}")
     if importlib.util.find_spec("gcsfs") is None:
         raise ValueError(f"{address} needs gcsfs: pip install 'jaxrobust[tpu]'")
     return epath.Path(address)
+
+
+def _expanded(workdir: Folder) -> pathlib.Path:
+    """The path with a leading `~` replaced, which no shell does in `--workdir=~/runs`."""
+    path = pathlib.Path(workdir)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{path}: no home directory is known for {path.parts[0]}; give an absolute path"
+        ) from None
 
 
 def in_bucket(path: epath.Path | pathlib.Path) -> bool:
@@ -64,16 +78,13 @@ def write_whole(path: epath.Path | pathlib.Path, text: str) -> None:
     """Writes a file so that a reader sees the old one or the new one; in a bucket all are so."""
     if in_bucket(path):
         path.write_text(text)
-        return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    else:
+        replace_text(path, text)
 
 
-def append(path: epath.Path | pathlib.Path, text: str) -> None:
-    """Adds text to a file and closes it; objects of a bucket cannot grow and are written anew."""
+def append(path: epath.Path | pathlib.Path, line: str) -> None:
+    """Adds a line to a file and closes it; objects of a bucket cannot grow and are written anew."""
     if in_bucket(path):
-        path.write_text(path.read_text() + text)
-        return
-    with path.open("a") as file:
-        file.write(text)
+        path.write_text(path.read_text() + line + "\n")
+    else:
+        append_line(path, line)

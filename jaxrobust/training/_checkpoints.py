@@ -5,30 +5,34 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
+from jaxrobust.processes import is_first
 from jaxrobust.training._bucket import in_bucket
-
-METRIC = "validation_robust_accuracy"
-
-
-class CheckpointError(Exception):
-    """No checkpoint could be restored."""
+from jaxrobust.training._stored import (
+    METRIC,
+    CheckpointError,
+    restore_first,
+    score_file,
+    stored_score,
+    stored_steps,
+)
 
 
 class Checkpoints:
     """The checkpoints of one run.
 
     Writing is asynchronous: `save` copies the state and returns. A checkpoint appears under
-    its final name only when complete, so a crash leaves the earlier ones.
+    its final name only when complete, so a crash leaves the earlier ones. Reading changes nothing
+    in the folder, which may be read-only. The first `save` moves what could not be read to
+    `damaged-STEP` beside the checkpoints, because Orbax saves only steps after those that it sees.
 
     Args:
-      folder: where they live, on a disk or in a bucket; made if missing.
+      folder: where they live, on a disk or in a bucket; made when something is saved.
       keep: how many of the latest are kept, besides the best by validation.
-      warn: told one line about each checkpoint that could not be restored.
+      warn: told one line about each checkpoint, or score of one, that cannot be read.
     """
 
     def __init__(
@@ -39,38 +43,38 @@ class Checkpoints:
         warn: Callable[[str], None] = print,
     ) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file otherwise
-        self.folder = folder if in_bucket(folder) else folder.absolute()
-        self._warn = warn
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics[METRIC],
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
-        latest = policies.LatestN(n=keep)
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy([latest, best]),
-                best_fn=lambda metrics: metrics[METRIC],
-                best_mode="max",
-            ),
-        )
+        self.folder = epath.Path(folder if in_bucket(folder) else folder.absolute())
+        self._keep, self._warn = keep, warn
+        self._unreadable: list[int] = []
+        self._writer: ocp.CheckpointManager | None = None
 
     def save(self, step: int, state: Any, *, validation: float | None = None) -> None:
-        """Starts writing; a step that is already there is left as it is."""
-        if step in self._manager.all_steps():
+        """Starts writing; a step that is already there is left as it is.
+
+        Raises:
+          CheckpointError: if the folder holds a later checkpoint.
+        """
+        writer = self._opened()
+        if step in writer.all_steps():
             return
         metrics = None if validation is None else {METRIC: validation}
-        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+        if not writer.save(step, args=ocp.args.StandardSave(state), metrics=metrics):
+            raise CheckpointError(
+                f"step {step} cannot be saved: {self.folder} holds the later step "
+                f"{writer.latest_step()}"
+            )
 
     def steps(self) -> list[int]:
         """The complete checkpoints' steps, ascending."""
-        return sorted(self._manager.all_steps())
+        return stored_steps(self.folder)
 
     def best_step(self) -> int | None:
         """The step with the highest validation accuracy (the later of equals); else the last."""
-        best = self._manager.best_step()
-        return best if best is not None else self._manager.latest_step()
+        steps = self.steps()
+        scores = {step: score for step in steps if (score := self._score(step)) is not None}
+        if not scores:
+            return steps[-1] if steps else None
+        return max(scores, key=lambda step: (scores[step], step))
 
     def restore_last(self, target: Any) -> tuple[int, Any]:
         """The latest checkpoint that can be read, as the shapes and placement of `target`.
@@ -78,7 +82,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if there is none.
         """
-        return self._restore(sorted(self.steps(), reverse=True), target)
+        return self._restore(self.steps()[::-1], target)
 
     def restore_best(self, target: Any) -> tuple[int, Any]:
         """The best checkpoint; where it is damaged, the latest that can be read.
@@ -87,29 +91,68 @@ class Checkpoints:
           CheckpointError: if there is none.
         """
         best = self.best_step()
-        others = [step for step in sorted(self.steps(), reverse=True) if step != best]
+        others = [step for step in self.steps()[::-1] if step != best]
         return self._restore(others if best is None else [best, *others], target)
-
-    def _restore(self, steps: list[int], target: Any) -> tuple[int, Any]:
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), target
-        )
-        for step in steps:
-            try:
-                return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            except Exception as error:  # Orbax and TensorStore raise many kinds
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                self._warn(
-                    f"checkpoint {self.folder / str(step)} cannot be read "
-                    f"({reason[:120]}); trying the one before"
-                )
-        raise CheckpointError(f"no readable checkpoint in {self.folder}")
 
     def wait(self) -> None:
         """Until everything started is on disk."""
-        self._manager.wait_until_finished()
+        if self._writer is not None:
+            self._writer.wait_until_finished()
 
     def close(self) -> None:
         """Finishes writing and releases the folder."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        if self._writer is not None:
+            self._writer.wait_until_finished()
+            self._writer.close()
+
+    def _score(self, step: int) -> float | None:
+        """The validation score of a step; `None`, after a warning, where it is damaged."""
+        try:
+            return stored_score(self.folder, step)
+        except ValueError as error:
+            self._warn(
+                f"the validation score of checkpoint {self.folder / str(step)} cannot be read "
+                f"({error}); choosing the best of the others"
+            )
+            return None
+
+    def _restore(self, steps: list[int], target: Any) -> tuple[int, Any]:
+        step, state = restore_first(self.folder, steps, target, warn=self._warn)
+        self._unreadable = steps[: steps.index(step)]
+        return step, state
+
+    def _opened(self) -> ocp.CheckpointManager:
+        """Orbax's manager, which reads the score of every step that it finds."""
+        if self._writer is not None:
+            return self._writer
+        if is_first():
+            self._set_aside()
+        best = policies.BestN(
+            get_metric_fn=lambda metrics: metrics[METRIC],
+            n=1,
+            keep_checkpoints_without_metrics=False,
+        )
+        latest = policies.LatestN(n=self._keep)
+        self._writer = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy([latest, best]),
+                best_fn=lambda metrics: metrics[METRIC],
+                best_mode="max",
+                create=True,
+            ),
+        )
+        return self._writer
+
+    def _set_aside(self) -> None:
+        """Moves checkpoints that cannot be read, and removes scores that cannot."""
+        for step in self._unreadable:
+            free = self.folder / f"damaged-{step}"
+            while free.exists():
+                free = free.with_name(f"{free.name}-again")
+            (self.folder / str(step)).rename(free)
+        for step in self.steps():
+            try:
+                stored_score(self.folder, step)
+            except ValueError:
+                score_file(self.folder, step).unlink()

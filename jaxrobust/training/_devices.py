@@ -19,8 +19,13 @@ def device_mesh(devices: Sequence[Any] | None) -> Mesh:
 
     Returns:
       The mesh, with one axis named `AXIS`.
+
+    Raises:
+      ValueError: for no devices.
     """
     devices = jax.devices() if devices is None else list(devices)
+    if not devices:
+        raise ValueError("devices must be at least one, got none")
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -31,16 +36,17 @@ def check_split(
 
     Args:
       batch_size: examples of all devices.
-      mesh: the devices.
+      mesh: the devices; the batch is split over their axis `AXIS`.
       microbatches: parts that each device takes one after the other.
       word: for the devices.
 
     Raises:
       ValueError: if it does not.
     """
-    if batch_size % (mesh.size * microbatches):
+    devices = mesh.shape[AXIS]
+    if batch_size % (devices * microbatches):
         raise ValueError(
-            f"batch_size must be a multiple of the {mesh.size} {word} times "
+            f"batch_size must be a multiple of the {devices} {word} times "
             f"{microbatches} microbatches, got {batch_size}"
         )
 

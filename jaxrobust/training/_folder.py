@@ -1,44 +1,121 @@
 """The folder of a run: whose it is."""
 
 import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from etils import epath
 
-from jaxrobust.experiment import Experiment, from_dict, to_dict
+from jaxrobust.experiment import Experiment, UnknownFieldError, from_dict, to_dict
 from jaxrobust.training._bucket import Folder, run_folder, write_whole
+from jaxrobust.training._reporting import read_rows
+from jaxrobust.training._stored import stored_steps
+
+CONFIG, COPY = "config.json", "config.copy.json"
 
 
-def claim(workdir: epath.Path, experiment: Experiment, *, resume: bool) -> None:
-    """Makes the folder this experiment's, or says why it cannot be.
+class _DamagedError(ValueError):
+    """A configuration that is no JSON object."""
+
+
+def begun(workdir: Folder) -> bool:
+    """Whether a folder holds results of training: a checkpoint or a row of metrics.
+
+    A run without either (its first step failed, or compilation did) may be started anew, with
+    another configuration too.
+
+    Args:
+      workdir: the run's folder, or `gs://bucket/folder`.
+
+    Returns:
+      True if there is something to lose.
+    """
+    folder = run_folder(workdir)
+    metrics = folder / "metrics.jsonl"
+    return bool(stored_steps(folder / "checkpoints") or (metrics.exists() and read_rows(metrics)))
+
+
+def check_free(
+    workdir: epath.Path, experiment: Experiment, *, resume: bool, say: Callable[[str], None]
+) -> bool:
+    """Checks that the experiment may be trained in the folder, and writes nothing.
+
+    Args:
+      workdir: the run's folder.
+      experiment: to be trained there.
+      resume: whether a run may be there.
+      say: told of a damaged configuration, and of a run that gets longer.
+
+    Returns:
+      Whether there is a run to continue.
 
     Raises:
-      ValueError: if it holds a run and `resume` is not set, or a run of another configuration.
+      ValueError: if the folder holds a run and `resume` is not set, or one of another
+        configuration.
     """
-    config = workdir / "config.json"
-    if config.exists():
-        there = read_config(workdir)
-        if not resume:
-            raise ValueError(
-                f"{workdir} already holds the run {there.name!r}; "
-                "continue it with --resume or choose another --workdir"
-            )
-        old, new = to_dict(there), to_dict(experiment)  # (8,) comes back as [8]
-        differing = sorted(k for k in new if old[k] != new[k])
-        if differing:
-            raise ValueError(
-                f"{workdir} holds a run whose {', '.join(differing)} differ; "
-                "choose another --workdir"
-            )
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_whole(config, json.dumps(to_dict(experiment), indent=2) + "\n")
+    if not begun(workdir):
+        return False
+    try:
+        there = read_config(workdir, say=say)
+    except _DamagedError as error:
+        there = None
+        if resume:
+            say(f"{error}; it will be written anew, without comparing the settings")
+    if not resume:
+        name = f"the run {there.name!r}" if there else "a run"
+        raise ValueError(
+            f"{workdir} already holds {name}; continue it with --resume or choose another --workdir"
+        )
+    if there is not None:
+        _check_same(workdir, there, experiment, say)
+    return True
 
 
-def read_config(workdir: Folder) -> Experiment:
+def _check_same(
+    workdir: epath.Path, there: Experiment, experiment: Experiment, say: Callable[[str], None]
+) -> None:
+    """Refuses other settings; `epochs` may grow."""
+    old, new = to_dict(there), to_dict(experiment)  # (8,) comes back as [8]
+    if there.epochs < experiment.epochs:
+        del old["epochs"], new["epochs"]
+    differing = [f"{path} {before} -> {after}" for path, before, after in differences(old, new)]
+    if differing:
+        raise ValueError(
+            f"{workdir} holds a run with other settings (old -> new): {', '.join(differing)}; "
+            "resume with the old settings (epochs may grow), or choose another --workdir"
+        )
+    if there.epochs < experiment.epochs:
+        say(
+            f"{experiment.name} grows from {there.epochs} to {experiment.epochs} epochs: the "
+            "learning rate and all other schedules are now those of the longer run"
+        )
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """The paths, as `--set` takes them, at which two configurations differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            inner = path if key == "kwargs" else f"{path}.{key}".lstrip(".")
+            yield from differences(old.get(key, "default"), new.get(key, "default"), inner)
+    elif old != new:
+        yield path, json.dumps(old), json.dumps(new)
+
+
+def claim(workdir: epath.Path, experiment: Experiment) -> None:
+    """Makes the folder this experiment's: writes its configuration, and a copy of it."""
+    text = json.dumps(to_dict(experiment), indent=2) + "\n"
+    for path in (workdir / CONFIG, _copy(workdir)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_whole(path, text)
+
+
+def read_config(workdir: Folder, *, say: Callable[[str], None] = print) -> Experiment:
     """The experiment whose run a folder holds.
 
     Args:
       workdir: the run's folder, or `gs://bucket/folder`.
+      say: told if `config.json` is damaged and its copy beside it is used.
 
     Returns:
       The `Experiment` of its `config.json`.
@@ -46,11 +123,38 @@ def read_config(workdir: Folder) -> Experiment:
     Raises:
       ValueError: if the folder holds no run, or its configuration cannot be read.
     """
-    path = run_folder(workdir) / "config.json"
-    if not path.exists():
+    folder = run_folder(workdir)
+    path, copy = folder / CONFIG, _copy(folder)
+    if not path.exists() and not copy.exists():
         raise ValueError(f"{workdir} holds no run: there is no config.json in it")
     try:
-        values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    return from_dict(values)
+        return _read(path)
+    except _DamagedError as error:
+        try:
+            experiment = _read(copy)
+        except _DamagedError:
+            raise error from None
+        say(f"{error}; its copy {copy} is used")
+        return experiment
+
+
+def _copy(workdir: epath.Path) -> epath.Path:
+    """Weights without their configuration are of no use, so they have a copy of it."""
+    return workdir / COPY
+
+
+def _read(path: epath.Path) -> Experiment:
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise _DamagedError(f"{path} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise _DamagedError(f"{path} is damaged: it holds no JSON object")
+    try:
+        return from_dict(values)
+    except UnknownFieldError as error:
+        raise ValueError(
+            f"{path}: {error}; a newer version of jaxrobust wrote it: update jaxrobust"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

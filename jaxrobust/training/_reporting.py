@@ -1,7 +1,9 @@
-"""What a run tells: JSON lines, TensorBoard if wanted, a progress bar on a terminal."""
+"""What a run tells: JSON lines, TensorBoard if wanted, a progress bar or a line per epoch."""
 
+import importlib.util
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -14,7 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxrobust.training._bucket import append, in_bucket, write_whole
+from jaxrobust.evaluation._results import to_json
+from jaxrobust.experiment import Experiment
+from jaxrobust.training._bucket import Folder, append, in_bucket, run_folder, write_whole
 
 
 class MetricsFile:
@@ -35,16 +39,17 @@ class MetricsFile:
         self, path: epath.Path | pathlib.Path, *, resume_step: int = 0, tensorboard: bool = False
     ) -> None:
         if path.exists():
-            kept = [row for row in read_rows(path) if row["step"] <= resume_step]
-            write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
+            steps = range(resume_step + 1)
+            kept = [row for row in read_rows(path) if row.get("step") in steps]
+            write_whole(path, "".join(to_json(row) + "\n" for row in kept))
         else:
             write_whole(path, "")
         self._path = path
-        self._board = _board(path.parent / "tensorboard") if tensorboard else None
+        self._board = _board(path.parent) if tensorboard else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends one row."""
-        append(self._path, json.dumps({"step": step, **values}) + "\n")
+        append(self._path, to_json({"step": step, **values}))
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -56,34 +61,59 @@ class MetricsFile:
             self._board.close()
 
 
-def read_rows(path: epath.Path | pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last line cut off by a crash is left out.
+def read_rows(path: Folder) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; lines that a crash or a full disk damaged are left out.
 
     Args:
       path: the `.jsonl` file.
 
     Returns:
-      One dictionary per line.
+      One dictionary per undamaged line.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from jaxrobust.training import read_rows
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, "metrics.jsonl")
+      ...     _ = path.write_text('{"step": 1}\\n{"step": 2, "lo\\n{"step": 3}\\n')
+      ...     read_rows(path)
+      [{'step': 1}, {'step': 3}]
     """
     rows = []
-    for line in path.read_text().splitlines():
+    for line in run_folder(path).read_bytes().split(b"\n"):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except ValueError:  # no JSON, or no text
             continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows
 
 
-def _board(folder: epath.Path | pathlib.Path) -> Any:
-    if in_bucket(folder):
-        raise ValueError(f"tensorboard must be off where workdir is in a bucket: {folder.parent}")
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
+def check_board(workdir: epath.Path) -> None:
+    """Checks that TensorBoard events can be written in a folder.
+
+    Raises:
+      ValueError: in a bucket, or where tensorboardX is not installed.
+    """
+    if in_bucket(workdir):
+        raise ValueError(f"tensorboard must be off where workdir is in a bucket: {workdir}")
+    if importlib.util.find_spec("tensorboardX") is None:
         raise ValueError(
             "TensorBoard output needs tensorboardX: pip install 'jaxrobust[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder))
+        )
+
+
+def _board(workdir: epath.Path | pathlib.Path) -> Any:
+    check_board(epath.Path(workdir))
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(workdir / "tensorboard"))
+
+
+def tell(line: str) -> None:
+    """Prints a line at once, also into a file or a pipe."""
+    print(line, flush=True)
 
 
 class TrainingBar:
@@ -98,6 +128,7 @@ class TrainingBar:
 
     def __init__(self, name: str, total: int, *, done: int = 0, quiet: bool = False) -> None:
         console = Console(stderr=True)
+        self.visible = console.is_terminal and not quiet
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -105,25 +136,50 @@ class TrainingBar:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=quiet or not console.is_terminal,
+            disable=not self.visible,
         )
         self._task = self._progress.add_task(name, total=total, completed=done, figures="")
         self._progress.start()
 
     def update(self, step: int, figures: dict[str, float]) -> None:
-        """Moves the bar; shows `loss` with three digits, accuracies in percent, rates whole."""
-        shown = []
-        for name, value in figures.items():
-            if "accuracy" in name:
-                shown.append(
-                    f"{name.replace('_accuracy', '').replace('accuracy', 'clean')} {value:.1%}"
-                )
-            elif name.endswith("per_second"):
-                shown.append(f"{value:,.0f}/s")
-            else:
-                shown.append(f"{name} {value:.3f}")
-        self._progress.update(self._task, completed=step, figures="  ".join(shown))
+        """Moves the bar and shows some figures."""
+        self._progress.update(self._task, completed=step, figures="  ".join(shown(figures)))
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
         self._progress.stop()
+
+
+def shown(figures: Mapping[str, float]) -> list[str]:
+    """Figures as texts: accuracies in percent, rates whole, the rest with three digits."""
+    texts = []
+    for name, value in figures.items():
+        if name.endswith("accuracy"):
+            words = name.removesuffix("accuracy").replace("_", " ").strip()
+            clean = "" if words.endswith("robust") else " clean"
+            texts.append(f"{words}{clean} {value:.1%}".strip())
+        elif name == "examples_per_second":
+            texts.append(f"{value:,.0f} examples/s")
+        else:
+            texts.append(f"{name} {value:.3f}")
+    return texts
+
+
+def epoch_line(experiment: Experiment, rows: Sequence[Mapping[str, Any]], *, last: int) -> str:
+    """An epoch in one line, for logs without a progress bar.
+
+    Args:
+      experiment: whose epoch it is.
+      rows: the epoch's row of metrics, or one per run where several train together: the line then
+        has their means.
+      last: the last step of the run.
+
+    Returns:
+      The line.
+    """
+    first = rows[0]
+    names = ["loss", *(n for n in first if n.endswith(("accuracy", "per_second")))]
+    figures = {n: sum(row[n] for row in rows) / len(rows) for n in names}
+    name = experiment.name if len(rows) == 1 else f"{len(rows)} x {experiment.name}, means"
+    epoch = f"epoch {first['epoch']}/{experiment.epochs}, step {first['step']}/{last}"
+    return ", ".join([f"{name}: {epoch}", *shown(figures)])

@@ -8,6 +8,7 @@ import jax
 
 from jaxrobust.data import Dataset
 from jaxrobust.experiment import PARTS, Experiment
+from jaxrobust.inputs import as_choice
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
 from jaxrobust.spec import Spec, checked
 from jaxrobust.training._bucket import Folder, run_folder
@@ -46,7 +47,7 @@ def load_run(
       workdir: the run's folder, or `gs://bucket/folder`.
       checkpoint: "best" by validation on held-out training data (the last, if nothing was held
         out), or "last".
-      say: told about checkpoints that cannot be read.
+      say: told about checkpoints and a configuration that cannot be read.
 
     Returns:
       `Run`.
@@ -55,10 +56,9 @@ def load_run(
       ValueError: if the folder holds no run, or `checkpoint` is neither "best" nor "last".
       CheckpointError: if no checkpoint can be read.
     """
-    if checkpoint not in ("best", "last"):
-        raise ValueError(f"checkpoint must be 'best' or 'last', got {checkpoint!r}")
+    as_choice(checkpoint, name="checkpoint", choices=("best", "last"))
     workdir = run_folder(workdir)
-    experiment = read_config(workdir)
+    experiment = read_config(workdir, say=say)
     dataset = experiment.build("data")
     model = build_model(experiment, dataset.num_classes)
     optimizer, _ = build_optimizer(experiment, 1)

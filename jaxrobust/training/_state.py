@@ -9,6 +9,7 @@ import optax
 from jax import Array
 
 from jaxrobust.experiment import Experiment
+from jaxrobust.keys import key_of
 
 
 class TrainState(NamedTuple):
@@ -59,7 +60,7 @@ def create_state(
     create = _creator(experiment, model, optimizer, image_shape)
     # Copies: a step donates its state, and the model keeps what it starts with.
     frozen = jax.tree.map(jnp.copy, getattr(model, "frozen", None))
-    return jax.jit(create)(jax.random.key(experiment.seed))._replace(frozen=frozen)
+    return jax.jit(create)(key_of(experiment.seed))._replace(frozen=frozen)
 
 
 def create_states(
@@ -70,7 +71,7 @@ def create_states(
 ) -> TrainState:
     """The states of experiments that differ in their seeds, from one program; their axis first."""
     create = _creator(experiments[0], model, optimizer, image_shape)
-    keys = jnp.stack([jax.random.key(experiment.seed) for experiment in experiments])
+    keys = jnp.stack([key_of(experiment.seed) for experiment in experiments])
     frozen = jax.tree.map(
         lambda leaf: jnp.stack([leaf] * len(experiments)), getattr(model, "frozen", None)
     )
@@ -101,7 +102,7 @@ def _creator(
         )
 
     try:
-        shapes = jax.eval_shape(create, jax.random.key(experiment.seed))
+        shapes = jax.eval_shape(create, key_of(experiment.seed))
         if any(leaf.size == 0 for leaf in jax.tree.leaves(shapes.params)):
             raise ValueError("the images are too small: a layer is left with nothing to see")
     except Exception as error:  # a network may fail in any way on images it was not made for

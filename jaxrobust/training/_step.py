@@ -10,6 +10,7 @@ import optax
 from jax import Array
 
 from jaxrobust.convolutions import fast_on_cpu
+from jaxrobust.keys import key_of_data
 from jaxrobust.objectives import Batch, Objective, Stateful, Views
 from jaxrobust.threats import Threat, batched
 from jaxrobust.training._hyperparameters import replaced
@@ -78,7 +79,7 @@ def device_step(
     attack noise do not depend on the number of devices. (Dropout masks and CutMix's partners do:
     they are drawn for a whole local batch.)
     """
-    step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    step_key = jax.random.fold_in(key_of_data(state.key), state.step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, positions)
     augment_keys, attack_keys = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
     local_key = jax.random.fold_in(step_key, positions[0])

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxrobust.data import Dataset, Generated, Source, Stream, Streamed, indices_of_steps
 from jaxrobust.experiment import Experiment
+from jaxrobust.keys import key_of
 from jaxrobust.training._devices import AXIS, replicated
 from jaxrobust.training._feed import Feed, Order
 from jaxrobust.training._rows import image_rows
@@ -35,7 +36,7 @@ def make_supply(
     Raises:
       ValueError: if a batch is larger than the training set, or generated images do not fit.
     """
-    key = jax.random.fold_in(jax.random.key(experiment.seed), 1)
+    key = jax.random.fold_in(key_of(experiment.seed), 1)
     if isinstance(dataset, Streamed):
         return OneByOne(experiment, dataset, mesh, key, split=runner == "shard_map")
     return InMemory(Feed.of(experiment, dataset), mesh, key)

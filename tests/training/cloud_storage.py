@@ -57,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
             if source not in OBJECTS:
                 return self.answer(404, {"error": {"code": 404, "message": "not found"}})
             return self.answer(content={"done": True, "resource": put(target, OBJECTS[source][0])})
+        if match := re.fullmatch(r"/b/([^/]+)/o/(.+)/moveTo/o/(.+)", path):
+            content, _ = OBJECTS.pop(key(match[1], match[2]))
+            return self.answer(content=put(key(match[1], match[3]), content))
         if match := re.fullmatch(r"/b/([^/]+)/o/(.+)", path):
             return self.one(key(match[1], match[2]))
         if match := re.fullmatch(r"/b/([^/]+)(/storageLayout)?", path):

@@ -9,11 +9,12 @@ import time
 
 import chex
 import jax
+import numpy as np
 import pytest
 
 from jaxrobust.commands import evaluate_run, run_tradeoff
 from jaxrobust.experiment import Tradeoff, to_dict
-from jaxrobust.training import local_folder, read_config, read_rows, train
+from jaxrobust.training import Checkpoints, local_folder, read_config, read_rows, train
 from jaxrobust.training._bucket import append, run_folder, write_whole
 from jaxrobust.training._reporting import MetricsFile
 from tests.training.test_processes import Pair, free_port, small, state_of
@@ -101,7 +102,7 @@ def test_a_run_in_a_bucket_stops_goes_on_and_comes_home(bucket, tmp_path):
 def test_files_of_a_run_in_a_bucket(bucket):
     folder = run_folder(f"{bucket}/files")
     write_whole(folder / "a.txt", "one\n")
-    append(folder / "a.txt", "two\n")
+    append(folder / "a.txt", "two")
     assert (folder / "a.txt").read_text() == "one\ntwo\n"
     file = MetricsFile(folder / "metrics.jsonl")
     for step in (1, 2, 3):
@@ -114,6 +115,30 @@ def test_files_of_a_run_in_a_bucket(bucket):
         MetricsFile(folder / "metrics.jsonl", tensorboard=True)
     with pytest.raises(ValueError, match="gs://bucket/none holds no run"):
         read_config(f"{bucket}/none")
+
+
+@pytest.mark.slow
+def test_damaged_checkpoints_in_a_bucket(bucket):
+    folder, lines = run_folder(f"{bucket}/damaged"), []
+    store = Checkpoints(folder)
+    for step, score in ((1, 0.9), (2, 0.5), (3, 0.4)):
+        store.save(step, {"w": np.full(3, step, np.float32)}, validation=score)
+        store.wait()
+    store.close()
+    (folder / "1" / "metrics" / "metrics").write_text("{")
+    (folder / "3" / "default" / "manifest.ocdbt").write_text("nothing")
+    store = Checkpoints(folder, warn=lines.append)
+    target = {"w": jax.numpy.zeros(3)}
+    assert store.steps() == [1, 2, 3]
+    assert store.best_step() == 2
+    step, state = store.restore_last(target)
+    assert (step, state["w"].tolist()) == (2, [2, 2, 2])
+    assert ["score" in line for line in lines] == [True, False]
+    store.save(4, {"w": np.full(3, 4, np.float32)})
+    store.close()
+    store = Checkpoints(folder, warn=pytest.fail)
+    assert store.steps() == [2, 4]
+    assert store.restore_last(target)[0] == 4
 
 
 def test_addresses(tmp_path, monkeypatch):

@@ -261,7 +261,7 @@ def test_a_checkpoint_of_eight_devices_under_pmap_continues_anywhere(
     resumed = train(
         small(), tmp_path / "run", resume=True, runner=runner, devices=chosen, say=lines.append
     )
-    assert lines == ["resuming small at step 4"]
+    assert lines[0] == "resuming small at step 4"
     assert resumed.state.step.sharding.device_set == set(chosen)
     chex.assert_trees_all_close(
         jax.device_get(resumed.state), jax.device_get(uninterrupted.state), rtol=0, atol=close

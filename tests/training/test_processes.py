@@ -290,6 +290,8 @@ def test_options_of_processes_are_checked(monkeypatch):
         join_processes(coordinator="127.0.0.1:1234")
     with pytest.raises(ValueError, match="coordinator must be given too"):
         join_processes(processes=2, process_id=0)
+    with pytest.raises(ValueError, match=r"process_id must be in 0..1 for 2 processes, got 2"):
+        join_processes(coordinator="127.0.0.1:1234", processes=2, process_id=2)
     with pytest.raises(ValueError, match="do not find each other"):
         join_processes(distributed=True)
 

@@ -77,7 +77,9 @@ def test_a_run_leaves_everything_that_is_needed(uninterrupted):
 def test_resuming_at_any_step_is_bit_identical(uninterrupted, stop, tmp_path):
     lines = []
     train(small(), tmp_path / "run", devices=ONE, stop_at=stop)
-    resumed = train(small(), tmp_path / "run", devices=ONE, resume=True, say=lines.append)
+    resumed = train(
+        small(), tmp_path / "run", devices=ONE, resume=True, quiet=True, say=lines.append
+    )
     assert lines == [f"resuming small at step {stop}"]
     chex.assert_trees_all_equal(host(resumed.state), host(uninterrupted.state))
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
@@ -124,7 +126,10 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_had_been(uninterrupted
 
     thread = threading.Thread(target=send)
     thread.start()
-    with pytest.raises(Interrupted, match="saved step .* continue with --resume") as stopped:
+    with pytest.raises(
+        Interrupted,
+        match="saved step .*; continue with jaxrobust train EXPERIMENT --workdir .*run --resume",
+    ) as stopped:
         train(small(), folder, devices=ONE)
     thread.join()
     assert stopped.value.signal_number == number
@@ -209,7 +214,9 @@ def test_a_folder_belongs_to_one_run(uninterrupted):
         ValueError, match="already holds the run 'small'; continue it with --resume"
     ):
         train(small(), folder)
-    with pytest.raises(ValueError, match="holds a run whose batch_size, seed differ"):
+    with pytest.raises(
+        ValueError, match=r"other settings \(old -> new\): batch_size 256 -> 128, seed 0 -> 3;"
+    ):
         train(small(seed=3, batch_size=128), folder, resume=True)
     finished = train(small(), folder, devices=ONE, resume=True, say=lambda line: None)
     chex.assert_trees_all_equal(host(finished.state), host(uninterrupted.state))
@@ -224,7 +231,7 @@ def test_clear_errors_before_anything_is_computed(tmp_path):
         train(small(model=use("small_cnn")), tmp_path / "c", devices=ONE)
     with pytest.raises(ValueError, match="holds no run"):
         load_run(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="checkpoint must be 'best' or 'last', got 'newest'"):
+    with pytest.raises(ValueError, match="checkpoint must be one of 'best', 'last', got 'newest'"):
         load_run(tmp_path, checkpoint="newest")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "config.json").write_text('{"name": "x"')
