@@ -17,6 +17,7 @@ PACKAGE = ROOT / "jaxrobust"
 LAYERS = {
     "inputs": 0,
     "keys": 0,
+    "locks": 0,
     "convolutions": 0,
     "spec": 0,
     "processes": 0,

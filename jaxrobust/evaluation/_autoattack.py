@@ -1,5 +1,6 @@
 """AutoAttack: an ensemble of attacks on the points that are still robust."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from jaxrobust.evaluation._checks import (
 )
 from jaxrobust.evaluation._ensemble import Ensemble, OneDraw
 from jaxrobust.evaluation._evaluate import checked_data
-from jaxrobust.evaluation._identity import identity_of
+from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm, Protocol, WorkItem, protocol
 from jaxrobust.evaluation._report import Report
@@ -38,6 +39,7 @@ from jaxrobust.evaluation._work import (
 )
 from jaxrobust.inputs import InputError, as_count, as_labels, as_number
 from jaxrobust.keys import key_of
+from jaxrobust.locks import held
 from jaxrobust.processes import from_first, is_first
 
 Progress = Callable[[str, int, int], None]
@@ -154,7 +156,6 @@ def autoattack(
     }
     identity = identity_of(once.held(), images, labels, logits=logits, slopes=slopes)
     path = None if folder is None else pathlib.Path(folder).expanduser()
-    store = from_first(lambda: Store(path, settings, identity))
     ensemble = Ensemble(
         programs=Programs(logits_fn),
         once=once,
@@ -171,12 +172,26 @@ def autoattack(
         predictions=predictions.copy(),
         nan_logits={"clean": int((predictions < 0).sum())},
     )
-    for number, item in enumerate(plan.items):
-        ensemble.take(item, _outcome(ensemble, store, number, item, progress))
+    with contextlib.ExitStack() as stack:
+        store = from_first(lambda: _opened(stack, path, settings, identity))
+        for number, item in enumerate(plan.items):
+            ensemble.take(item, _outcome(ensemble, store, number, item, progress))
     ensemble.confirm()
     checks = [finite_check(ensemble.nan_logits, logits), *checks]
     seconds = time.perf_counter() - started
     return _report(ensemble, plan, checks, seconds=seconds, eps=eps, version=version)
+
+
+def _opened(
+    stack: contextlib.ExitStack,
+    folder: pathlib.Path | None,
+    settings: dict[str, Any],
+    identity: Identity,
+) -> Store:
+    """The store of finished items; its folder is this evaluation's alone until the stack closes."""
+    if folder is not None:
+        stack.enter_context(held(folder, work="evaluation"))
+    return Store(folder, settings, identity)
 
 
 def _checks(

@@ -9,7 +9,7 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats.norm import cdf
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_logits, at_label, pick
+from jaxrobust.inputs import InputError, as_logits, as_number, as_probabilities, at_label, pick
 from jaxrobust.mixing._mix import checked_share
 
 Formula = Literal["published", "ours"]
@@ -74,7 +74,8 @@ def certified_radius_inherited(margin: ArrayLike, radius: ArrayLike, *, alpha: A
       Bai et al., 2023 (arXiv:2301.12554), Section 4.
     """
     margin = as_logits(jnp.asarray(margin)[..., None], "margin")[..., 0]
-    radius = jnp.asarray(radius, margin.dtype)
+    as_number(margin, name="margin", low=-1, high=1)
+    radius = jnp.asarray(as_number(radius, name="radius", low=0), margin.dtype)
     needed = inherited_margin(alpha).astype(margin.dtype)
     return jnp.where(margin > needed, radius, jnp.zeros_like(radius))
 
@@ -117,6 +118,8 @@ def certified_radius_lipschitz(
       Bai et al., 2023 (arXiv:2301.12554), Section 4.
     """
     probs = as_logits(rob_probs, "rob_probs", classes=2)
+    as_probabilities(probs, name="rob_probs")
+    as_number(lipschitz, name="lipschitz", low=0)
     share = checked_share("alpha", alpha, probs.dtype)
     leading = jnp.broadcast_shapes(probs.shape[:-1], share.shape)
     probs = jnp.broadcast_to(probs, (*leading, probs.shape[-1]))
@@ -153,7 +156,9 @@ def smoothed_lipschitz(sigma: ArrayLike, *, tight: bool = False) -> Array:
       Salman et al., Provably Robust Deep Learning via Adversarially Trained Smoothed
       Classifiers, 2019 (arXiv:1906.04584), Lemma 1.
     """
-    sigma = jnp.asarray(sigma, jnp.result_type(float))
+    sigma = jnp.asarray(
+        as_number(sigma, name="sigma", low=0, positive=True), jnp.result_type(float)
+    )
     return jnp.asarray((0.5 if tight else 1.0) * (2 / jnp.pi) ** 0.5, sigma.dtype) / sigma
 
 
@@ -207,7 +212,10 @@ def certified_radius_smoothing(
       Robustness via Randomized Smoothing, 2019 (arXiv:1902.02918).
     """
     if formula not in get_args(Formula):
-        raise ValueError(f"formula must be one of {', '.join(get_args(Formula))}, not {formula!r}")
+        raise InputError(f"formula must be one of {', '.join(get_args(Formula))}, not {formula!r}")
+    for name, bound in (("lower", lower), ("upper", upper)):
+        as_number(bound, name=name, low=0, high=1)
+    as_number(sigma, name="sigma", low=0)
     low = as_logits(jnp.asarray(lower)[..., None], "lower")[..., 0]
     high = jnp.asarray(upper, low.dtype)
     share, noise = checked_share("alpha", alpha, low.dtype), jnp.asarray(sigma, low.dtype)
@@ -247,5 +255,7 @@ def _largest_step(low: Array, high: Array, share: Array) -> Array:
 
 
 def _where_right(radius: Array, probs: Array, labels: ArrayLike) -> Array:
-    right = jnp.broadcast_to(jnp.argmax(probs, -1) == jnp.asarray(labels), radius.shape)
+    _, own = at_label(probs, labels)
+    _, top = at_label(probs, jnp.argmax(probs, -1))
+    right = jnp.broadcast_to(jnp.any(own & top, -1), radius.shape)
     return jnp.where(right, radius, jnp.zeros_like(radius))

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import aligned
+from jaxrobust.inputs import aligned, as_number
 
 
 def mix(
@@ -88,7 +87,7 @@ def mix_ratio(std_logits: ArrayLike, rob_logits: ArrayLike, *, ratio: ArrayLike)
       Bai et al., 2023 (arXiv:2301.12554); the form of the paper's first version.
     """
     std, rob = _log_probabilities(std_logits, rob_logits, 1.0, 1.0)
-    parts = _checked("ratio", ratio, std.dtype, np.inf)
+    parts = jnp.asarray(as_number(ratio, name="ratio", low=0, infinite=True), std.dtype)
     alone = jnp.isinf(parts)
     one, zero = jnp.ones_like(parts), jnp.zeros_like(parts)
     finite = jnp.where(alone, one, parts)
@@ -135,7 +134,9 @@ def _largest(log_probs: Sequence[Array], weights: Sequence[Array], limit: Array)
 def _log_probabilities(
     std_logits: ArrayLike, rob_logits: ArrayLike, std_scale: ArrayLike, rob_scale: ArrayLike
 ) -> tuple[Array, Array]:
-    std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits)
+    std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits, classes=2)
+    as_number(std_scale, name="std_scale", low=0)
+    as_number(rob_scale, name="rob_scale", low=0)
     return (
         jax.nn.log_softmax(jnp.asarray(std_scale, std.dtype) * std),
         jax.nn.log_softmax(jnp.asarray(rob_scale, rob.dtype) * rob),
@@ -144,12 +145,4 @@ def _log_probabilities(
 
 def checked_share(name: str, value: ArrayLike, dtype: jnp.dtype) -> Array:
     """`value` in `dtype` if it lies in [0, 1]; values of tracers cannot be looked at and pass."""
-    return _checked(name, value, dtype, 1.0)
-
-
-def _checked(name: str, value: ArrayLike, dtype: jnp.dtype, largest: float) -> Array:
-    if not isinstance(value, jax.core.Tracer):
-        numbers = np.asarray(value)
-        if not bool(np.all((numbers >= 0) & (numbers <= largest))):
-            raise ValueError(f"{name} must be in [0, {largest:g}], got {value!r}")
-    return jnp.asarray(value, dtype)
+    return jnp.asarray(as_number(value, name=name, low=0, high=1), dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import aligned
+from jaxrobust.inputs import InputError, aligned, as_network_logits, as_number
 from jaxrobust.mixing._mix import checked_share, log_mixture
 
 LogitsFn = Callable[[Array], Array]
@@ -65,6 +65,13 @@ class Mixed:
             if self.detach:
                 std_features, rob_features = jax.lax.stop_gradient((std_features, rob_features))
             gamma, alpha = self.gamma(std_features, rob_features), None
+        as_network_logits(std_logits, batch=len(images), name="std")
+        as_network_logits(rob_logits, batch=len(images), name="rob")
+        if gamma is not None and jnp.shape(gamma) != (len(images),):
+            raise InputError(
+                f"gamma must return one mixing logit per image, [b], here [{len(images)}], got shape "
+                f"{jnp.shape(gamma)}"
+            )
         std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits)
         std = jax.nn.log_softmax(jnp.asarray(self.std_scale, std.dtype) * std)
         rob = jax.nn.log_softmax(jnp.asarray(self.rob_scale, rob.dtype) * rob)
@@ -147,6 +154,8 @@ def mixed(
                     "the mixing function reads the bases' features"
                 )
         _check_range(alpha_scale, alpha_bias)
+    as_number(std_scale, name="std_scale", low=0)
+    as_number(rob_scale, name="rob_scale", low=0)
     return Mixed(
         std=as_pytree(std),
         rob=as_pytree(rob),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import aligned, as_logits
+from jaxrobust.inputs import InputError, aligned, as_count, as_logits, as_number
 from jaxrobust.mixing._mix import checked_share, log_mixture
 
 Clamp = Literal["gelu", "relu", "elu", "softplus", "linear"]
@@ -41,8 +41,7 @@ def normalize_logits(logits: ArrayLike, *, top_k: int = 250) -> Array:
     References:
       Bai et al., MixedNUTS, 2024 (arXiv:2402.02263).
     """
-    if top_k < 2:
-        raise ValueError(f"top_k must be at least 2, not {top_k}")
+    as_count(top_k, name="top_k", least=2)
     logits = jnp.clip(as_logits(logits, "logits", classes=2), -_LARGEST, _LARGEST)
     top = logits
     if top_k < logits.shape[-1]:
@@ -94,7 +93,9 @@ def mixednuts_map(
       Bai et al., 2024 (arXiv:2402.02263), Section 4.
     """
     if clamp not in get_args(Clamp):
-        raise ValueError(f"clamp must be one of {', '.join(get_args(Clamp))}, not {clamp!r}")
+        raise InputError(f"clamp must be one of {', '.join(get_args(Clamp))}, not {clamp!r}")
+    for name, value in (("s", s), ("p", p), ("c", c)):
+        as_number(value, name=name)
     q = normalize_logits(logits, top_k=top_k)
     if clamp != "linear":
         shifted = q + jnp.asarray(c, q.dtype)
@@ -151,8 +152,10 @@ def mixednuts_mix(
     References:
       Bai et al., 2024 (arXiv:2402.02263).
     """
-    std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits)
+    std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits, classes=2)
     own = jax.nn.one_hot(jnp.argmax(std, -1), std.shape[-1], dtype=std.dtype)
+    # The argmax of NaN is a class; the mixture of one must not be right by it.
+    own = jnp.where(jnp.isnan(std).any(-1, keepdims=True), jnp.nan, own)
     mapped = jax.nn.log_softmax(mixednuts_map(rob, s=s, p=p, c=c, top_k=top_k, clamp=clamp))
     robust = checked_share("alpha", alpha, std.dtype)
     return log_mixture((jnp.log(own), mapped), (1 - robust, robust))
@@ -205,7 +208,7 @@ def mixednuts_surrogate(
     References:
       Bai et al., 2024 (arXiv:2402.02263); the transfer setting of the authors' evaluation.
     """
-    std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits)
+    std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits, classes=2)
     mapped = mixednuts_map(rob, s=s, p=p, c=c, top_k=top_k, clamp=clamp)
     robust = checked_share("alpha", alpha, std.dtype)
     raw = checked_share("raw_share", raw_share, std.dtype)

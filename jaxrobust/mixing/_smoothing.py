@@ -9,6 +9,14 @@ from jax import Array
 from jax.typing import ArrayLike
 from scipy.special import betainccinv, betaincinv
 
+from jaxrobust.inputs import (
+    InputError,
+    as_count,
+    as_images,
+    as_network_logits,
+    as_number,
+    evaluation_mode,
+)
 from jaxrobust.mixing._mixed import LogitsFn
 
 
@@ -49,7 +57,7 @@ def smoothed_counts(
       batch_size: draws that are evaluated together, `batch_size * b` images; static.
 
     Returns:
-      `[b, k]` int32; every row sums to `samples`.
+      `[b, k]` int32; every row sums to `samples`, less the draws with NaN logits, which vote for none.
 
     Raises:
       ValueError: if `samples` or `batch_size` is not positive, or images are not floating point.
@@ -65,17 +73,16 @@ def smoothed_counts(
     References:
       Cohen et al., 2019 (arXiv:1902.02918), SampleUnderNoise.
     """
-    if samples < 1 or batch_size < 1:
-        raise ValueError(
-            f"samples and batch_size must be at least 1, got {samples} and {batch_size}"
-        )
-    images = jnp.asarray(images)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images must be floating point in [0, 1], got {images.dtype}")
+    as_count(samples, name="samples")
+    as_count(batch_size, name="batch_size")
+    as_number(sigma, name="sigma", low=0)
+    images = jnp.asarray(as_images(images))
     examples = len(images)
     if key.ndim == 0:
         key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(examples))
-    classes = jax.eval_shape(lambda x: logits_fn(x), images).shape[-1]
+    with evaluation_mode():
+        shapes = jax.eval_shape(lambda x: as_network_logits(logits_fn(x), batch=len(x)), images)
+    classes = shapes.shape[-1]
     noise_of = jax.vmap(lambda k, x: jax.random.normal(k, x.shape, x.dtype))
 
     def draw(number: Array) -> Array:
@@ -85,8 +92,10 @@ def smoothed_counts(
     def count(done: int, counts: Array) -> Array:
         numbers = done * batch_size + jnp.arange(batch_size)
         noisy = jax.vmap(draw)(numbers)
-        logits = logits_fn(noisy.reshape(-1, *images.shape[1:]))
+        flat = noisy.reshape(-1, *images.shape[1:])
+        logits = as_network_logits(logits_fn(flat), batch=len(flat))
         votes = jax.nn.one_hot(jnp.argmax(logits, -1), classes, dtype=jnp.int32)
+        votes = jnp.where(jnp.isnan(logits).any(-1, keepdims=True), 0, votes)
         votes = votes.reshape(batch_size, examples, classes)
         wanted = (numbers < samples)[:, None, None].astype(jnp.int32)
         return counts + (votes * wanted).sum(0, dtype=jnp.int32)
@@ -125,9 +134,9 @@ def clopper_pearson(
     """
     counts = np.asarray(counts)
     if np.any((counts < 0) | (counts > total)):
-        raise ValueError(f"counts must be in [0, {total}], got {counts!r}")
+        raise InputError(f"counts must be in [0, {total}], got {counts!r}")
     if not 0 < failure < 1:
-        raise ValueError(f"failure must be a probability in (0, 1), not {failure}")
+        raise InputError(f"failure must be a probability in (0, 1), not {failure}")
     # Quantiles of beta distributions, whose parameters must be positive; else bounds are trivial.
     lower = betaincinv(np.maximum(counts, 1), total - counts + 1, failure)
     upper = betainccinv(counts + 1, np.maximum(total - counts, 1), failure)
@@ -135,7 +144,11 @@ def clopper_pearson(
 
 
 def smoothed_bounds(
-    selection: np.ndarray, counts: np.ndarray, *, confidence: float = 0.999
+    selection: np.ndarray,
+    counts: np.ndarray,
+    *,
+    confidence: float = 0.999,
+    samples: int | None = None,
 ) -> SmoothedBounds:
     """Bounds of a smoothed classifier's probabilities that hold together.
 
@@ -147,6 +160,8 @@ def smoothed_bounds(
       selection: `[b, k]` counts of a small sample, of `smoothed_counts`.
       counts: `[b, k]` counts of a large one, drawn with another key.
       confidence: probability, per example, with which all bounds hold.
+      samples: draws behind each row of `counts`, where some voted for no class (NaN logits); default:
+        the sum of a row, which must be the same for all.
 
     Returns:
       `SmoothedBounds`; for `certified_radius_smoothing`.
@@ -167,13 +182,17 @@ def smoothed_bounds(
     """
     selection, counts = np.asarray(selection), np.asarray(counts)
     if selection.shape != counts.shape or counts.ndim != 2 or counts.shape[1] < 2:
-        raise ValueError(
+        raise InputError(
             "selection and counts must both be [b, k] with k >= 2, "
             f"got {selection.shape} and {counts.shape}"
         )
-    totals = np.unique(counts.sum(1))
-    if len(totals) != 1 or totals[0] < 1:
-        raise ValueError(f"every row of counts must have the same positive sum, got {totals}")
+    totals = np.unique(counts.sum(1)) if samples is None else np.array([samples])
+    if len(totals) != 1 or totals[0] < max(1, counts.sum(1).max(initial=0)):
+        raise InputError(
+            f"every row of counts must have the same positive sum, got {totals}; give samples if "
+            "draws had NaN logits"
+        )
+    as_number(confidence, name="confidence", low=0, high=1)
     classes = counts.shape[1]
     low, high = clopper_pearson(counts, int(totals[0]), failure=(1 - confidence) / classes)
     labels = selection.argmax(1)

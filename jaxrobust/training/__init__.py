@@ -1,12 +1,12 @@
 """Training: one state, one step, one loop."""
 
+from jaxrobust.locks import FolderInUseError as FolderInUseError
 from jaxrobust.training._bucket import local_folder as local_folder
 from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
 from jaxrobust.training._devices import device_mesh as device_mesh
 from jaxrobust.training._folder import begun as begun
 from jaxrobust.training._folder import read_config as read_config
 from jaxrobust.training._interrupt import Interrupted as Interrupted
-from jaxrobust.training._lock import FolderInUseError as FolderInUseError
 from jaxrobust.training._loop import Trained as Trained
 from jaxrobust.training._loop import train as train
 from jaxrobust.training._many import alike as alike

@@ -165,11 +165,11 @@ def test_a_second_trainer_is_refused_by_name_of_the_first(copy, tmp_path):
             assert ", since 2" in text
             assert "\n" not in text
         assert load_run(copy).step == 4  # reading needs no lock
-        (copy / "trainer.json").write_text("{")
+        (copy / "training.json").write_text("{")
         with pytest.raises(FolderInUseError, match="in use: another process"):
             calls[0]()
         assert not (tmp_path / "new").exists()
-    assert not (copy / "trainer.json").exists()
+    assert not (copy / "training.json").exists()
     run(BASE, copy, resume=True)
 
 
@@ -189,7 +189,7 @@ def test_a_killed_trainer_leaves_no_lock(copy):
         with pytest.raises(FolderInUseError, match=f"process {other.pid} on"):
             run(BASE, copy, resume=True)
         other.kill()
-    assert (copy / "trainer.json").exists()
+    assert (copy / "training.json").exists()
     run(BASE, copy, resume=True)
 
 
