@@ -17,6 +17,7 @@ PACKAGE = ROOT / "jaxrobust"
 LAYERS = {
     "inputs": 0,
     "keys": 0,
+    "reasons": 0,
     "convolutions": 0,
     "spec": 0,
     "processes": 0,
@@ -37,6 +38,9 @@ LAYERS = {
     "bench": 6,
     "commands": 7,
     "cli_options": 8,
+    "cli_cache": 8,
+    "cli_ends": 9,
+    "cli_evaluate": 9,
     "cli_mixed": 9,
     "cli_bench": 9,
     "cli": 10,
