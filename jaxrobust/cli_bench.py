@@ -6,9 +6,15 @@ from typing import Any
 
 import click
 
-from jaxrobust.cli_options import JSON, QUIET, SET, one_experiment, without_a_tpu
+from jaxrobust.cli_options import JSON, QUIET, SET, one_experiment, refuse, without_a_tpu
 
 # JAX and the library are imported inside the commands, as in `cli`.
+
+# What `bench compile` measures on this machine, and not with --topology.
+MEASURED = (
+    *("programs", "model", "depth", "width", "batch_size", "steps", "eager_steps"),
+    *("figure", "curve_steps", "curve_depths"),
+)
 
 
 @click.group()
@@ -32,6 +38,8 @@ def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
     --peers: PGD of foolbox, torchattacks, ART and AdverTorch on the same network beside ours;
     the first three run on a PyTorch copy of it (pip install torch foolbox torchattacks).
     """
+    if settings["peers"]:
+        refuse("queries", because="has no effect with --peers")
     from jaxrobust.commands import bench_attack
 
     bench_attack(path, **settings)
@@ -48,7 +56,9 @@ def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
     help="May be given several times.",
 )
 @click.option("--model", default="wide_resnet", show_default=True, help="Or preact_resnet18.")
-@click.option("--depth", type=int, default=22, show_default=True, help="Of the WideResNet.")
+@click.option(
+    "--depth", type=click.IntRange(min=1), default=22, show_default=True, help="Of the WideResNet."
+)
 @click.option("--width", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
@@ -72,7 +82,7 @@ def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
     "--topology",
     metavar="CHIP:SHAPE",
     help="Compile PGD-10 of WRN-28-10 and APGD-100 of PreActResNet-18 for v5e:2x2 or another "
-    "TPU slice instead; nothing runs. --program to --steps have no meaning then.",
+    "TPU slice instead; nothing runs. Only --repeats, --limit-minutes and --json go with it.",
 )
 @click.option(
     "--limit-minutes",
@@ -100,7 +110,12 @@ def bench_compile(
     jaxrobust bench compile --topology v5e:2x2 --repeats 1
     """
     if topology is not None:
+        refuse(*MEASURED, because="has no effect with --topology, whose programs are fixed")
         without_a_tpu()
+    if settings["figure"] is None:
+        refuse("curve_steps", "curve_depths", because="belongs to --figure")
+    if settings["model"] != "wide_resnet":
+        refuse("depth", because="belongs to --model wide_resnet")
     from jaxrobust.commands import bench_compile
 
     points: dict[str, Any] = {
@@ -112,10 +127,10 @@ def bench_compile(
 
 def _numbers(option: str, text: str) -> list[int]:
     """Positive integers from a list with commas."""
-    words = text.split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+    found = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() and int(word) > 0 for word in found):
         raise ValueError(f"{option} must be positive integers with commas between, got {text!r}")
-    return [int(word) for word in words]
+    return [int(word) for word in found]
 
 
 @bench.command("convolutions")
@@ -154,6 +169,8 @@ def bench_step(path: pathlib.Path | None, **settings: Any) -> None:
 
     --objective may be given several times.
     """
+    if settings["torch_only"]:
+        refuse("objectives", because="has no effect with --torch-only")
     from jaxrobust.commands import bench_step
 
     bench_step(path, **settings)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from jaxrobust.cli_options import QUIET
+from jaxrobust.cli_options import QUIET, SEED, Number, attack_list, echo, radius, refuse
 
 
 @click.command("evaluate-mixed")
@@ -13,9 +13,21 @@ from jaxrobust.cli_options import QUIET
 @click.argument("rob")
 @click.option("--std-network", help="STD is a file of PyTorch weights of this network.")
 @click.option("--rob-network", help="Likewise ROB: a network, or an entry of RobustBench.")
-@click.option("--alpha", type=float, help="Weight of the robust base, a number.")
-@click.option("--std-scale", type=float, default=1.0, show_default=True, help="With --alpha.")
-@click.option("--rob-scale", type=float, default=1.0, show_default=True, help="With --alpha.")
+@click.option("--alpha", type=Number(0, 1), help="Weight of the robust base, in [0, 1].")
+@click.option(
+    "--std-scale",
+    type=Number(positive=True),
+    default=1.0,
+    show_default=True,
+    help="With --alpha: factor on STD's logits.",
+)
+@click.option(
+    "--rob-scale",
+    type=Number(positive=True),
+    default=1.0,
+    show_default=True,
+    help="With --alpha: factor on ROB's logits.",
+)
 @click.option("--smoothing", help="A published Adaptive Smoothing: cifar10-edm, ...")
 @click.option("--network", help="With --smoothing: the mixing network's file of weights.")
 @click.option("--nuts", help="A published MixedNUTS: cifar10, cifar100 or imagenet.")
@@ -38,10 +50,16 @@ from jaxrobust.cli_options import QUIET
 @click.option("--eps", default="8/255", show_default=True, help="Radius in image units.")
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="PGD's.")
 @click.option("--n", type=click.IntRange(min=1), help="The first N test images only.")
-@click.option("--weight", type=float, default=0.2, show_default=True, help="Adaptive: of gamma.")
+@click.option(
+    "--weight",
+    type=Number(),
+    default=0.2,
+    show_default=True,
+    help="Adaptive, with --smoothing: weight of the mixing network's output in the loss.",
+)
 @click.option("--version", default="standard", show_default=True, help="AutoAttack's version.")
 @click.option("--attacks", help="AutoAttack, version custom: apgd-ce,apgd-t,...")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all noise.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of all noise.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
 @click.option(
     "--workdir",
@@ -73,7 +91,7 @@ def evaluate_mixed(
     jaxrobust evaluate-mixed bit.pt wang.pt --std-network bit_resnet \\
         --rob-network Wang2023Better_WRN-70-16 --alpha 0.9 --attack autoattack
     """
-    from jaxrobust.cli_options import radius
+    _refuse_without_effect(alpha, options)
     from jaxrobust.commands import MixedEvaluation, Mixture, assigned, evaluate_mixed
     from jaxrobust.spec import Spec
 
@@ -85,13 +103,32 @@ def evaluate_mixed(
         elif parts[name]:
             raise ValueError(f"--set {name}.NAME=value needs --{name}-network")
     how = {n: options.pop(n) for n in ("std_scale", "rob_scale", "smoothing", "network", "nuts")}
-    options["eps"] = radius(options["eps"])
+    options["eps"] = radius(options["eps"], options["norm"])
+    chosen = attack_list(options["version"], attacks, options["norm"])
     evaluate_mixed(
         Mixture(**sources, alpha=alpha, **how),
         Spec(data, parts["data"]),
         workdir,
-        evaluation=MixedEvaluation(attacks=attacks.split(",") if attacks else None, **options),
+        evaluation=MixedEvaluation(attacks=chosen, **options),
         quiet=quiet,
-        say=click.echo,
+        say=echo,
     )
-    click.echo(f"row: {workdir / 'results.jsonl'}")
+
+
+def _refuse_without_effect(alpha: float | None, options: dict[str, Any]) -> None:
+    """Refuses the options that the chosen mixture and attack do not have."""
+    attack, smoothing = options["attack"], options["smoothing"] is not None
+    if alpha is None:
+        refuse("std_scale", "rob_scale", because="belongs to --alpha")
+    if not smoothing:
+        refuse("network", because="belongs to --smoothing")
+    if attack != "pgd":
+        refuse("steps", because=f"belongs to --attack pgd, not to --attack {attack}")
+    else:
+        refuse(
+            "version", "attacks", because="belongs to --attack autoattack or adaptive, not to pgd"
+        )
+    if attack != "adaptive" or not smoothing:
+        refuse("weight", because="belongs to --attack adaptive on a mixture by --smoothing")
+    if attack == "adaptive" and smoothing and options["version"] != "custom":
+        refuse("version", because="must be custom here: APGD's attacks alone can evade the network")

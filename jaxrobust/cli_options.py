@@ -1,11 +1,14 @@
 """Options that several subcommands share; nothing here needs JAX."""
 
+import math
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 EXPERIMENT = click.argument("experiment", type=click.Path(path_type=pathlib.Path))
 SET = click.option(
@@ -20,7 +23,9 @@ WORKDIR = click.option(
     type=click.Path(path_type=pathlib.Path),
     help="The folder to write to (default: runs/NAME); train: also gs://BUCKET/FOLDER.",
 )
-QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
+QUIET = click.option(
+    "--quiet", is_flag=True, help="No progress bar, and no lines about progress in a log."
+)
 JSON = click.option(
     "--json", "path", type=click.Path(path_type=pathlib.Path), help="Also write the rows there."
 )
@@ -75,8 +80,134 @@ def without_a_tpu() -> None:
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
 
 
+class Number(click.ParamType):
+    """A finite number, or a fraction such as 8/255, in a range.
+
+    Args:
+      low: the least.
+      high: the largest.
+      positive: whether `low` itself is excluded.
+    """
+
+    name = "number"
+
+    def __init__(self, low: float = 0.0, high: float = math.inf, *, positive: bool = False) -> None:
+        self._low, self._high, self._positive = low, high, positive
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        found = _number(value)
+        inside = math.isfinite(found) and self._low <= found <= self._high
+        if inside and not (self._positive and found == self._low):
+            return found
+        option = param.opts[0] if param is not None else "the value"
+        bound = f"a finite number {'above' if self._positive else 'of at least'} {self._low:g}"
+        if math.isfinite(self._high):
+            bound = f"in {'(' if self._positive else '['}{self._low:g}, {self._high:g}]"
+        raise click.UsageError(f"{option} must be {bound}, got {value!r}", ctx)
+
+
+def _number(value: Any) -> float:
+    """A number or a fraction; NaN for anything else."""
+    above, slash, below = str(value).partition("/")
+    try:
+        return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return math.nan
+
+
+SEED = click.IntRange(min=0, max=2**32 - 1)  # two seeds beyond would be the same to JAX
+
+
+def given(*names: str) -> list[str]:
+    """The options among these that the user gave, also with the default's value.
+
+    Args:
+      *names: of parameters of the current command.
+
+    Returns:
+      The options as they are written.
+    """
+    context = click.get_current_context()
+    sources = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return [
+        max(param.opts, key=len)
+        for param in context.command.params
+        if param.name in names and context.get_parameter_source(param.name) in sources
+    ]
+
+
+def refuse(*names: str, because: str) -> None:
+    """Refuses options that would have no effect.
+
+    Args:
+      *names: of parameters of the current command.
+      because: what they belong to, after their names: "belongs to --attack pgd".
+
+    Raises:
+      UsageError: if one of them was given.
+    """
+    found = given(*names)
+    if found:
+        raise click.UsageError(f"{', '.join(found)} {because}", click.get_current_context())
+
+
+def words(option: str, text: str) -> list[str]:
+    """The words of a list with commas.
+
+    Args:
+      option: for the message.
+      text: the list.
+
+    Returns:
+      At least one word, none of them empty.
+
+    Raises:
+      UsageError: for anything else.
+    """
+    found = [word.strip() for word in text.split(",")]
+    if not all(found):
+        raise click.UsageError(f"{option} must be a list with commas between, got {text!r}")
+    return found
+
+
+def attack_list(version: str, attacks: str | None, norm: str) -> tuple[str, ...] | None:
+    """The attacks of version custom; checks the version and the names.
+
+    Args:
+      version: of `--version`.
+      attacks: of `--attacks`.
+      norm: of the ball.
+
+    Returns:
+      The names, or `None` for a version that has its own.
+
+    Raises:
+      ValueError: for an unknown version or attack.
+      UsageError: if version and list do not go together.
+    """
+    from jaxrobust.evaluation._protocol import protocol
+
+    if attacks is not None and version != "custom":
+        raise click.UsageError(f"--attacks belongs to --version custom, not to {version}")
+    if attacks is None and version == "custom":
+        raise click.UsageError("--version custom needs a list: --attacks apgd-ce,apgd-t,...")
+    names = None if attacks is None else tuple(words("--attacks", attacks))
+    protocol(version, norm=norm, classes=10, attacks=names)  # type: ignore[arg-type]
+    return names
+
+
 def autoattack_options(
-    experiment: Any, *, norm: str | None, eps: str | None, eps_sweep: str | None, **options: Any
+    experiment: Any,
+    *,
+    norm: str | None,
+    eps: str | None,
+    eps_sweep: str | None,
+    version: str,
+    attacks: str | None,
+    **options: Any,
 ) -> dict[str, Any]:
     """The options of AutoAttack; norm and eps default to the run's own threat."""
     threat = experiment.threat
@@ -84,29 +215,73 @@ def autoattack_options(
         if threat.name not in ("linf", "l2", "l1"):
             raise ValueError(f"--norm must be given: the run's threat {threat.name} has none")
         norm = threat.name
-    if eps and eps_sweep:
+    if eps is not None and eps_sweep is not None:
         raise ValueError("--eps and --eps-sweep exclude each other")
-    if eps_sweep or eps:
-        radii = [radius(text) for text in (eps_sweep or eps or "").split(",")]
+    if eps_sweep is not None:
+        radii = [radius(text, norm, "--eps-sweep") for text in words("--eps-sweep", eps_sweep)]
+    elif eps is not None:
+        radii = [radius(eps, norm)]
     elif norm == threat.name:
-        radii = [threat.kwargs["eps"]]
+        radii = [radius(threat.kwargs["eps"], norm, "the run's threat.eps")]
     else:
         raise ValueError(f"--eps must be given: the run's threat is {threat.name}, not {norm}")
-    if options["attacks"] is not None:
-        options["attacks"] = options["attacks"].split(",")
-    return {"norm": norm, "eps": radii, **options}
+    chosen = attack_list(version, attacks, norm)
+    return {"norm": norm, "eps": radii, "version": version, "attacks": chosen, **options}
 
 
-def radius(text: str) -> float:
-    """A radius in image units: a number or a fraction."""
-    from jaxrobust.spec import number
+def radius(text: Any, norm: str, option: str = "--eps") -> float:
+    """A radius in image units.
 
-    try:
-        return float(number(text))
-    except ValueError:
+    Args:
+      text: a number or a fraction.
+      norm: of the ball: beyond 1 an l_inf ball holds every image.
+      option: for the message.
+
+    Returns:
+      The radius.
+
+    Raises:
+      ValueError: for anything else.
+    """
+    found = _number(text)
+    if math.isnan(found) and str(text).strip().lower().lstrip("+-") != "nan":
+        raise ValueError(f"{option} must be a number or a fraction such as 8/255, got {text!r}")
+    if not (math.isfinite(found) and found >= 0 and (norm != "linf" or found <= 1)):
+        upper = " and at most 1" if norm == "linf" else ""
         raise ValueError(
-            f"--eps must be a number or a fraction such as 8/255, got {text!r}"
-        ) from None
+            f"{option} must be a radius in image units (8/255, not 8), finite, at least 0{upper}, "
+            f"got {text!r}"
+        )
+    return found
+
+
+def echo(line: str = "") -> None:
+    """Prints a line at once; a reader that has gone, or a full disk, costs nothing but the line.
+
+    The exit code becomes 1 if anything but a reader that has seen enough (`| head`) is the reason.
+
+    Args:
+      line: without its end.
+    """
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        silence()
+    except OSError as error:
+        silence()
+        click.echo(f"jaxrobust: standard output: {error.strerror}", err=True)
+        context = click.get_current_context(silent=True)
+        if context is not None:
+            context.find_root().call_on_close(lambda: sys.exit(1))
+
+
+def silence() -> None:
+    """Nobody reads standard output any more: what is still written goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, sys.stdout.fileno())
+    except (OSError, ValueError):  # it is no file
+        sys.stdout = os.fdopen(nowhere, "w")
 
 
 def one_experiment(experiment: pathlib.Path, assignments: tuple[str, ...]) -> Any:

@@ -72,6 +72,24 @@ MISTAKES = {
         ["list", "optimiser"],
         "'optimiser' is unknown; choose from data, generated, model",
     ),
+    "topology": (
+        ["bench", "compile", "--topology", "v5e:2x2", "--steps", "10", "--model", "wide_resnet"],
+        "--model, --steps has no effect with --topology",
+    ),
+    "curves": (["bench", "compile", "--curve-steps", "1,2"], "--curve-steps belongs to --figure"),
+    "depth": (
+        ["bench", "compile", "--model", "preact_resnet18", "--depth", "22"],
+        "--depth belongs to --model wide_resnet",
+    ),
+    "peers": (["bench", "attack", "--peers", "--queries", "100"], "--queries has no effect"),
+    "torch only": (
+        ["bench", "step", "--torch-only", "--objective", "trades"],
+        "--objective has no effect with --torch-only",
+    ),
+    "generated": (
+        ["plan", TRADES, "--topology", "v5e:2x2", "--generated-size", "9"],
+        "--generated-size belongs to generated images, and digits_trades has none",
+    ),
     "wrong command": (["tran", TRADES], "No such command 'tran'"),
     "wrong option": (["evaluate", "x", "--steps", "0"], "0 is not in the range x>=1"),
 }
@@ -147,17 +165,19 @@ def test_autoattack_from_the_command_line(cli, trained):
     code, out, err = cli(*words, "--norm", "linf", "--eps", "8/255")
     assert code == 0, err
     assert "NOT the standard AutoAttack, version custom: linf, eps 0.0313725" in out
-    folder = trained / "autoattack" / "linf_0.0313725_custom_seed0_first16"
+    (folder,) = (trained / "autoattack").iterdir()
+    assert folder.name == "best_step2_linf_eps0.03137255_custom_apgd-ce_fab-t_seed0_first16"
     names = {f.name for f in folder.iterdir()}
     assert {"report.json", "report.txt", "adversarial.npz", "cascade.png"} <= names
     row = json.loads((trained / "results.jsonl").read_text().splitlines()[-1])
     assert row["autoattack"]["eps"] == 8 / 255
     code, out, err = cli(*words, "--eps-sweep", "1/255,8/255,0.1")
     assert code == 0, err
-    sweep = json.loads((trained / "autoattack" / "sweep.json").read_text())
+    (path,) = (trained / "autoattack").glob("*/sweep.json")
+    sweep = json.loads(path.read_text())
     values = [point["value"] for point in sweep]
     assert values == sorted(values, reverse=True)
-    assert (trained / "autoattack" / "sweep.png").stat().st_size > 5000
+    assert path.with_name("sweep.png").stat().st_size > 5000
 
 
 def test_spatial_evaluation_from_the_command_line(cli, trained):
@@ -218,7 +238,7 @@ def test_a_failed_member_is_shown_and_the_others_go_on(cli, tmp_path):
         "config = Tradeoff(name='some', members=(bad, base), seeds=(3, 4))\n"
     )
     code, out, _ = cli("tradeoff", str(file), "--workdir", str(tmp_path / "t"), "--quiet")
-    assert code == 0
+    assert code == 1
     assert "bad failed: ValueError: batch_size must be at most" in out
     members = json.loads((tmp_path / "t/results.json").read_text())["members"]
     assert members["bad"]["failure"]
@@ -236,7 +256,7 @@ def test_a_failed_member_is_shown_and_the_others_go_on(cli, tmp_path):
     assert r"digits\_trades &amp; " in report
     runs = tmp_path / "t/members/digits_trades/seed3/results.jsonl"
     code, out, _ = cli("table", str(runs))
-    assert "| digits_trades | pgd (20), linf eps 0.1 | 360 |" in out
+    assert "| digits_trades | pgd (20, 2 restarts), linf eps 0.1 | 360 |" in out
     assert cli("table", str(tmp_path / "none.json"))[0] == 2
 
 

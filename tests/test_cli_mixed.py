@@ -86,7 +86,9 @@ def test_two_files_are_mixed_and_attacked_by_one_command(cli, files, tmp_path):
     code, out, err = cli("evaluate-mixed", *files, *shown, "--workdir", "n", "--quiet")
     assert code == 0, err
     assert "NOT the standard AutoAttack, version custom: linf, eps 0.0313725" in out
-    assert (tmp_path / "n" / "adaptive" / "report.json").exists()
+    (kept,) = (tmp_path / "n" / "autoattack").iterdir()
+    assert kept.name.startswith("adaptive_nutscifar10_linf_eps0.03137255_custom_apgd-ce_seed0_")
+    assert (kept / "report.json").exists()
 
 
 def test_two_runs(cli, tmp_path):
@@ -104,7 +106,9 @@ def test_two_runs(cli, tmp_path):
     shown += ["--alpha", "0.5", "--steps", "1", "--quiet"]
     code, _, err = cli("evaluate-mixed", "base", "base", *shown)
     assert code == 0, err
-    assert (tmp_path / "runs" / "mixed" / "results.jsonl").exists()
+    row = json.loads((tmp_path / "runs" / "mixed" / "results.jsonl").read_text())
+    for name in ("std", "rob"):
+        assert row["bases"][name]["checkpoint"] == {"kind": "best", "step": 2}
 
 
 def test_a_tradeoff_of_two_bases_and_their_mixture(tmp_path):
@@ -153,6 +157,19 @@ MISTAKES = {
     "no such path": (words("--alpha", "1", "--set", "base.width=2"), "write std.NAME=value"),
     "alpha": (words("--alpha", "2"), "alpha must be in [0, 1]"),
     "nothing to evade": (words("--alpha", "1", "--attack", "adaptive"), "mixing network (gamma)"),
+    "steps": (words("--alpha", "1", "--attack", "autoattack", "--steps", "20"), "--steps belongs"),
+    "weight": (words("--alpha", "1", "--weight", "0.2"), "--weight belongs to --attack adaptive"),
+    "scale": (words("--nuts", "cifar10", "--std-scale", "1"), "--std-scale belongs to --alpha"),
+    "attacks": (words("--alpha", "1", "--attacks", "apgd-ce"), "--attacks belongs to --attack"),
+    "version": (
+        words("--alpha", "1", "--attack", "autoattack", "--attacks", "apgd-ce"),
+        "--attacks belongs to --version custom, not to standard",
+    ),
+    "network": (words("--alpha", "1", "--network", "x.pt"), "--network belongs to --smoothing"),
+    "alpha nan": (words("--alpha", "nan"), "--alpha must be in [0, 1], got 'nan'"),
+    "eps 8": (words("--alpha", "1", "--eps", "8"), "--eps must be a radius in image units"),
+    "eps nan": (words("--alpha", "1", "--eps", "nan"), "--eps must be a radius in image units"),
+    "n": (words("--alpha", "1", "--n", "25"), "n must be between 1 and the 24 test images, got 25"),
     "eps": (words("--alpha", "1", "--eps", "wide"), "--eps must be a number or a fraction"),
 }
 
@@ -163,7 +180,25 @@ def test_mistakes_end_in_one_line_and_code_2(cli, files, name):
     code, out, err = cli("evaluate-mixed", *files, *shown)
     assert code == 2
     assert expected in err
+    assert err.count("\n") == 1
     assert "Traceback" not in out + err
+
+
+def test_reports_of_other_mixtures_are_kept(cli, files, tmp_path):
+    attack = ["--attack", "autoattack", "--version", "custom", "--attacks", "apgd-ce", "--n", "4"]
+    changes = [], ["--alpha", "0.6"], ["--eps", "4/255"], ["--seed", "3"], ["--rob-scale", "2"]
+    for change in changes:
+        shown = words("--alpha", "0.5", *attack, *change, "--workdir", "r", "--quiet")
+        code, _, err = cli("evaluate-mixed", *files, *shown)
+        assert code == 0, err
+    assert len(list((tmp_path / "r" / "autoattack").glob("*/report.json"))) == len(changes)
+    text = (tmp_path / "r" / "results.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert len({json.dumps(row["bases"]) for row in rows}) == 1
+    assert all(len(base["sha256"]) == 64 for base in rows[0]["bases"].values())
+    code, out, err = cli("table", "r/results.jsonl")
+    assert code == 0, err
+    assert out.count("AutoAttack custom (apgd-ce), linf eps 0.0313725") == 4
 
 
 def test_networks_that_are_unknown_are_named(cli, files):

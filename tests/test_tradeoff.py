@@ -1,9 +1,11 @@
 """The report of a trade-off: all figures, from rows, done once."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -130,7 +132,7 @@ def test_nothing_is_done_twice(report, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("this was there already")
 
-    for name in ("evaluate", "autoattack_run", "load_run", "_votes"):
+    for name in ("evaluate", "attack_run", "load_run", "_votes"):
         monkeypatch.setattr(_judge, name, refuse)
     monkeypatch.setattr("jaxrobust.commands._tradeoff.evaluate_run", refuse)
     again = quietly(tradeoff, folder)
@@ -139,7 +141,7 @@ def test_nothing_is_done_twice(report, monkeypatch):
 
 def test_other_settings_are_evaluated_anew(report, monkeypatch):
     tradeoff, folder, results = report
-    monkeypatch.setattr(_judge, "autoattack_run", None)
+    monkeypatch.setattr(_judge, "attack_run", None)
     wider = replace(CURVES, radii={"linf": (0.05, EPS, 0.2)})
     again = quietly(replace(tradeoff, eps_curves=wider), folder)
     old, new = (
@@ -202,6 +204,111 @@ def test_a_member_may_be_made_of_others(report, tmp_path):
     spoilt = replace(base, name="spoilt", model=spoilt)
     results = quietly(Tradeoff(name="t", runs={"old": std}, members=(bad, spoilt)), tmp_path)
     assert "made of the member 'bad', which failed" in results["members"]["spoilt"]["failure"]
+
+
+def changed_rows(path, change):
+    """Writes a file of rows anew, each changed."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(change(row)) + "\n" for row in found))
+
+
+@pytest.fixture
+def copied(report, tmp_path):
+    """One finished member, copied, so that its rows may be spoilt."""
+    folder = tmp_path / "std"
+    shutil.copytree(report[1] / "members" / "std", folder)
+    return folder
+
+
+SPOILT = {
+    "step": lambda row: {**row, "checkpoint": {"kind": "best", "step": 1}},
+    "kind": lambda row: {**row, "checkpoint": {**row["checkpoint"], "kind": "last"}},
+    "seed": lambda row: spoilt_part(row, "seed", 7),
+    "threat": lambda row: spoilt_part(row, "threat", {"name": "linf", "kwargs": {"eps": 0.3}}),
+}
+
+
+def spoilt_part(row, name, value):
+    part = "experiment" if "experiment" in row else "task"
+    return {**row, part: {**row[part], name: value}}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_rows_of_another_step_seed_or_threat_are_not_taken(copied, tmp_path, what):
+    """A run that was trained further is never told by the numbers of an earlier step."""
+    tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, eps_curves=CURVES)
+    first = quietly(tradeoff, tmp_path / "t")["members"]["a"]["runs"][0]
+
+    def spoil(row):
+        row = SPOILT[what](row)
+        for found in (row, row.get("found", {})):
+            if "clean_accuracy" in found:
+                found["clean_accuracy"] = {**found["clean_accuracy"], "value": 0.123}
+            for point in found.get("points", []):
+                point["value"] = 0.123
+        return row
+
+    for name in ("results.jsonl", "evaluations.jsonl"):
+        changed_rows(copied / name, spoil)
+    again = quietly(tradeoff, tmp_path / "t")["members"]["a"]["runs"][0]
+    assert again["clean_accuracy"] == first["clean_accuracy"]
+    assert again["eps_curves"] == first["eps_curves"]
+    assert again["checkpoint"] == first["checkpoint"]
+
+
+def test_curve_and_table_have_the_same_restarts_or_say_so(copied, tmp_path, monkeypatch):
+    used = []
+    attack = _judge.PGD
+
+    def noted(**settings):
+        used.append(settings["restarts"])
+        return attack(**settings)
+
+    monkeypatch.setattr(_judge, "PGD", noted)
+    config = json.loads((copied / "config.json").read_text())
+    config["evaluation"]["restarts"] = 2
+    (copied / "config.json").write_text(json.dumps(config))
+    tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, eps_curves=CURVES, per_class=True)
+    (row,) = quietly(tradeoff, tmp_path / "t")["members"]["a"]["runs"]
+    assert set(used) == {2}
+    assert row["eps_curves"]["linf"]["attack"] == "margin PGD-2, 2 restarts"
+    assert row["per_class"]["attack"] == "PGD-2, 2 restarts (CE and margin)"
+    assert "margin_pgd (2, 2 restarts)" in summary([row])
+
+
+def test_members_are_attacked_alike(tmp_path):
+    for part, value in (
+        ("evaluation", replace(base.evaluation, steps=3)),
+        ("threat", use("linf", eps=0.2)),
+    ):
+        other = replace(rob, **{part: value})
+        with pytest.raises(ValueError, match=f"must have the same {part}: rob has .* std has "):
+            quietly(Tradeoff(name="t", members=(base, other)), tmp_path)
+    larger = replace(rob, evaluation=replace(base.evaluation, batch_size=100))
+    planned_runs(Tradeoff(name="t", members=(base, larger)), tmp_path)
+
+
+def test_without_matplotlib_no_member_fails(report, tmp_path, monkeypatch):
+    _, folder, results = report
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    runs = {name: str(folder / "members" / name) for name in ("std", "rob")}
+    said = []
+    tradeoff = Tradeoff(name="t", runs=runs)
+    found = run_tradeoff(tradeoff, tmp_path / "t", quiet=True, say=said.append)
+    assert not any("failure" in member for member in found["members"].values())
+    (warning,) = [line for line in said if line.startswith("warning: ")]
+    assert "figures need matplotlib" in warning
+    table = next(number for number, line in enumerate(said) if "worst PGD" in line)
+    assert table < said.index(warning), "numbers first"
+    assert (tmp_path / "t" / "results.json").exists()
+    assert "report.html" in said[-1]
+    for name in runs:
+        assert (
+            found["members"][name]["figures"]["clean"]
+            == results["members"][name]["figures"]["clean"]
+        )
 
 
 WRONG = {

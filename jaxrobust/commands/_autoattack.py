@@ -1,13 +1,13 @@
 """AutoAttack on a run's network."""
 
-import json
 import pathlib
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+from jaxrobust.commands._identity import autoattack_name
+from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._progress import AttackBar
 from jaxrobust.evaluation import (
     Accuracy,
     Report,
@@ -19,7 +19,28 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.experiment import to_dict
 from jaxrobust.processes import is_first
+from jaxrobust.reasons import one_line
 from jaxrobust.training import Run, load_run, local_folder
+
+
+class Protocol(NamedTuple):
+    """What is asked of AutoAttack, but for the radius.
+
+    Attributes:
+      norm: "linf", "l2" or "l1".
+      version: as in `evaluation.autoattack`.
+      attacks: for version "custom".
+      n: the first n test images; default all.
+      seed: of all noise.
+      individual: every attack on all correctly classified points.
+    """
+
+    norm: str
+    version: str = "standard"
+    attacks: tuple[str, ...] | None = None
+    n: int | None = None
+    seed: int = 0
+    individual: bool = False
 
 
 def autoattack_run(
@@ -39,10 +60,12 @@ def autoattack_run(
 ) -> list[Report]:
     """Runs AutoAttack on a run's test set for one or several radii.
 
-    Work is kept in `autoattack/` of the run's folder: called again after an interruption, it
+    Says each report, then writes it, then draws it. Work is kept in `autoattack/` of the run's
+    folder, in a folder for each checkpoint and each setting: called again after an interruption, it
     goes on where it stopped; several processes share it. Each radius leaves `report.json`,
     `report.txt`, `adversarial.npz`, `model_card.json` and `cascade.png` there, and a row in
-    `results.jsonl`; several radii also `sweep.png` and `sweep.json`.
+    `results.jsonl`; several radii also `sweep.png` and `sweep.json`. Where the run's folder cannot
+    be written to, the reports are said all the same.
 
     Args:
       workdir: the run's folder.
@@ -55,75 +78,130 @@ def autoattack_run(
       individual: every attack on all correctly classified points.
       checkpoint: "best" or "last".
       batch_size: largest batch.
-      quiet: no progress bar.
+      quiet: no progress bar, and no lines about progress in a log.
       say: where lines for the user go.
 
     Returns:
       One `Report` per radius.
+
+    Raises:
+      OSError: at the end, if a report or a row could not be written.
     """
     workdir = local_folder(workdir)
     run = load_run(workdir, checkpoint=checkpoint, say=say)
-    images, labels = run.dataset.floats("test")
-    if n is not None and not 1 <= n <= len(labels):
-        raise ValueError(f"n must be between 1 and the {len(labels)} test images, got {n}")
-    images, labels = images[:n], labels[:n]
-    reports = []
+    keeper = Keeper(workdir, say=say)
+    chosen = None if attacks is None else tuple(attacks)
+    asked = Protocol(norm, version, chosen, n, seed, individual)
+    at, reports = {"kind": checkpoint, "step": run.step}, []
     for radius in eps:
-        folder = workdir / "autoattack" / folder_name(norm, radius, version, seed, individual, n)
-        with AttackBar(quiet=quiet) as bar:
-            report = autoattack(
-                run.logits_fn,
-                images,
-                labels,
-                norm=norm,  # type: ignore[arg-type]
-                eps=radius,
-                version=version,
-                attacks=attacks,
-                seed=seed,
-                individual=individual,
-                batch_size=batch_size,
-                folder=folder / "items",
-                progress=bar.show,
-            )
+        folder = workdir / "autoattack" / _name(at, asked, [radius])
+        report = attack_run(
+            run, asked, radius, folder=folder if keeper.usable else None,
+            batch_size=batch_size, quiet=quiet, say=say,
+        )  # fmt: skip
         if is_first():
-            _keep(workdir, folder, run, report, checkpoint)
             say(report.text())
+        written = keep_report(keeper, folder, report, run)
+        row = _row(run, report, at)
+        keeper.write(append_row, workdir / "results.jsonl", row)
+        if written:
             say(f"report: {folder}")
         reports.append(report)
-    if len(reports) > 1 and is_first():
-        _sweep(workdir / "autoattack", reports)
-        say(f"sweep: {workdir / 'autoattack' / 'sweep.png'}")
+    if len(reports) > 1:
+        _sweep(keeper, workdir / "autoattack" / _name(at, asked, eps), reports, say)
+    keeper.close()
     return reports
 
 
-def _keep(
-    workdir: pathlib.Path, folder: pathlib.Path, run: Run, report: Report, checkpoint: str
-) -> None:
-    """One evaluation's report, its card for RobustBench, and its row."""
-    report.save(folder)
-    card = report.model_card(
-        name=run.experiment.name,
-        dataset=run.experiment.data.name,
-        architecture=run.experiment.model.name,
-    )
-    write_json(folder / "model_card.json", card)
-    append_row(workdir / "results.jsonl", _row(run, report, checkpoint))
+def attack_run(
+    run: Run,
+    asked: Protocol,
+    eps: float,
+    *,
+    folder: pathlib.Path | None,
+    batch_size: int | None = None,
+    quiet: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Report:
+    """AutoAttack on a loaded run at one radius.
+
+    Args:
+      run: the network and its data.
+      asked: the protocol.
+      eps: radius in image units.
+      folder: where finished work is kept, in `items/`; `None` for nowhere.
+      batch_size: largest batch.
+      quiet: no progress bar, and no lines about progress in a log.
+      say: where the lines of a log go.
+
+    Returns:
+      The report.
+
+    Raises:
+      ValueError: if there are fewer test images than asked for.
+    """
+    images, labels = run.dataset.floats("test")
+    if asked.n is not None and not 1 <= asked.n <= len(labels):
+        raise ValueError(f"n must be between 1 and the {len(labels)} test images, got {asked.n}")
+    with AttackBar(quiet=quiet, say=say) as bar:
+        return autoattack(
+            run.logits_fn,
+            images[: asked.n],
+            labels[: asked.n],
+            norm=asked.norm,  # type: ignore[arg-type]
+            eps=eps,
+            version=asked.version,
+            attacks=asked.attacks,
+            seed=asked.seed,
+            individual=asked.individual,
+            batch_size=batch_size,
+            folder=None if folder is None else folder / "items",
+            progress=bar.show,
+        )
 
 
-def folder_name(
-    norm: str, eps: float, version: str, seed: int, individual: bool, n: int | None
-) -> str:
-    """One folder per evaluation: `linf_0.0313725_standard_seed0`."""
-    parts = [norm, f"{eps:.6g}", version, f"seed{seed}"]
-    parts += ["individual"] * individual + [f"first{n}"] * (n is not None)
-    return "_".join(parts)
+def _name(at: dict[str, Any], asked: Protocol, eps: Sequence[float]) -> str:
+    return autoattack_name(at, eps=eps, **asked._asdict())
 
 
-def _row(run: Run, report: Report, checkpoint: str) -> dict[str, Any]:
+def keep_report(keeper: Keeper, folder: pathlib.Path, report: Report, run: Run | None) -> bool:
+    """One evaluation's report, and of a run also its card for RobustBench.
+
+    Args:
+      keeper: of the folder that everything goes to.
+      folder: of the report.
+      report: the report.
+      run: names the card, if there is one.
+
+    Returns:
+      Whether all was written; a picture that is not drawn is a warning.
+    """
+
+    def save() -> None:
+        try:
+            report.save(folder)
+        except Exception as error:
+            names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+            if "draw_cascade" not in names:  # the picture comes after all files
+                raise
+            keeper.warn(f"warning: cascade.png is not drawn: {one_line(error)}")
+        if run is not None:
+            fields = {
+                "dataset": run.experiment.data.name,
+                "architecture": run.experiment.model.name,
+            }
+            card = report.model_card(name=run.experiment.name, **fields)
+            write_json(folder / "model_card.json", card)
+
+    return keeper.write(save)
+
+
+def _row(run: Run, report: Report, at: dict[str, Any]) -> dict[str, Any]:
     return {
         "experiment": to_dict(run.experiment),
-        "checkpoint": {"kind": checkpoint, "step": run.step},
+        "checkpoint": at,
         "autoattack": report.protocol,
+        "images": len(report.labels),
         "clean_accuracy": report.clean_accuracy._asdict(),
         "robust_accuracy": {"autoattack": report.robust_accuracy._asdict()},
         "checks": [c._asdict() for c in report.checks if not c.passed],
@@ -132,42 +210,27 @@ def _row(run: Run, report: Report, checkpoint: str) -> dict[str, Any]:
     }
 
 
-def _sweep(folder: pathlib.Path, reports: Sequence[Report]) -> None:
+def _sweep(
+    keeper: Keeper, folder: pathlib.Path, reports: Sequence[Report], say: Callable[[str], None]
+) -> None:
     points: list[tuple[float, Accuracy]] = sorted(
         (report.eps, report.robust_accuracy) for report in reports
     )
-    draw_sweep(
-        folder / "sweep.png",
-        [(0.0, reports[0].clean_accuracy), *(p for p in points if p[0] > 0)],
-        title=f"AutoAttack ({reports[0].version}), {reports[0].norm}",
-    )
     rows = [{"eps": eps, **accuracy._asdict()} for eps, accuracy in points]
-    (folder / "sweep.json").write_text(json.dumps(rows, indent=2) + "\n")
 
+    def save() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "sweep.json", rows)
 
-class AttackBar:
-    """A progress bar over attacks, targets and points; silent where output is no terminal."""
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("[bold]{task.description:<22}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} points"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=quiet or not is_first() or not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=1)
-
-    def __enter__(self) -> "AttackBar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def show(self, item: str, done: int, total: int) -> None:
-        """Shows how many of the still robust points the item is through."""
-        self._progress.update(self._task, description=item, completed=done, total=max(total, 1))
+    written = keeper.write(save)
+    picture, path = folder / "sweep.png", folder / "sweep.json"
+    drawn = keeper.draw(
+        picture,
+        lambda path, _: draw_sweep(
+            path,
+            [(0.0, reports[0].clean_accuracy), *(p for p in points if p[0] > 0)],
+            title=f"AutoAttack ({reports[0].version}), {reports[0].norm}",
+        ),
+    )
+    if written:
+        say(f"sweep: {picture if drawn else path}")

@@ -117,13 +117,6 @@ def bench_compile(
     _print(f"compilation, {where}", rows)
     if drawn:
         _print("PGD over its steps and over the depth", curve)
-        draw_compile_curves(
-            figure,  # type: ignore[arg-type]
-            curve,
-            title=f"PGD on a WideResNet of width {width}, batch {batch_size}: "
-            f"{host['processor']}, {host['cores']} cores{', busy' if host['busy'] else ''};\n"
-            f"median of {curve[0].repeats} processes, bars from lowest to highest",
-        )
     if topology is None and not can_serialize():
         Console(stderr=True).print("exported programs were not measured: pip install flatbuffers")
     found: dict[str, Any] = {"bench": "compile", "topology": topology}
@@ -133,6 +126,14 @@ def bench_compile(
         found |= {"ran": False, "note": NOTHING_RAN}
     if path is not None:
         write_json(path, found)
+    if drawn:  # last: a picture that fails must not cost the measurements
+        draw_compile_curves(
+            figure,  # type: ignore[arg-type]
+            curve,
+            title=f"PGD on a WideResNet of width {width}, batch {batch_size}: "
+            f"{host['processor']}, {host['cores']} cores{', busy' if host['busy'] else ''};\n"
+            f"median of {curve[0].repeats} processes, bars from lowest to highest",
+        )
     return found
 
 

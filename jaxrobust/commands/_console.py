@@ -1,10 +1,20 @@
 """Where tables are printed."""
 
+import io
 import sys
+from collections.abc import Callable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 
 def table_console() -> Console:
     """The terminal as wide as it is; in a file, or a log, nothing needs to be cut."""
     return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def say_table(table: RenderableType, say: Callable[[str], None]) -> None:
+    """Says a table, so that it takes the same way as every other line."""
+    width = table_console().width
+    console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty())
+    console.print(table)
+    say(console.file.getvalue().rstrip("\n"))  # type: ignore[attr-defined]

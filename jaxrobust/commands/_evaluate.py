@@ -1,4 +1,4 @@
-"""Evaluating a run: one JSON row and one picture."""
+"""Evaluating a run: its numbers, one JSON row and one picture."""
 
 import pathlib
 from collections.abc import Callable
@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxrobust import threats
+from jaxrobust.commands._identity import evaluation_key, pgd_text
+from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._progress import EvaluationBar
 from jaxrobust.evaluation import (
+    Accuracy,
     EvaluationResult,
     RandomTransform,
     SpatialGrid,
@@ -24,98 +26,184 @@ from jaxrobust.experiment import Evaluation, Experiment, to_dict
 from jaxrobust.processes import is_first
 from jaxrobust.training import Run, load_run, local_folder, read_rows
 
+SHOWN = 8  # images of a picture
+NAMED = 20  # classes whose names are kept in rows, for figures of each class
+
 
 def evaluate_run(
     workdir: pathlib.Path,
     *,
     checkpoint: str = "best",
     evaluation: Evaluation | None = None,
+    keeper: Keeper | None = None,
     quiet: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Attacks a run's network on its test set with PGD on cross-entropy and on the margin.
 
-    Appends a row to `results.jsonl` in the run's folder and draws `adversarial.png` there; of
-    several processes, which share the work, the first does.
+    Says the accuracies, then appends a row to `results.jsonl` in the run's folder, then draws
+    `adversarial.png` there; of several processes, which share the work, the first does. Where the
+    folder cannot be written to, the accuracies are said all the same.
 
     Args:
       workdir: the run's folder.
       checkpoint: "best" or "last".
       evaluation: settings of the attacks; default: the experiment's.
-      quiet: no progress bar.
-      say: told about unreadable checkpoints.
+      keeper: writes the row, and is closed by the caller; default: one of its own.
+      quiet: no progress bar, and no lines about progress in a log.
+      say: where lines for the user go.
 
     Returns:
-      The row: configuration, provenance and figures.
+      The row: configuration, provenance and accuracies.
+
+    Raises:
+      OSError: at the end, if the row could not be written.
     """
     workdir = local_folder(workdir)
     run = load_run(workdir, checkpoint=checkpoint, say=say)
+    own = keeper is None
+    keeper = keeper or Keeper(workdir, say=say)
     settings = evaluation or run.experiment.evaluation
     images, labels = run.dataset.floats("test")
-    attacks = pgd_attacks(
-        jax.tree.map(np.float32, run.experiment.build("threat")),
-        steps=settings.steps,
-        step_size=settings.step_size,
-        restarts=settings.restarts,
-    )
-    with EvaluationBar(run.experiment.name, len(labels), quiet=quiet) as bar:
-        result = evaluate(
-            run.logits_fn,
-            images,
-            labels,
-            attacks=attacks,
-            batch_size=settings.batch_size,
-            seed=run.experiment.seed,
-            advance=bar.advance,
-        )
+    names = getattr(run.dataset, "class_names", ())
+    # Made first, so that an argument out of range does not cost the attacks before it.
+    attacks, spatial = attacks_of(run.experiment, settings), _spatial_attacks(settings)
+
+    def attacked(chosen: dict[str, Any]) -> EvaluationResult:
+        name = run.experiment.name
+        with EvaluationBar(name, len(labels), quiet=quiet, say=say) as bar:
+            return evaluate(
+                run.logits_fn,
+                images,
+                labels,
+                attacks=chosen,
+                batch_size=settings.batch_size,
+                seed=run.experiment.seed,
+                advance=bar.advance,
+            )
+
+    result = attacked(attacks)
     row = {
         "experiment": to_dict(run.experiment),
         "checkpoint": {"kind": checkpoint, "step": run.step},
         "evaluation": to_dict(settings),
         "threat": threat_text(run.experiment),
+        **({"class_names": list(names)} if 0 < len(names) <= NAMED else {}),
         "seeds": {"training": run.experiment.seed, "attacks": run.experiment.seed},
         **result.figures(),
-        **_spatial(run, settings, images, labels, quiet=quiet),
+        **_spatial_figures(settings, attacked(spatial) if spatial else None),
         "provenance": provenance(),
     }
     if is_first():
-        append_row(workdir / "results.jsonl", row)
-        _draw(workdir / "adversarial.png", run, images, labels, result)
+        for line in figure_lines(row):
+            say(line)
+    rows, picture = workdir / "results.jsonl", workdir / "adversarial.png"
+    written = keeper.write(append_row, rows, row)
+    title = f"{run.experiment.name}, step {run.step}: margin PGD-{pgd_text(row['evaluation'])}"
+    drawn = keeper.draw(
+        picture,
+        lambda path, examples: draw_adversarial_images(
+            path,
+            *examples,
+            title=f"{title}\n{row['threat']} (image units)",
+            class_names=names,
+        ),
+        of=lambda: _examples(run, settings, images, labels, attacks["margin_pgd"], result),
+    )
+    if own:
+        keeper.close()
+    if written:
+        say(f"row: {rows}" + (f"   picture: {picture}" if drawn else ""))
     return row
 
 
-def _spatial(
-    run: Run, settings: Evaluation, images: np.ndarray, labels: np.ndarray, *, quiet: bool
-) -> dict[str, Any]:
-    """Accuracy under the worst point of a grid of rotations and shifts, and under random ones."""
+def attacks_of(experiment: Experiment, settings: Evaluation) -> dict[str, Any]:
+    """The attacks in the experiment's own threat, by the names that results use.
+
+    Args:
+      experiment: with the threat.
+      settings: of the attacks.
+
+    Returns:
+      PGD on cross-entropy and on the margin; for rotations and shifts also the search over a grid,
+      because gradients with respect to angles say little beyond their neighbourhood.
+    """
+    threat = jax.tree.map(np.float32, experiment.build("threat"))
+    spatial = isinstance(threat, threats.Spatial)
+    size = settings.step_size
+    if spatial and size is None:
+        size = 2.5 / max(settings.steps, 1)  # a share of the limits
+    found: dict[str, Any] = {
+        **pgd_attacks(threat, steps=settings.steps, step_size=size, restarts=settings.restarts)
+    }
+    if spatial:
+        found["spatial_grid"] = SpatialGrid(threat=threat, counts=settings.spatial_grid)
+    return found
+
+
+def _spatial_attacks(settings: Evaluation) -> dict[str, Any]:
+    """The worst point of a grid of rotations and shifts, and random ones."""
     if not settings.spatial_degrees and not settings.spatial_shift_px:
         return {}
     threat = threats.spatial(settings.spatial_degrees, settings.spatial_shift_px)
-    with EvaluationBar(run.experiment.name, len(labels), quiet=quiet) as bar:
-        result = evaluate(
-            run.logits_fn,
-            images,
-            labels,
-            attacks={
-                "spatial grid": SpatialGrid(threat=threat, counts=settings.spatial_grid),
-                "random transform": RandomTransform(threat=threat),
-            },
-            batch_size=settings.batch_size,
-            seed=run.experiment.seed,
-            advance=bar.advance,
-        )
+    return {
+        "spatial grid": SpatialGrid(threat=threat, counts=settings.spatial_grid),
+        "random transform": RandomTransform(threat=threat),
+    }
+
+
+def _spatial_figures(settings: Evaluation, result: EvaluationResult | None) -> dict[str, Any]:
+    if result is None:
+        return {}
     name = f"{settings.spatial_degrees:g} degrees, {settings.spatial_shift_px:g} px"
     found = {f"{attack} ({name})": value._asdict() for attack, value in result.robust.items()}
     return {"spatial_accuracy": found}
 
 
+def figure_lines(row: dict[str, Any]) -> list[str]:
+    """The accuracies of a row for people.
+
+    Args:
+      row: of `evaluate_run`.
+
+    Returns:
+      Lines of text.
+    """
+    at = row["checkpoint"]
+    head = f"{row['experiment']['name']}, step {at['step']} ({at['kind']}), {row['threat']}"
+    figures = {"clean": row["clean_accuracy"], **row["robust_accuracy"]}
+    figures |= {"worst case": row["worst_case_accuracy"], **row.get("spatial_accuracy", {})}
+    width = max(map(len, figures))
+    lines = [f"{head}, PGD-{pgd_text(row['evaluation'])}"]
+    return lines + [f"  {k:<{width}} {Accuracy(**v)}" for k, v in figures.items()]
+
+
 def earlier_row(
-    workdir: pathlib.Path, *, checkpoint: str, evaluation: Evaluation
+    workdir: pathlib.Path,
+    *,
+    experiment: Experiment,
+    checkpoint: dict[str, Any],
+    evaluation: Evaluation,
 ) -> dict[str, Any] | None:
-    """The row of an earlier evaluation of the same run with the same settings, if there is one."""
-    path = workdir / "results.jsonl"
+    """The row of an earlier evaluation of the same checkpoint with the same settings.
+
+    Args:
+      workdir: the run's folder.
+      experiment: of the run.
+      checkpoint: `{"kind": ..., "step": ...}`.
+      evaluation: settings of the attacks.
+
+    Returns:
+      The row, or `None`.
+    """
+    path, wanted = workdir / "results.jsonl", evaluation_key(experiment, evaluation, checkpoint)
     for row in reversed(read_rows(path) if path.exists() else []):
-        if row.get("evaluation") == to_dict(evaluation) and row["checkpoint"]["kind"] == checkpoint:
+        try:
+            task = {name: row["experiment"][name] for name in wanted["task"]}
+            found = {"checkpoint": row["checkpoint"], "evaluation": row["evaluation"], "task": task}
+        except (KeyError, TypeError):  # a row of another kind, such as AutoAttack's
+            continue
+        if found == wanted:
             return row
     return None
 
@@ -123,62 +211,37 @@ def earlier_row(
 def threat_text(experiment: Experiment) -> str:
     """The threat in words: `linf eps 0.1`."""
     spec = experiment.threat
-    return " ".join([spec.name, *(f"{k} {v:.6g}" for k, v in spec.kwargs.items())])
+
+    def shown(value: Any) -> str:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return f"{value:.6g}" if number else str(value)
+
+    return " ".join([spec.name, *(f"{k} {shown(v)}" for k, v in spec.kwargs.items())])
 
 
-def _draw(
-    path: pathlib.Path,
+def _examples(
     run: Run,
+    settings: Evaluation,
     images: np.ndarray,
     labels: np.ndarray,
+    attack: Any,
     result: EvaluationResult,
-) -> None:
-    """Prefers examples that the attack turned, and tells which attack it was."""
-    adversarial = result.adversarial_images["margin_pgd"]
+) -> tuple[np.ndarray, ...]:
+    """Images, attacked images, labels and predictions; examples that the attack turned first."""
     turned = result.masks["clean"] & ~result.masks["margin_pgd"]
-    shown = np.argsort(~turned, kind="stable")[:8]
-    predictions = np.asarray(
-        jax.jit(lambda f, x: f(x).argmax(-1))(run.logits_fn, adversarial[shown])
-    )
-    draw_adversarial_images(
-        path,
-        images[shown],
-        adversarial[shown],
-        labels[shown],
-        predictions,
-        title=f"{run.experiment.name}: margin PGD, {threat_text(run.experiment)} (image units)",
-    )
-
-
-class EvaluationBar:
-    """A progress bar over attacks; silent where output is not a terminal."""
-
-    def __init__(self, name: str, total: int, *, quiet: bool = False) -> None:
-        console = Console(stderr=True)
-        self._name, self._total, self._attack = name, total, ""
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} images"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=quiet or not is_first() or not console.is_terminal,
-            transient=True,
+    shown = np.argsort(~turned, kind="stable")[:SHOWN]
+    chosen, classes = images[shown], labels[shown]
+    if "margin_pgd" in result.adversarial_images:
+        adversarial = result.adversarial_images["margin_pgd"][shown]
+    else:  # large sets keep only who was right
+        again = evaluate(
+            run.logits_fn,
+            chosen,
+            classes,
+            attacks={"margin_pgd": attack},
+            batch_size=settings.batch_size,
+            seed=run.experiment.seed,
         )
-        self._task = self._progress.add_task(name, total=total)
-
-    def __enter__(self) -> "EvaluationBar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def advance(self, attack: str, examples: int) -> None:
-        """Moves on; a new attack starts the bar again."""
-        if attack != self._attack:
-            self._attack = attack
-            self._progress.reset(
-                self._task, description=f"{self._name} {attack}", total=self._total
-            )
-        self._progress.advance(self._task, examples)
+        adversarial = again.adversarial_images["margin_pgd"]
+    predicted = jax.jit(lambda f, x: f(x).argmax(-1))(run.logits_fn, adversarial)
+    return chosen, adversarial, classes, np.asarray(predicted)

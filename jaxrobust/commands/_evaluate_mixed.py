@@ -1,5 +1,7 @@
 """Evaluating two networks, mixed: a row of figures."""
 
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +11,15 @@ import jax
 import numpy as np
 
 from jaxrobust import mixing, models, threats
-from jaxrobust.commands._autoattack import AttackBar
-from jaxrobust.commands._evaluate import EvaluationBar
-from jaxrobust.evaluation import append_row, autoattack, evaluate, pgd_attacks, provenance
+from jaxrobust.commands._autoattack import keep_report
+from jaxrobust.commands._identity import short
+from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._progress import AttackBar, EvaluationBar
+from jaxrobust.evaluation import Report, append_row, autoattack, evaluate, pgd_attacks, provenance
 from jaxrobust.experiment import PARTS
 from jaxrobust.experiment._files import parsed
 from jaxrobust.spec import Spec, checked, number
-from jaxrobust.training import load_base
+from jaxrobust.training import load_base, load_run
 
 Source = str | Mapping[str, Any]
 
@@ -57,9 +61,15 @@ class Mixture:
             if value is not None and value not in presets:
                 raise ValueError(f"{name} must be one of {', '.join(presets)}, got {value!r}")
 
-    def build(self, num_classes: int, images: np.ndarray) -> Any:
-        """The mixed classifier; `images` are of the data that it is for."""
-        std, rob = (load_base(x, num_classes=num_classes) for x in (self.std, self.rob))
+    def build(self, num_classes: int, images: np.ndarray, bases: Sequence[Any] = ()) -> Any:
+        """The mixed classifier.
+
+        Args:
+          num_classes: of the data that it is for.
+          images: of these data.
+          bases: the two networks, if they are loaded already.
+        """
+        std, rob = bases or (load_base(x, num_classes=num_classes) for x in (self.std, self.rob))
         if self.alpha is not None:
             scales: dict[str, Any] = {"std_scale": self.std_scale, "rob_scale": self.rob_scale}
             return mixing.mixed(std, rob, alpha=self.alpha, **scales)
@@ -120,36 +130,88 @@ def evaluate_mixed(
 ) -> dict[str, Any]:
     """Clean and attacked accuracy of two networks, mixed, on the test set of some data.
 
-    Appends a row to `results.jsonl` in the folder; AutoAttack leaves its report there too.
+    Says the accuracies, then appends a row to `results.jsonl` in the folder. AutoAttack leaves its
+    report there too, in a folder for each mixture and each setting.
 
     Args:
       mixture: the bases and how they are mixed.
       data: a data set of `jaxrobust.data`.
       folder: made if missing.
       evaluation: the attack.
-      quiet: no progress bar.
+      quiet: no progress bar, and no lines about progress in a log.
       say: where lines for the user go.
 
     Returns:
       The row.
+
+    Raises:
+      ValueError: if there are fewer test images than asked for, or bases and data do not fit.
+      OSError: if the folder cannot be made, or, at the end, if a row could not be written.
     """
     spec = checked(data, PARTS["data"], "data")
     dataset = PARTS["data"][spec.name](**spec.kwargs)
-    images, labels = (x[: evaluation.n] for x in dataset.floats("test"))
-    both = mixture.build(dataset.num_classes, images)
+    images, labels = dataset.floats("test")
+    if evaluation.n is not None and not 1 <= evaluation.n <= len(labels):
+        raise ValueError(
+            f"n must be between 1 and the {len(labels)} test images, got {evaluation.n}"
+        )
+    images, labels = images[: evaluation.n], labels[: evaluation.n]
+    loaded = [_loaded(source, dataset.num_classes, say) for source in (mixture.std, mixture.rob)]
+    both = mixture.build(dataset.num_classes, images, [base for base, _ in loaded])
     folder.mkdir(parents=True, exist_ok=True)
-    attack = _pgd if evaluation.attack == "pgd" else _autoattack
-    target = both if evaluation.attack != "adaptive" else _adaptive(both, evaluation)
-    figures = attack(target, images, labels, folder, evaluation, quiet=quiet, say=say)
-    row = {
+    keeper = Keeper(folder, say=say)
+    what = {
         "mixture": _plain(vars(mixture)),
+        "bases": dict(zip(("std", "rob"), (found for _, found in loaded), strict=True)),
+        "network": None if mixture.network is None else _file(mixture.network),
         "data": {"name": spec.name, **spec.kwargs},
         "evaluation": _plain(vars(evaluation)),
-        **figures,
-        "provenance": provenance(),
     }
-    append_row(folder / "results.jsonl", row)
+    target = both if evaluation.attack != "adaptive" else _adaptive(both, evaluation)
+    if evaluation.attack == "pgd":
+        figures = _pgd(target, images, labels, evaluation, quiet=quiet, say=say)
+    else:
+        report = _autoattack(target, images, labels, evaluation, quiet=quiet, say=say)
+        kept = folder / "autoattack" / _name(what, evaluation)
+        if keep_report(keeper, kept, report, None):
+            say(f"report: {kept}")
+        figures = _autoattack_figures(report, evaluation.attack)
+    row = {**what, **figures, "provenance": provenance()}
+    if keeper.write(append_row, folder / "results.jsonl", row):
+        say(f"row: {folder / 'results.jsonl'}")
+    keeper.close()
     return row
+
+
+def _loaded(
+    source: Source, num_classes: int, say: Callable[[str], None]
+) -> tuple[Any, dict[str, Any]]:
+    """A base, and what identifies its weights: a run's step, or the hash of a file."""
+    if isinstance(source, Mapping):
+        return load_base(source, num_classes=num_classes), _file(source["weights"])
+    run = load_run(source, say=say)
+    if run.dataset.num_classes != num_classes:
+        raise ValueError(
+            f"{source} has {run.dataset.num_classes} classes, the data have {num_classes}"
+        )
+    folder = str(pathlib.Path(source).absolute())
+    return run.logits_fn, {"run": folder, "checkpoint": {"kind": "best", "step": run.step}}
+
+
+def _file(path: str) -> dict[str, str]:
+    with pathlib.Path(path).open("rb") as file:
+        return {"file": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _name(what: dict[str, Any], evaluation: MixedEvaluation) -> str:
+    """The folder of a report: readable, and different wherever anything of the evaluation is."""
+    mixture = what["mixture"]
+    how = [f"{k}{mixture[k]}" for k in ("alpha", "smoothing", "nuts") if mixture[k] is not None]
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+    radius = "eps" + str(np.float32(evaluation.eps))
+    parts = [evaluation.attack, *how, evaluation.norm, radius, evaluation.version]
+    parts += [*(evaluation.attacks or ()), f"seed{evaluation.seed}"]
+    return short("_".join(parts)) + f"_{digest[:12]}"
 
 
 def _adaptive(both: Any, evaluation: MixedEvaluation) -> Any:
@@ -162,14 +224,13 @@ def _pgd(
     target: Any,
     images: np.ndarray,
     labels: np.ndarray,
-    folder: pathlib.Path,
     evaluation: MixedEvaluation,
     *,
     quiet: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     threat = getattr(threats, evaluation.norm)(np.float32(evaluation.eps))
-    with EvaluationBar("mixed", len(labels), quiet=quiet) as bar:
+    with EvaluationBar("mixed", len(labels), quiet=quiet, say=say) as bar:
         result = evaluate(
             target,
             images,
@@ -189,16 +250,15 @@ def _autoattack(
     target: Any,
     images: np.ndarray,
     labels: np.ndarray,
-    folder: pathlib.Path,
     evaluation: MixedEvaluation,
     *,
     quiet: bool,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Report:
     version, attacks = evaluation.version, evaluation.attacks
     if isinstance(target, mixing.Evading) and attacks is None:
         version, attacks = "custom", ("apgd-ce", "apgd-t")  # what has a loss to put the term in
-    with AttackBar(quiet=quiet) as bar:
+    with AttackBar(quiet=quiet, say=say) as bar:
         report = autoattack(
             target,
             images,
@@ -211,12 +271,15 @@ def _autoattack(
             batch_size=evaluation.batch_size,
             progress=bar.show,
         )
-    report.save(folder / evaluation.attack)
     say(report.text())
+    return report
+
+
+def _autoattack_figures(report: Report, attack: str) -> dict[str, Any]:
     return {
         "autoattack": report.protocol,
         "clean_accuracy": report.clean_accuracy._asdict(),
-        "robust_accuracy": {evaluation.attack: report.robust_accuracy._asdict()},
+        "robust_accuracy": {attack: report.robust_accuracy._asdict()},
         "checks": [check._asdict() for check in report.checks if not check.passed],
         "seconds": round(report.seconds, 2),
     }

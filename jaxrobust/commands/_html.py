@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrobust.commands._summary import KINDS, kind_of, parts
+from jaxrobust.commands._summary import KINDS, cell, columns_of, kind_of, parts
 from jaxrobust.commands._table import latex_table, markdown_table
 from jaxrobust.commands._tradeoff_figures import Drawn
 
@@ -100,14 +100,13 @@ def _sentence(members: dict[str, Any]) -> str:
 
 
 def _table(members: dict[str, Any]) -> str:
-    columns = next((list(m["figures"]) for m in members.values() if m["figures"]), [])
+    columns = columns_of(members)
     head = "".join(f"<th>{html.escape(c)}</th>" for c in ("method", *columns))
     lines = [f'<div class="wide"><table><tr>{head}</tr>']
     for number, (name, member) in enumerate(members.items()):
         cells = [f'<a href="#rows{number}">{html.escape(name)}</a>']
         for column in columns if member["figures"] else ():
-            f = member["figures"].get(column)
-            text = "" if f is None else f"{100 * f['value']:.1f} ±{50 * (f['high'] - f['low']):.1f}"
+            text = cell(member["figures"].get(column))
             cells.append(f'<a href="#rows{number}-{kind_of(column)}">{text}</a>')
         line = "".join(f"<td>{cell}</td>" for cell in cells)
         reason = html.escape(member.get("failure", "" if member["figures"] else "not finished"))

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,10 +12,13 @@ import numpy as np
 from jax import Array
 
 from jaxrobust import mixing, threats
-from jaxrobust.commands._autoattack import autoattack_run
+from jaxrobust.commands._autoattack import Protocol, attack_run, keep_report
+from jaxrobust.commands._evaluate import attacks_of
+from jaxrobust.commands._identity import autoattack_name, pgd_text, task_of
+from jaxrobust.commands._keeper import Keeper
 from jaxrobust.convolutions import jit
-from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate, pgd_attacks, provenance
-from jaxrobust.experiment import Certificates, EpsCurves, Evaluation, Tradeoff, to_dict
+from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate, provenance
+from jaxrobust.experiment import Certificates, EpsCurves, Evaluation, Experiment, Tradeoff, to_dict
 from jaxrobust.experiment._tradeoff import Norm
 from jaxrobust.losses import margin
 from jaxrobust.training import Run, load_run, read_rows
@@ -26,32 +29,46 @@ NOISY_IMAGES = 2000  # of a forward pass in the sampling of smoothed classifiers
 class Judge:
     """The further evaluations of a run.
 
-    Each is a row of `evaluations.jsonl` in the run's folder: what was evaluated, its settings, what
-    was found, how long it took. A row with the same settings is taken and not computed again.
+    Each is a row of `evaluations.jsonl` in the run's folder: what was evaluated, the checkpoint,
+    the task, the settings, and what was found. A row is taken, and not computed again, only where
+    all but what was found agree.
 
     Args:
       folder: of the run.
+      experiment: of the run.
       evaluation: the settings that all runs are attacked with.
       checkpoint: as rows name it, `{"kind": "best", "step": ...}`.
-      quiet: no progress bars.
+      keeper: writes the rows; what cannot be written is computed all the same.
+      quiet: no progress bars, and no lines about progress in a log.
+      say: where lines for the user go.
     """
 
     def __init__(
         self,
         folder: pathlib.Path,
         *,
+        experiment: Experiment,
         evaluation: Evaluation,
         checkpoint: dict[str, Any],
+        keeper: Keeper,
         quiet: bool = False,
+        say: Callable[[str], None] = print,
     ) -> None:
-        self.folder = folder
-        self._evaluation, self._checkpoint, self._quiet = evaluation, checkpoint, quiet
+        self.folder, self.keeper = folder, keeper
+        self._experiment, self._evaluation, self._checkpoint = experiment, evaluation, checkpoint
+        self._quiet, self._say = quiet, say
         self._path = folder / "evaluations.jsonl"
 
     @cached_property
     def run(self) -> Run:
         """The network; loaded only where something is left to do."""
-        return load_run(self.folder, checkpoint=self._checkpoint["kind"], say=lambda line: None)
+        run = load_run(self.folder, checkpoint=self._checkpoint["kind"], say=self._say)
+        if run.step != self._checkpoint["step"]:
+            raise ValueError(
+                f"{self.folder}: the {self._checkpoint['kind']} checkpoint is of step {run.step}, "
+                f"its evaluation of step {self._checkpoint['step']}; run the same command again"
+            )
+        return run
 
     def add(self, row: dict[str, Any], tradeoff: Tradeoff) -> None:
         """Puts all that the trade-off asks for into the row of a run."""
@@ -76,16 +93,15 @@ class Judge:
     def autoattack(self, norm: str, eps: float, images: int | None) -> dict[str, Any]:
         """The standard AutoAttack's figures; its finished items are not done again either."""
 
+        asked = Protocol(norm, n=images)
+
         def compute() -> dict[str, Any]:
-            (report,) = autoattack_run(
-                self.folder,
-                norm=norm,
-                eps=[eps],
-                n=images,
-                checkpoint=self._checkpoint["kind"],
-                quiet=self._quiet,
-                say=lambda line: None,
-            )
+            name = autoattack_name(self._checkpoint, eps=[eps], **asked._asdict())
+            kept = self.folder / "autoattack" / name if self.keeper.usable else None
+            options: dict[str, Any] = {"quiet": self._quiet, "say": self._say}
+            report = attack_run(self.run, asked, eps, folder=kept, **options)
+            if kept is not None:
+                keep_report(self.keeper, kept, report, self.run)
             clean, *_, robust = report.masks.values()
             return {
                 "protocol": report.protocol,
@@ -96,7 +112,8 @@ class Judge:
                 "classes": self._classes(report.labels, clean, robust),
             }
 
-        return self._kept("autoattack", {"norm": norm, "eps": eps, "images": images}, compute)
+        settings = {"norm": norm, "eps": eps, "images": images, "version": asked.version}
+        return self._kept("autoattack", {**settings, "seed": asked.seed}, compute)
 
     def per_class(self) -> dict[str, Any]:
         """Right images of each class, clean and under PGD on cross-entropy and margin."""
@@ -104,11 +121,10 @@ class Judge:
 
         def compute() -> dict[str, Any]:
             images, labels = self.run.dataset.floats("test")
-            threat = jax.tree.map(np.float32, self.run.experiment.build("threat"))
-            options = {k: getattr(settings, k) for k in ("steps", "step_size", "restarts")}
-            result = self._attacked(images, labels, pgd_attacks(threat, **options))
+            attacks = attacks_of(self._experiment, settings)
+            result = self._attacked(images, labels, attacks)
             robust = np.logical_and.reduce(list(result.masks.values()))
-            attack = f"PGD-{settings.steps} (CE and margin)"
+            attack = worst_text(to_dict(settings), attacks)
             return {"attack": attack, **self._classes(labels, result.masks["clean"], robust)}
 
         return self._kept("per_class", to_dict(settings), compute)
@@ -120,7 +136,8 @@ class Judge:
         return {k: np.bincount(labels[mask], minlength=size).tolist() for k, mask in masks.items()}
 
     def eps_curve(self, norm: Norm, curves: EpsCurves) -> dict[str, Any]:
-        """The accuracy that is left at each radius: what a smaller one turned stays turned."""
+        """The accuracy at each radius; points that fell at a smaller one count as fallen."""
+        restarts = self._evaluation.restarts
         radii = [float(eps) for eps in curves.radii[norm]]
 
         def compute() -> dict[str, Any]:
@@ -128,16 +145,17 @@ class Judge:
             left, points = None, []
             for eps in radii:
                 threat = getattr(threats, norm)(np.float32(eps))
-                attack = PGD(threat=threat, steps=curves.steps, loss=margin)
+                attack = PGD(threat=threat, steps=curves.steps, restarts=restarts, loss=margin)
                 masks = self._attacked(images, labels, {"margin_pgd": attack}).masks
                 if left is None:
                     left = masks["clean"]
                     points.append({"eps": 0.0, **accuracy(left)._asdict()})
                 left = left & masks["margin_pgd"]
                 points.append({"eps": eps, **accuracy(left)._asdict()})
-            return {"attack": f"margin PGD-{curves.steps}", "norm": norm, "points": points}
+            return {"attack": f"margin PGD-{pgd_text(attacked)}", "norm": norm, "points": points}
 
-        settings = {"norm": norm, "radii": radii, "steps": curves.steps, "images": curves.images}
+        attacked = {"steps": curves.steps, "restarts": restarts}
+        settings = {"norm": norm, "radii": radii, "images": curves.images, **attacked}
         return self._kept("eps_curve", settings, compute)
 
     def certified(self, settings: Certificates) -> dict[str, Any]:
@@ -183,7 +201,7 @@ class Judge:
         ]
         return np.concatenate(votes)[: len(images)]
 
-    def _attacked(self, images: np.ndarray, labels: np.ndarray, attacks: dict[str, PGD]) -> Any:
+    def _attacked(self, images: np.ndarray, labels: np.ndarray, attacks: dict[str, Any]) -> Any:
         return evaluate(
             self.run.logits_fn,
             images,
@@ -197,16 +215,23 @@ class Judge:
         self, what: str, settings: dict[str, Any], compute: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
         """What was found, now or earlier, with its settings and its time."""
-        asked = json.loads(
-            json.dumps({"what": what, "checkpoint": self._checkpoint, "settings": settings})
-        )
+        task = task_of(self._experiment)
+        key = {"what": what, "checkpoint": self._checkpoint, "task": task, "settings": settings}
+        asked = json.loads(json.dumps(key))
         for row in reversed(read_rows(self._path) if self._path.exists() else []):
             if all(row.get(name) == value for name, value in asked.items()):
                 return row["found"]
         found = json.loads(json.dumps(compute()))
         found = {"settings": asked["settings"], **found}
-        append_row(self._path, {**asked, "found": found, "provenance": provenance()})
+        row = {**asked, "found": found, "provenance": provenance()}
+        self.keeper.write(append_row, self._path, row)
         return found
+
+
+def worst_text(evaluation: dict[str, Any], attacks: Iterable[str]) -> str:
+    """The attacks whose pointwise worst is meant by "worst PGD"."""
+    grid = " and grid" if "spatial_grid" in attacks else ""
+    return f"PGD-{pgd_text(evaluation)} (CE and margin){grid}"
 
 
 @partial(jit, static_argnames="samples")

@@ -5,7 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrobust.commands._identity import pgd_text
 from jaxrobust.evaluation import accuracy
+
+WORST = "worst PGD"  # pointwise, over cross-entropy and margin
+GRID = "spatial_grid"  # an attack of runs whose threat is rotations and shifts
 
 
 class Figure(NamedTuple):
@@ -41,10 +45,9 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Figure]:
 
 def _accuracies(run: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The columns of one seed."""
-    steps = run["evaluation"]["steps"]
     found = {"clean": run["clean_accuracy"]}
-    found |= {f"{name} ({steps})": value for name, value in run["robust_accuracy"].items()}
-    found["worst PGD"] = run["worst_case_accuracy"]
+    found |= {attack_text(name, run): value for name, value in run["robust_accuracy"].items()}
+    found[WORST + " and grid" * (GRID in run["robust_accuracy"])] = run["worst_case_accuracy"]
     found |= run.get("spatial_accuracy", {})
     autoattack = run.get("autoattack_accuracy", {})
     found |= {f"AutoAttack {norm}": value for norm, value in autoattack.items()}
@@ -55,6 +58,27 @@ def _accuracies(run: dict[str, Any]) -> dict[str, dict[str, float]]:
         for point in run["certified"]["points"]:
             found[f"certified l2 {point['radius']:g} (sigma {sigma:g})"] = point
     return found
+
+
+def attack_text(name: str, run: dict[str, Any]) -> str:
+    """An attack of an evaluation with the settings that its number depends on."""
+    evaluation = run["evaluation"]
+    if name == GRID:
+        return f"{name} ({' x '.join(map(str, evaluation['spatial_grid']))})"
+    return f"{name} ({pgd_text(evaluation)})"
+
+
+def columns_of(members: dict[str, dict[str, Any]]) -> list[str]:
+    """The columns of a table, those that only some members have too."""
+    names = [column for member in members.values() for column in member["figures"]]
+    return list(dict.fromkeys(names))
+
+
+def cell(figure: dict[str, float] | None) -> str:
+    """An accuracy in per cent, with half of its interval or range; empty if it was not measured."""
+    if figure is None:
+        return ""
+    return f"{100 * figure['value']:.1f} ±{50 * (figure['high'] - figure['low']):.1f}"
 
 
 def class_shares(counts: dict[str, Any], kind: str) -> list[float]:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxrobust.commands._bench_markdown import bench_rows
+from jaxrobust.commands._summary import attack_text, cell, columns_of
 from jaxrobust.training import read_rows
+
+FILES = ("results.json", "results.jsonl")
+WANTED = (
+    "a table is made of results.json of a trade-off, results.jsonl of a run, or what "
+    "`jaxrobust bench` wrote with --json"
+)
 
 
 def markdown_table(path: pathlib.Path) -> str:
@@ -23,19 +30,27 @@ def markdown_table(path: pathlib.Path) -> str:
     Raises:
       ValueError: if the file does not exist or holds no results.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give a file in it: {', '.join(FILES)}")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    if path.suffix == ".jsonl":
-        return _runs(path, read_rows(path))
     try:
+        if path.suffix == ".jsonl":
+            return _runs(path, read_rows(path))
         results = json.loads(path.read_text())
+        if isinstance(results, dict) and "bench" in results:
+            return _lines(bench_rows(results))
+        if not isinstance(results, dict) or "members" not in results:
+            raise ValueError(f"{path} holds no results of a trade-off; {WANTED}")
+        return _members(path, results["members"])
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text file; {WANTED}") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if isinstance(results, dict) and "bench" in results:
-        return _lines(bench_rows(results))
-    if not isinstance(results, dict) or "members" not in results:
-        raise ValueError(f"{path} holds no results of a trade-off")
-    return _members(path, results["members"])
+        raise ValueError(f"{path} is no JSON or damaged ({error}); {WANTED}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{path} holds rows of another shape ({type(error).__name__}: {error}); {WANTED}"
+        ) from None
 
 
 def latex_table(path: pathlib.Path) -> str:
@@ -72,11 +87,11 @@ def _members(path: pathlib.Path, members: dict[str, Any]) -> str:
     shown = [member for member in members.values() if member["figures"]]
     if not shown:
         raise ValueError(f"{path} holds no figures: every member failed")
-    columns = list(shown[0]["figures"])
+    columns = columns_of(members)
     rows = [["method", *columns]]
     for name, member in members.items():
         figures = member["figures"]
-        rows.append([name, *(_cell(figures[c]) if figures else "failed" for c in columns)])
+        rows.append([name, *(cell(figures.get(c)) if figures else "failed" for c in columns)])
     return _lines(rows)
 
 
@@ -85,26 +100,46 @@ def _runs(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> str:
     if not found:
         raise ValueError(f"{path} holds no rows")
     rows = [["experiment", "attack", "images", "clean", "robust"]]
+    steps = {row["checkpoint"]["step"] for row in found if "checkpoint" in row}
     for row in found:
-        if "autoattack" in row:
-            protocol = row["autoattack"]
-            name = f"AutoAttack {protocol['version']}, {protocol['norm']} eps {protocol['eps']:.6g}"
-            robust = {name: row["robust_accuracy"]["autoattack"]}
-        else:
-            steps = row["evaluation"]["steps"]
-            robust = {
-                f"{attack} ({steps}), {row['threat']}": value
-                for attack, value in row["robust_accuracy"].items()
-            }
-        for attack, value in robust.items():
-            clean = row["clean_accuracy"]
-            name = row["experiment"]["name"]
-            rows.append([name, attack, str(clean["total"]), _cell(clean), _cell(value)])
+        name, clean = _evaluated(row), row["clean_accuracy"]
+        if len(steps) > 1 and "checkpoint" in row:
+            name += f", step {row['checkpoint']['step']}"
+        for attack, value in _attacks(row).items():
+            rows.append([name, attack, str(clean["total"]), cell(clean), cell(value)])
     return _lines(rows)
 
 
-def _cell(figure: dict[str, float]) -> str:
-    return f"{100 * figure['value']:.1f} ±{50 * (figure['high'] - figure['low']):.1f}"
+def _evaluated(row: dict[str, Any]) -> str:
+    """The experiment of a row, or the mixture."""
+    if "mixture" not in row:
+        return row["experiment"]["name"]
+    mixture = row["mixture"]
+    names = [b["weights"] if isinstance(b, dict) else b for b in (mixture["std"], mixture["rob"])]
+    how = {k: mixture[k] for k in ("alpha", "smoothing", "nuts") if mixture[k] is not None}
+    return f"{' with '.join(names)}, {', '.join(f'{k} {v}' for k, v in how.items())}"
+
+
+def _attacks(row: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """The attacked accuracies of a row by the attack, with all that its number depends on."""
+    if "autoattack" not in row:
+        threat = row["threat"] if "threat" in row else _threat(row["evaluation"])
+        found = row["robust_accuracy"].items()
+        return {f"{attack_text(attack, row)}, {threat}": value for attack, value in found}
+    protocol = row["autoattack"]
+    name = f"AutoAttack {protocol['version']}"
+    if protocol["version"] == "custom":
+        name += f" ({' '.join(attack['attack'] for attack in protocol['attacks'])})"
+    name += f", {protocol['norm']} eps {protocol['eps']:.6g}"
+    name += f", seed {protocol['seed']}" if protocol.get("seed") else ""
+    (value,) = row["robust_accuracy"].values()
+    if "adaptive" in row["robust_accuracy"]:
+        name = f"adaptive {name}"
+    return {name: value}
+
+
+def _threat(evaluation: dict[str, Any]) -> str:
+    return f"{evaluation['norm']} eps {evaluation['eps']:.6g}"
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:

@@ -9,15 +9,19 @@ import jax
 from rich.table import Table
 
 from jaxrobust.commands._compile_time import CompileTime
-from jaxrobust.commands._console import table_console
-from jaxrobust.commands._evaluate import earlier_row, evaluate_run, threat_text
+from jaxrobust.commands._console import say_table
+from jaxrobust.commands._evaluate import attacks_of, earlier_row, evaluate_run, threat_text
 from jaxrobust.commands._html import write_report
-from jaxrobust.commands._judge import Judge, seconds_of
-from jaxrobust.commands._summary import summary
+from jaxrobust.commands._identity import checkpoint_of
+from jaxrobust.commands._judge import Judge, seconds_of, worst_text
+from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._stopping import resumable
+from jaxrobust.commands._summary import cell, columns_of, summary
 from jaxrobust.commands._tradeoff_figures import bars, draw_figures
-from jaxrobust.commands._tradeoff_runs import PlannedRun, planned_runs
+from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, planned_runs
 from jaxrobust.evaluation import provenance, write_json
-from jaxrobust.experiment import Evaluation, Tradeoff, to_dict
+from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, to_dict
+from jaxrobust.reasons import one_line
 from jaxrobust.training import (
     Interrupted,
     alike,
@@ -56,34 +60,59 @@ def run_tradeoff(
     Raises:
       ValueError: if a run that is to be taken is not there, not finished or not of this task, or
         the folder is in a bucket.
+      Interrupted: after SIGTERM or Ctrl-C; the same call goes on.
+      OSError: at the end, if the results could not be written.
     """
-    started, compile_time = time.perf_counter(), CompileTime()
+    started, compile_time, say = time.perf_counter(), CompileTime(), _warning_once(say)
     workdir = local_folder(workdir)
     plan = planned_runs(tradeoff, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    keeper = Keeper(workdir, say=say)
     members: dict[str, dict[str, Any]] = {}
-    with compile_time:
+    path = workdir / "results.json"
+    with resumable(tradeoff.name), compile_time:
         _train_together(plan, quiet=quiet, say=say)
         for name, runs in plan.items():
             members[name] = _member(tradeoff, name, runs, members, quiet=quiet, say=say)
-            _write(workdir, tradeoff, members, {})
+            keeper.write(write_json, path, _results(tradeoff, members, {}))
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
-    results = _write(workdir, tradeoff, members, seconds)
-    drawn = draw_figures(workdir, tradeoff, members, attack=_attack_text(tradeoff, plan))
-    report = write_report(
-        workdir,
-        results,
-        figures=drawn,
-        examples=[(runs[0].folder / "adversarial.png", name) for name, runs in plan.items()],
-    )
-    _print_table(tradeoff, members, threat_text(next(iter(plan.values()))[0].experiment))
+    results = _results(tradeoff, members, seconds)
+    first = next(iter(plan.values()))[0].experiment
+    _print_table(tradeoff, members, threat_text(first), say)
     say(
         f"{seconds['total']:.1f} s in all, of them {seconds['tracing']:.1f} s tracing and "
         f"{seconds['compilation']:.1f} s compilation"
     )
-    say(f"figures: {', '.join(str(figure.path) for figure in drawn)}")
-    say(f"report: {report}   rows: {workdir / 'results.json'}")
+    written = keeper.write(write_json, path, results)
+    names = next((run.get("class_names", ()) for m in members.values() for run in m["runs"]), ())
+    drawn = draw_figures(
+        keeper, tradeoff, members, attack=_attack_text(tradeoff, plan), names=names
+    )
+    examples = [(runs[0].folder / "adversarial.png", name) for name, runs in plan.items()]
+    reported = keeper.write(
+        lambda: write_report(workdir, results, figures=drawn, examples=examples)
+    )
+    if drawn:
+        say(f"figures: {', '.join(str(figure.path) for figure in drawn)}")
+    shown = {"report": (workdir / "report.html", reported), "rows": (path, written)}
+    if reported or written:
+        say("   ".join(f"{word}: {file}" for word, (file, there) in shown.items() if there))
+    keeper.close()
     return results
+
+
+def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say`, which repeats no warning: the members of a trade-off have many of them in common."""
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if line.startswith("warning: "):
+            if line in said:
+                return
+            said.add(line)
+        say(line)
+
+    return once
 
 
 def _train_together(plan: Plan, *, quiet: bool, say: Callable[[str], None]) -> None:
@@ -111,7 +140,7 @@ def _train_together(plan: Plan, *, quiet: bool, say: Callable[[str], None]) -> N
         except (Interrupted, KeyboardInterrupt):
             raise
         except Exception as error:  # alone each of them says what is wrong with it
-            say(f"not in one program: {type(error).__name__}: {str(error)[:200]}")
+            say(f"not in one program: {one_line(error)[:200]}")
 
 
 def _member(
@@ -135,7 +164,8 @@ def _member(
         except (Interrupted, KeyboardInterrupt):
             raise
         except Exception as error:  # one member that cannot be trained must not cost the others
-            found["failure"] = f"{type(error).__name__}: {error}"
+            kind = type(error).__name__
+            found["failure"] = f"{kind}: {one_line(error).removeprefix(f'{kind}: ')}"
             say(f"{name} failed: {found['failure']}")
     found["figures"] = {column: f._asdict() for column, f in summary(found["runs"]).items()}
     return found
@@ -152,20 +182,38 @@ def _row(
 ) -> dict[str, Any]:
     """The row of one run: of earlier evaluations, or after training what is missing."""
     experiment, folder = run.experiment, run.folder
+    there = (folder / "config.json").exists()
+    keeper = Keeper(folder, say=say) if there else None
     if not run.taken:
         evaluation = experiment.evaluation
-        there = (folder / "config.json").exists()
-        train(experiment, folder, resume=there, quiet=quiet, say=say)
-    row = earlier_row(folder, checkpoint="best", evaluation=evaluation)
-    metrics = read_rows(folder / "metrics.jsonl")
-    epochs = seconds_of(metrics, experiment.batch_size)
-    seconds = round(sum(epochs), 2)
+        # A finished run in somebody else's folder is evaluated as it is.
+        if keeper is None or keeper.usable or epochs_done(folder) < experiment.epochs:
+            train(experiment, folder, resume=there, quiet=quiet, say=say)
+    keeper = keeper or Keeper(folder, say=say)
+    checkpoint = checkpoint_of(folder, "best")
+    asked: dict[str, Any] = {"experiment": experiment, "evaluation": evaluation}
+    row = earlier_row(folder, checkpoint=checkpoint, **asked)
     known = row is not None
     if row is None:
-        row = evaluate_run(folder, evaluation=evaluation, quiet=quiet, say=say)
+        row = evaluate_run(folder, evaluation=evaluation, keeper=keeper, quiet=quiet, say=say)
+    seconds = _add_training(row, folder, experiment)
+    options: dict[str, Any] = {"keeper": keeper, "quiet": quiet, "say": say}
+    judge = Judge(folder, checkpoint=row["checkpoint"], **asked, **options)
+    judge.add(row, tradeoff)
+    if keeper.error is not None:
+        say(f"warning: the results of {folder} are not kept: {one_line(keeper.error)}")
+    done = f"finished earlier, taken from {folder}" if known else f"{seconds:.1f} s of training"
+    say(f"{name}, seed {experiment.seed}: {done}")
+    return row
+
+
+def _add_training(row: dict[str, Any], folder: pathlib.Path, experiment: Experiment) -> float:
+    """Puts the validations and the seconds of training into a run's row; returns the seconds."""
+    metrics = read_rows(folder / "metrics.jsonl")
+    epochs = seconds_of(metrics, experiment.batch_size)
     validated = [r for r in metrics if "validation_robust_accuracy" in r]
     row["training"] = {
-        "seconds": seconds,
+        "seconds": round(sum(epochs), 2),
         "first_epoch_seconds": round(sum(epochs[:1]), 2),
         "folder": str(folder),
         **{
@@ -173,18 +221,13 @@ def _row(
             for key in ("epoch", "validation_accuracy", "validation_robust_accuracy")
         },
     }
-    Judge(folder, evaluation=evaluation, checkpoint=row["checkpoint"], quiet=quiet).add(
-        row, tradeoff
-    )
-    done = f"finished earlier, taken from {folder}" if known else f"{seconds:.1f} s of training"
-    say(f"{name}, seed {experiment.seed}: {done}")
-    return row
+    return row["training"]["seconds"]
 
 
-def _write(
-    workdir: pathlib.Path, tradeoff: Tradeoff, members: dict[str, Any], seconds: dict[str, float]
+def _results(
+    tradeoff: Tradeoff, members: dict[str, Any], seconds: dict[str, float]
 ) -> dict[str, Any]:
-    results = {
+    return {
         "name": tradeoff.name,
         "seeds": list(tradeoff.seeds),
         "autoattack": dict(tradeoff.autoattack),
@@ -192,20 +235,20 @@ def _write(
         "provenance": provenance(),
         "seconds": seconds,
     }
-    write_json(workdir / "results.json", results)
-    return results
 
 
 def _attack_text(tradeoff: Tradeoff, plan: Plan) -> str:
     """The attack that robustness is told by where AutoAttack was not run."""
     first = next(iter(plan.values()))[0].experiment
-    steps = (tradeoff.members or [first])[0].evaluation.steps
-    return f"PGD-{steps} (CE and margin) (%)\n{threat_text(first)}"
+    evaluation = (tradeoff.members or [first])[0].evaluation
+    attacks = attacks_of(first, evaluation)
+    return f"{worst_text(to_dict(evaluation), attacks)} (%)\n{threat_text(first)}"
 
 
-def _print_table(tradeoff: Tradeoff, members: dict[str, Any], threat: str) -> None:
-    shown = [member for member in members.values() if member["figures"]]
-    columns = list(shown[0]["figures"]) if shown else []
+def _print_table(
+    tradeoff: Tradeoff, members: dict[str, Any], threat: str, say: Callable[[str], None]
+) -> None:
+    columns = columns_of(members)
     table = Table(
         title=f"{tradeoff.name}: accuracy in % (± half of {bars(members)}), {threat}",
         title_justify="left",
@@ -216,8 +259,7 @@ def _print_table(tradeoff: Tradeoff, members: dict[str, Any], threat: str) -> No
     for name, member in members.items():
         figures, cells = member["figures"], ["failed"] + [""] * (len(columns) - 1)
         if figures:
-            found = [figures[column] for column in columns]
-            cells = [f"{100 * f['value']:.1f} ±{50 * (f['high'] - f['low']):.1f}" for f in found]
+            cells = [cell(figures.get(column)) for column in columns]
             name += " (a seed failed)" if "failure" in member else ""
         table.add_row(name, *cells)
-    table_console().print(table)
+    say_table(table, say)

@@ -1,12 +1,14 @@
 """The figures of a trade-off's report, each with what it shows and the rows behind it."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.commands._summary import Figure, class_shares, over_seeds
+from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._summary import WORST, Figure, class_shares, columns_of, over_seeds
 from jaxrobust.evaluation import (
     Curve,
     Point,
@@ -20,7 +22,7 @@ from jaxrobust.experiment import Tradeoff
 Members = dict[str, dict[str, Any]]
 PANELS = {
     "validation_accuracy": "accuracy, held-out\ntraining images (%)",
-    "validation_robust_accuracy": "accuracy under margin PGD,\nheld-out training images (%)",
+    "validation_robust_accuracy": "accuracy under margin PGD-{steps},\nheld-out images (%)",
 }
 
 
@@ -39,14 +41,15 @@ class Drawn(NamedTuple):
 
 
 def draw_figures(
-    folder: pathlib.Path, tradeoff: Tradeoff, members: Members, *, attack: str
+    keeper: Keeper, tradeoff: Tradeoff, members: Members, *, attack: str, names: Sequence[str] = ()
 ) -> list[Drawn]:
-    """All figures that the rows hold something for.
+    """All figures that the rows hold something for; one that cannot be drawn is a warning.
 
     Args:
-      folder: where the PNGs go.
+      keeper: of the folder where the PNGs go.
       tradeoff: what was asked for.
       members: as in `results.json`.
+      names: of the classes, if they have any.
       attack: names the evaluation's own attack, for where AutoAttack was not run.
 
     Returns:
@@ -61,11 +64,11 @@ def draw_figures(
         return f"{tradeoff.name}: {text}" + (f"\nfailed: {', '.join(failed)}" if failed else "")
 
     return [
-        *_planes(folder, shown, title, attack),
-        *_eps_curves(folder, shown, title),
-        *_certified(folder, shown, title),
-        *_classes(folder, shown, title),
-        *_training(folder, shown, title),
+        *_planes(keeper, shown, title, attack),
+        *_eps_curves(keeper, shown, title),
+        *_certified(keeper, shown, title),
+        *_classes(keeper, shown, title, names),
+        *_training(keeper, shown, title),
     ]
 
 
@@ -75,37 +78,38 @@ def bars(members: Members) -> str:
     return f"range of {count} seeds" if count > 1 else "95 % intervals"
 
 
-def _planes(folder: pathlib.Path, shown: Members, title: Any, attack: str) -> list[Drawn]:
+def _planes(keeper: Keeper, shown: Members, title: Any, attack: str) -> list[Drawn]:
     """Clean against robust accuracy for every norm, and spatial against robust."""
     figures = {
         name: {column: Figure(**f) for column, f in member["figures"].items()}
         for name, member in shown.items()
     }
-    columns = list(next(iter(figures.values())))
-    robust = [c for c in columns if c.startswith("AutoAttack")] or ["worst PGD"]
+    columns = columns_of(shown)
+    robust = [c for c in columns if c.startswith("AutoAttack")]
+    robust = robust or [c for c in columns if c.startswith(WORST)]
     planes = []
     for number, column in enumerate(robust):
         norm = column.removeprefix("AutoAttack ").split()[0]
         label = f"accuracy under AutoAttack (%)\n{column.removeprefix('AutoAttack ')}"
-        if column == "worst PGD":
+        if column.startswith(WORST):
             label = f"accuracy under {attack}"
         file = "tradeoff.png" if not number else f"tradeoff_{norm}.png"
         text = f"Clean accuracy against {label.replace(chr(10), ' ').replace(' (%)', '')}"
-        kind = "evaluation" if column == "worst PGD" else "autoattack"
+        kind = "evaluation" if column.startswith(WORST) else "autoattack"
         planes.append((file, "clean", column, label, text, kind))
     for column in columns:
         if column.startswith("spatial grid"):
             _, _, robust_column, label, _, kind = planes[0]
             text = f"Accuracy under the worst point of a {column} against robust accuracy"
             planes.append(("spatial.png", column, robust_column, label, text, "evaluation"))
-    drawn = []
+    drawn: list[Drawn] = []
     for file, horizontal, vertical, label, text, kind in planes:
         names = [n for n, f in figures.items() if {horizontal, vertical} <= f.keys()]
         points = [Point(n, figures[n][horizontal], figures[n][vertical]) for n in names]
         spatial = horizontal != "clean"
-        draw_tradeoff(
-            folder / file,
-            points,
+        draw = partial(
+            draw_tradeoff,
+            points=points,
             title=title(
                 f"{'spatial accuracy' if spatial else 'accuracy'} against robustness "
                 f"(bars: {bars(shown)})"
@@ -114,13 +118,22 @@ def _planes(folder: pathlib.Path, shown: Members, title: Any, attack: str) -> li
             clean_label=f"accuracy (%), {horizontal}" if spatial else "clean accuracy (%)",
         )
         ends = f"Bars: {bars(shown)}; dashed: the Pareto front."
-        drawn.append(Drawn(folder / file, f"{text}. {ends}", kind))
+        drawn += _drawn(keeper, file, draw, f"{text}. {ends}", kind)
     return drawn
 
 
-def _eps_curves(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
+def _drawn(
+    keeper: Keeper, file: str, draw: Callable[[pathlib.Path], Any], caption: str, kind: str
+) -> list[Drawn]:
+    """The figure, if it could be drawn."""
+    path = keeper.folder / file
+    done = keeper.draw(path, lambda partial_path, _: draw(partial_path))
+    return [Drawn(path, caption, kind)] if done else []
+
+
+def _eps_curves(keeper: Keeper, shown: Members, title: Any) -> list[Drawn]:
     """Accuracy against eps, a figure per norm."""
-    drawn = []
+    drawn: list[Drawn] = []
     first = next(iter(shown.values()))["runs"][0]
     for norm in first.get("eps_curves", {}):
         curves = {}
@@ -131,17 +144,19 @@ def _eps_curves(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]
             curves[name] = _curve([(p[0]["eps"], over_seeds(p)) for p in points])
         attack = first["eps_curves"][norm]["attack"]
         images = first["eps_curves"][norm]["points"][0]["total"]
-        draw_curves(
-            folder / f"eps_{norm}.png",
-            {f"accuracy under {attack} (%)": curves},
+        label = f"accuracy under {attack} (%)\nat this and every smaller eps, {images} images"
+        draw = partial(
+            draw_curves,
+            panels={label: curves},
             title=title(f"accuracy against eps, {norm}"),
             axis_label=f"{norm} eps (image units)",
         )
         caption = (
-            f"Accuracy against {norm} eps under {attack}, {images} test images; an image that a "
-            f"smaller eps turned stays turned. Shaded: {bars(shown)}. AutoAttack finds more."
+            f"Accuracy against {norm} eps under {attack}, {images} test images; an image that fell "
+            f"at a smaller eps counts as fallen, so a value may lie below the table's under the "
+            f"same attack. Shaded: {bars(shown)}. AutoAttack finds more."
         )
-        drawn.append(Drawn(folder / f"eps_{norm}.png", caption, "eps_curves"))
+        drawn += _drawn(keeper, f"eps_{norm}.png", draw, caption, "eps_curves")
     return drawn
 
 
@@ -154,7 +169,7 @@ def _curve(points: Sequence[tuple[float, Figure]]) -> Curve:
     )
 
 
-def _certified(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
+def _certified(keeper: Keeper, shown: Members, title: Any) -> list[Drawn]:
     """Certified accuracy against the l_2 radius, of the smoothed members."""
     first = next(iter(shown.values()))["runs"][0]
     if "certified" not in first:
@@ -170,9 +185,9 @@ def _certified(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
         for name, found in radii.items()
     }
     settings, count = first["certified"]["settings"], len(first["certified"]["radii"])
-    draw_curves(
-        folder / "certified.png",
-        {"certified accuracy (%)": curves},
+    draw = partial(
+        draw_curves,
+        panels={"certified accuracy (%)": curves},
         title=title(
             f"certified by randomized smoothing\nsigma {settings['sigma']:g}, "
             f"{settings['samples']} draws, confidence {100 * settings['confidence']:g} % per image"
@@ -187,10 +202,10 @@ def _certified(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
         f"confidence {100 * settings['confidence']:g} % for each image). It speaks of the "
         "smoothed classifier, not of the member itself."
     )
-    return [Drawn(folder / "certified.png", caption, "certified")]
+    return _drawn(keeper, "certified.png", draw, caption, "certified")
 
 
-def _classes(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
+def _classes(keeper: Keeper, shown: Members, title: Any, class_names: Sequence[str]) -> list[Drawn]:
     """Accuracies of each class, over all seeds."""
     first = next(iter(shown.values()))["runs"][0]
     if "per_class" not in first:
@@ -203,24 +218,29 @@ def _classes(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
         total = {k: np.sum([c[k] for c in counts], axis=0) for k in ("images", *labels)}
         for kind, label in labels.items():
             panels[label][name] = class_shares(total, kind)
-    draw_classes(folder / "classes.png", panels, title=title("accuracy of each class (%)"))
+    heading = title("accuracy of each class (%)")
+    draw = partial(draw_classes, panels=panels, title=heading, class_names=class_names)
     images = first["per_class"]["images"]
     caption = (
         f"Accuracy of each class in per cent, clean and under {attack}, on {sum(images)} test "
         f"images ({min(images)} to {max(images)} of a class: one image is up to "
         f"{100 / max(1, min(images)):.0f} points)."
     )
-    return [Drawn(folder / "classes.png", caption, "per_class")]
+    return _drawn(keeper, "classes.png", draw, caption, "per_class")
 
 
-def _training(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
+def _training(keeper: Keeper, shown: Members, title: Any) -> list[Drawn]:
     """Accuracies over the epochs, and what each method cost."""
-    drawn = []
-    panels: dict[str, dict[str, Curve]] = {label: {} for label in PANELS.values()}
+    drawn: list[Drawn] = []
+    runs = [run for member in shown.values() for run in member["runs"]]
+    found_steps = sorted({run["experiment"]["validation"]["steps"] for run in runs})
+    steps = " or ".join(map(str, found_steps))
+    labels = {key: label.format(steps=steps) for key, label in PANELS.items()}
+    panels: dict[str, dict[str, Curve]] = {label: {} for label in labels.values()}
     costs: dict[str, dict[str, float]] = {"first epoch, with compilation": {}, "other epochs": {}}
     for name, member in shown.items():
         found = member["runs"][0]["training"]
-        for key, label in PANELS.items():
+        for key, label in labels.items():
             if found["epoch"]:
                 panels[label][name] = Curve(found["epoch"], found[key])
         each = [run["training"] for run in member["runs"]]
@@ -228,16 +248,14 @@ def _training(folder: pathlib.Path, shown: Members, title: Any) -> list[Drawn]:
         for part, seconds in zip(costs, (first, total - first), strict=True):
             costs[part][name] = float(seconds)
     if any(panels.values()):
-        path = folder / "curves.png"
         heading = title("during training (first seed)")
-        draw_curves(path, panels, title=heading, axis_label="epoch")
+        draw = partial(draw_curves, panels=panels, title=heading, axis_label="epoch")
         caption = "Accuracies on held-out training images during training, first seed."
-        drawn.append(Drawn(path, caption, "training"))
-    path = folder / "cost.png"
-    draw_bars(path, costs, title=title("cost of training (mean over seeds)"), label="seconds")
+        drawn += _drawn(keeper, "curves.png", draw, caption, "training")
+    heading = title("cost of training (mean over seeds)")
+    draw = partial(draw_bars, parts=costs, title=heading, label="seconds")
     caption = (
         "Seconds of training, compilation and validation included (mean over seeds; of runs "
         "trained as one program, each one's share). A method made of others costs theirs too."
     )
-    drawn.append(Drawn(path, caption, "training"))
-    return drawn
+    return drawn + _drawn(keeper, "cost.png", draw, caption, "training")

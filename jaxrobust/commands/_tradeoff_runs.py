@@ -58,15 +58,20 @@ def _finished(name: str, folder: pathlib.Path) -> Experiment:
         experiment = read_config(folder)
     except ValueError as error:
         raise ValueError(f"runs: {name}: {error}") from None
-    metrics = folder / "metrics.jsonl"
-    rows = read_rows(metrics) if metrics.is_file() else []
-    done = max((row.get("epoch", 0) for row in rows), default=0)
+    done = epochs_done(folder)
     if done < experiment.epochs:
         raise ValueError(
             f"runs: {name}: {folder} is not finished, {done} of {experiment.epochs} epochs are "
-            "done; continue it with `jaxrobust train --resume`"
+            f"done; continue it with `jaxrobust train EXPERIMENT --workdir {folder} --resume`"
         )
     return experiment
+
+
+def epochs_done(folder: pathlib.Path) -> int:
+    """The epochs that a run has finished, by its metrics."""
+    metrics = folder / "metrics.jsonl"
+    rows = read_rows(metrics) if metrics.is_file() else []
+    return max((row.get("epoch", 0) for row in rows), default=0)
 
 
 def _own(
@@ -95,7 +100,19 @@ def _own(
 
 
 def _check_alike(tradeoff: Tradeoff, plan: dict[str, list[PlannedRun]]) -> None:
-    """What is taken must have been made for the same task."""
+    """All must be of one task and attacked alike: a column of the table is one quantity."""
+    for member in tradeoff.members[1:]:
+        one = replace(member.evaluation, batch_size=tradeoff.members[0].evaluation.batch_size)
+        pairs = {
+            "threat": (member.threat, tradeoff.members[0].threat),
+            "evaluation": (one, tradeoff.members[0].evaluation),
+        }
+        for part, (theirs, ours) in pairs.items():
+            if theirs != ours:
+                raise ValueError(
+                    f"members of {tradeoff.name} must have the same {part}: {member.name} has "
+                    f"{theirs}, {tradeoff.members[0].name} has {ours}"
+                )
     first = next(iter(tradeoff.members), None) or next(iter(plan.values()))[0].experiment
     for name in tradeoff.runs:
         for run in plan[name]:

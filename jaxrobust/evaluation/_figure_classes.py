@@ -5,13 +5,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxrobust.evaluation._figures import pyplot
+from jaxrobust.evaluation._figures import class_name, pyplot
 
 NUMBERED = 20  # classes whose shares are also written as numbers
 
 
 def draw_classes(
-    path: pathlib.Path, panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: str
+    path: pathlib.Path,
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str,
+    class_names: Sequence[str] = (),
 ) -> None:
     """A PNG of classes by methods, in one panel per quantity; dark is low.
 
@@ -20,6 +24,7 @@ def draw_classes(
       panels: by quantity (over the panel), the shares in [0, 1] of each class by method, the
         same methods in all.
       title: over the figure.
+      class_names: by class; without names the numbers are shown.
 
     Returns:
       Nothing; the file is written.
@@ -32,8 +37,9 @@ def draw_classes(
     classes = max(len(shares) for shares in next(iter(panels.values())).values())
     numbered = classes <= NUMBERED
     width = (0.46 * classes if numbered else 6.0) * len(panels) + 2.2
+    height = 1.7 + 0.34 * len(methods) + (0.9 if class_names and numbered else 0)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(width, 1.7 + 0.34 * len(methods)), squeeze=False, sharey=True,
+        1, len(panels), figsize=(width, height), squeeze=False, sharey=True,
         layout="constrained",
     )  # fmt: skip
     for axis, (label, shares) in zip(axes[0], panels.items(), strict=True):
@@ -43,7 +49,12 @@ def draw_classes(
         axis.set_title(label, fontsize=9)
         if not numbered:
             continue
-        axis.set_xticks(range(classes))
+        if class_names:
+            names = [class_name(number, class_names) for number in range(classes)]
+            axis.set_xticks(range(classes), names, rotation=90)
+            axis.set_xlabel("")
+        else:
+            axis.set_xticks(range(classes))
         for (row, column), value in np.ndenumerate(values):
             text = "" if np.isnan(value) else f"{value:.0f}"
             colour = "white" if value < 55 else "black"

@@ -1,5 +1,6 @@
 """Figures: adversarial examples as images, one number per attack, radius or method."""
 
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,10 +34,20 @@ def pyplot() -> Any:
         import matplotlib
     except ImportError:
         raise ValueError("figures need matplotlib: pip install 'jaxrobust[plots]'") from None
+    # Without a home it makes a folder of its own, and tells at length.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     return plt
+
+
+def class_name(number: int, names: Sequence[str], *, prefix: str = "", longest: int = 14) -> str:
+    """What a class is called in a figure: its name, shortened, or its number."""
+    if number >= len(names):
+        return f"{prefix}{number}"
+    name = str(names[number]).replace("$", r"\$")  # no mathematics
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def draw_adversarial_images(
@@ -48,6 +59,7 @@ def draw_adversarial_images(
     *,
     title: str,
     columns: int = 8,
+    class_names: Sequence[str] = (),
 ) -> None:
     """A PNG with clean images, adversarial images and the magnified perturbations.
 
@@ -59,6 +71,7 @@ def draw_adversarial_images(
       predictions: `[n]` classes of the adversarial images.
       title: over the figure; names attack and eps.
       columns: how many examples are shown, from the first on.
+      class_names: by class; without names the numbers are shown.
 
     Returns:
       Nothing; the file is written.
@@ -88,7 +101,9 @@ def draw_adversarial_images(
             if classes is not None:
                 wrong = classes[column] != labels[column]
                 axis.set_title(
-                    f"class {classes[column]}", fontsize=9, color=COLOURS[1] if wrong else "black"
+                    class_name(int(classes[column]), class_names, prefix="class "),
+                    fontsize=9 if not class_names else 8,
+                    color=COLOURS[1] if wrong else "black",
                 )
         row[0].set_ylabel(name, fontsize=9)
     figure.suptitle(title, fontsize=11)

@@ -69,8 +69,8 @@ class Mixed:
         as_network_logits(rob_logits, batch=len(images), name="rob")
         if gamma is not None and jnp.shape(gamma) != (len(images),):
             raise InputError(
-                f"gamma must return one mixing logit per image, [b], here [{len(images)}], got shape "
-                f"{jnp.shape(gamma)}"
+                f"gamma must return one mixing logit per image, [b], here [{len(images)}], got "
+                f"shape {jnp.shape(gamma)}"
             )
         std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits)
         std = jax.nn.log_softmax(jnp.asarray(self.std_scale, std.dtype) * std)

@@ -57,7 +57,7 @@ def smoothed_counts(
       batch_size: draws that are evaluated together, `batch_size * b` images; static.
 
     Returns:
-      `[b, k]` int32; every row sums to `samples`, less the draws with NaN logits, which vote for none.
+      `[b, k]` int32; every row sums to `samples`, but draws with NaN logits vote for no class.
 
     Raises:
       ValueError: if `samples` or `batch_size` is not positive, or images are not floating point.
@@ -160,8 +160,8 @@ def smoothed_bounds(
       selection: `[b, k]` counts of a small sample, of `smoothed_counts`.
       counts: `[b, k]` counts of a large one, drawn with another key.
       confidence: probability, per example, with which all bounds hold.
-      samples: draws behind each row of `counts`, where some voted for no class (NaN logits); default:
-        the sum of a row, which must be the same for all.
+      samples: draws behind each row of `counts`, where some voted for no class (NaN logits);
+        default: the sum of a row, which must be the same for all.
 
     Returns:
       `SmoothedBounds`; for `certified_radius_smoothing`.

@@ -1,0 +1,89 @@
+"""How the `jaxrobust` command ends: in one line on standard error, with a code that says why."""
+
+import atexit
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from jaxrobust.cli_options import silence
+
+DEBUG = "JAXROBUST_DEBUG"
+HINT = f"{DEBUG}=1 shows the traceback"
+
+
+def hush_orbax() -> None:
+    """Keeps Orbax from printing the traceback of an error that it also raises."""
+    from absl import logging as absl_logging  # makes the logger, in a class of its own
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname or bool(os.environ.get(DEBUG))
+
+    absl_logging.get_absl_logger().addFilter(wanted)
+
+
+def end(error: BaseException) -> NoReturn:
+    """Ends the process after an error.
+
+    Codes: 2 for a mistake of the user, 1 for anything else, 128 + the signal's number after an
+    interruption.
+
+    Args:
+      error: what the command raised.
+    """
+    # Whoever presses Ctrl-C while Python ends wants it to end, without a traceback.
+    atexit.register(signal.signal, signal.SIGINT, lambda number, frame: os._exit(130))
+    if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
+        sys.exit(130)
+    if isinstance(error, click.ClickException):
+        _usage(error)
+    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+        silence()
+        sys.exit(0)
+    if os.environ.get(DEBUG):
+        raise error
+    _failed(error)
+
+
+def _usage(error: click.ClickException) -> NoReturn:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.1 has none
+        error.show()
+        sys.exit(error.exit_code)
+    context = getattr(error, "ctx", None)
+    line = " ".join(error.format_message().split())
+    if context is not None and not line.startswith("-"):  # our own lines say all
+        line = f"{line.removesuffix('.')}; see {context.command_path} --help"
+    click.echo(f"jaxrobust: {line}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _failed(error: BaseException) -> NoReturn:
+    from jaxrobust.evaluation import AttackResultError
+    from jaxrobust.processes import LostProcessError, leave
+    from jaxrobust.reasons import chain, no_room, one_line, place_in_code
+    from jaxrobust.training import CheckpointError, Interrupted, NonFiniteLossError
+
+    if isinstance(error, Interrupted):
+        click.echo(str(error), err=True)
+        sys.exit(128 + error.signal_number)
+    if any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):
+        sys.exit(130)
+    line, code, place = one_line(error), 1, ""
+    if no_room(error) is not None:
+        line += "; free some, then try again"
+    elif isinstance(error, NonFiniteLossError | AttackResultError | LostProcessError):
+        line = " ".join(str(error).split())
+    else:
+        place, theirs = place_in_code(error)
+        known = isinstance(error, ValueError | CheckpointError | OSError)
+        code = 2 if known or theirs else 1
+        if known:
+            line = " ".join(str(error).split()) or line
+        shown = place if theirs or not known else ""
+        if shown and shown not in line:
+            line = f"{shown}: {line}; {HINT}"
+    click.echo(f"jaxrobust: {line}", err=True)
+    leave(code)

@@ -1,0 +1,87 @@
+"""The subcommand `jaxrobust evaluate`; JAX is imported when it runs."""
+
+import pathlib
+from dataclasses import replace
+from typing import Any, Literal
+
+import click
+
+from jaxrobust.cli_options import (
+    QUIET,
+    SEED,
+    Number,
+    autoattack_options,
+    echo,
+    join,
+    process_options,
+    refuse,
+)
+
+PGD = ("steps", "restarts", "degrees", "shift_px")
+AUTOATTACK = ("norm", "eps", "eps_sweep", "version", "attacks", "n", "seed", "individual")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["best", "last"]),
+    default="best",
+    show_default=True,
+    help="Best by validation on held-out training data, or the last.",
+)
+@click.option(
+    "--attack",
+    type=click.Choice(["pgd", "autoattack"]),
+    default="pgd",
+    show_default=True,
+    help="PGD on cross-entropy and margin in the run's own threat, or AutoAttack.",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="PGD steps (default: the experiment's).")
+@click.option("--restarts", type=click.IntRange(min=1), help="PGD: random starts.")
+@click.option("--degrees", type=Number(), help="PGD: also rotations, up to this many degrees.")
+@click.option("--shift-px", type=Number(), help="PGD: also shifts, up to this many pixels.")
+@click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="AutoAttack: the norm.")
+@click.option("--eps", help="AutoAttack: radius in image units, such as 8/255.")
+@click.option("--eps-sweep", help="AutoAttack: several radii, 2/255,4/255,8/255; draws the curve.")
+@click.option("--version", default="standard", show_default=True, help="AutoAttack's version.")
+@click.option("--attacks", help="AutoAttack, version custom: apgd-ce,apgd-t,...")
+@click.option("--n", type=click.IntRange(min=1), help="AutoAttack: the first N test images only.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="AutoAttack: of all noise.")
+@click.option("--individual", is_flag=True, help="AutoAttack: each attack on all points.")
+@process_options
+@QUIET
+def evaluate(
+    run: pathlib.Path,
+    checkpoint: Literal["best", "last"],
+    attack: str,
+    steps: int | None,
+    restarts: int | None,
+    degrees: float | None,
+    shift_px: float | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Attack the network of a RUN folder on its test set.
+
+    \b
+    jaxrobust evaluate runs/x --steps 40
+    jaxrobust evaluate runs/x --degrees 30 --shift-px 3
+    jaxrobust evaluate runs/x --attack autoattack --norm linf --eps 8/255
+    """
+    others = {"pgd": AUTOATTACK, "autoattack": PGD}[attack]
+    other = {"pgd": "autoattack", "autoattack": "pgd"}[attack]
+    refuse(*others, because=f"belongs to --attack {other}, not to --attack {attack}")
+    join(options)  # before all else of JAX
+    from jaxrobust.commands import autoattack_run, evaluate_run
+    from jaxrobust.training import read_config
+
+    experiment = read_config(run)
+    if attack == "autoattack":
+        chosen = autoattack_options(experiment, **options)
+        autoattack_run(run, checkpoint=checkpoint, quiet=quiet, say=echo, **chosen)
+        return
+    asked: dict[str, Any] = {"steps": steps, "restarts": restarts}
+    asked |= {"spatial_degrees": degrees, "spatial_shift_px": shift_px}
+    settings = replace(experiment.evaluation, **{k: v for k, v in asked.items() if v is not None})
+    evaluate_run(run, checkpoint=checkpoint, evaluation=settings, quiet=quiet, say=echo)

@@ -1,0 +1,132 @@
+"""Writing results: what cannot be written or drawn never costs what was computed."""
+
+import contextlib
+import os
+import pathlib
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from jaxrobust.processes import from_first, is_first
+from jaxrobust.reasons import no_room, one_line
+
+PROBE = bytes(4096)
+
+
+class Keeper:
+    """Keeps results in a folder.
+
+    That nothing can be written there (somebody else's folder, a full disk) is found at the start
+    and said once; the work then goes on without the folder. A row that fails later is an error, but
+    only at the end, in `close`. A picture that fails is a warning.
+
+    Args:
+      folder: an existing one.
+      say: where warnings go.
+
+    Attributes:
+      usable: whether anything can be written there.
+      error: of the first row that could not be written, or `None`.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, say: Callable[[str], None]) -> None:
+        self.folder, self._say, self._said = folder, say, set[str]()
+        self.error: OSError | None = None
+        problem = from_first(lambda: _problem(folder))
+        self.usable = problem is None
+        if problem is not None and is_first():
+            say(
+                f"warning: nothing can be written to {folder} ({problem}): results are only printed"
+            )
+
+    def write(self, call: Callable[..., Any], *arguments: Any) -> bool:
+        """Writes rows or reports, in the first process.
+
+        Args:
+          call: writes.
+          *arguments: of the call.
+
+        Returns:
+          Whether they were written.
+        """
+        if not self.usable or not is_first():
+            return False
+        try:
+            call(*arguments)
+        except OSError as error:
+            self.error = self.error or error
+            return False
+        return True
+
+    def draw(
+        self,
+        path: pathlib.Path,
+        draw: Callable[[pathlib.Path, Any], Any],
+        *,
+        of: Callable[[], Any] = lambda: None,
+    ) -> bool:
+        """Draws a picture; one that fails leaves an earlier file alone.
+
+        Args:
+          path: the PNG.
+          draw: `(path, content)`, called in the first process.
+          of: makes the content, in all processes, which may have to work together for it.
+
+        Returns:
+          Whether it was drawn.
+        """
+        if not self.usable:
+            return False
+        partial = path.with_name(f".{uuid.uuid4().hex[:8]}_{path.name}")
+        try:
+            content = of()
+            if not is_first():
+                return False
+            draw(partial, content)
+            os.replace(partial, path)
+        except Exception as error:  # a picture is never worth more than the numbers
+            self.warn(f"warning: {self._reason(path, error)}")
+            return False
+        finally:
+            _remove(partial)
+        return True
+
+    def warn(self, line: str) -> None:
+        """Says a line, once."""
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
+
+    def close(self) -> None:
+        """Ends the command with the error of the first row that could not be written.
+
+        Raises:
+          OSError: that error.
+        """
+        if self.error is not None:
+            raise self.error
+
+    def _reason(self, path: pathlib.Path, error: Exception) -> str:
+        full = no_room(error, path)
+        if full is not None:
+            return f"{path.name} is not drawn: {full}"
+        text = one_line(error)
+        missing = "need matplotlib" in text  # then no picture of this command is
+        return f"no pictures: {text}" if missing else f"{path.name} is not drawn: {text}"
+
+
+def _problem(folder: pathlib.Path) -> str | None:
+    """Why nothing can be written into a folder; tried, because permissions do not say all."""
+    probe = folder / f".probe_{uuid.uuid4().hex[:8]}"
+    try:
+        probe.write_bytes(PROBE)
+    except OSError as error:
+        return (error.strerror or one_line(error)).lower()
+    finally:
+        _remove(probe)
+    return None
+
+
+def _remove(path: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,343 @@
+"""Evaluations: numbers first, rows second, pictures last; every result under its own name."""
+
+import errno
+import json
+import pathlib
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxrobust.commands import _autoattack, _evaluate, _progress, autoattack_run, evaluate_run
+from jaxrobust.commands._evaluate import earlier_row, threat_text
+from jaxrobust.commands._identity import autoattack_name, checkpoint_of, pgd_text
+from jaxrobust.experiment import Evaluation, Experiment, Validation, use
+from jaxrobust.training import train
+from tests.test_cli import cli as cli  # a fixture
+
+SMALL = Evaluation(steps=1, batch_size=360)
+BASE = Experiment(
+    name="base",
+    data=use("digits"),
+    model=use("mlp", hidden=(16,)),
+    objective=use("standard"),
+    threat=use("linf", eps=0.1),
+    learning_rate=use("constant", value=0.1),
+    epochs=2,
+    batch_size=512,
+    validation=Validation(size=0),
+    evaluation=SMALL,
+)
+AUTOATTACK = ["--attack", "autoattack", "--version", "custom", "--attacks", "apgd-ce", "--n", "8"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "r"
+    train(BASE, folder, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def no_matplotlib(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+@pytest.fixture
+def read_only(monkeypatch, trained):
+    """The run's folder is somebody else's (for root permissions would not be in the way)."""
+    write = pathlib.Path.write_bytes
+
+    def write_bytes(path, content):
+        if path.is_relative_to(trained):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", write_bytes)
+
+
+def rows(folder):
+    path = folder / "results.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def warnings(out):
+    return [line for line in out.splitlines() if line.startswith("warning: ")]
+
+
+@pytest.mark.parametrize("attack", [[], AUTOATTACK], ids=["pgd", "autoattack"])
+def test_a_missing_matplotlib_costs_one_line(cli, trained, no_matplotlib, attack):
+    before = len(rows(trained))
+    code, out, err = cli("evaluate", trained, *attack)
+    assert code == 0, err
+    assert len(warnings(out)) == 1
+    assert "figures need matplotlib" in out
+    assert "clean" in out
+    assert len(rows(trained)) == before + 1
+
+
+@pytest.mark.parametrize("attack", [[], AUTOATTACK], ids=["pgd", "autoattack"])
+def test_somebody_elses_run_is_evaluated_and_left_alone(cli, trained, read_only, attack):
+    files = sorted(trained.rglob("*"))
+    contents = [p.read_bytes() for p in files if p.is_file()]
+    code, out, err = cli("evaluate", trained, *attack)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith(f"warning: nothing can be written to {trained} (permission denied)")
+    assert len(warnings(out)) == 1
+    assert any("robust accuracy" in line or "worst case" in line for line in lines)
+    assert sorted(trained.rglob("*")) == files
+    assert [p.read_bytes() for p in files if p.is_file()] == contents
+
+
+@pytest.mark.parametrize(
+    ("attack", "module"), [([], _evaluate), (AUTOATTACK, _autoattack)], ids=["pgd", "autoattack"]
+)
+def test_a_full_disk_costs_no_number(cli, trained, monkeypatch, attack, module):
+    def full(path, row):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "append_row", full)
+    code, out, err = cli("evaluate", trained, *attack)
+    assert code == 1
+    assert "clean" in out
+    assert err == f"jaxrobust: no room on the disk of {trained / 'results.jsonl'}; {AGAIN}\n"
+
+
+AGAIN = "free some, then try again"
+
+
+def test_pictures_that_fail_leave_the_earlier_one(cli, trained, monkeypatch):
+    cli("evaluate", trained)
+    before = (trained / "adversarial.png").read_bytes()
+
+    def half(path, *_, **__):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_evaluate, "draw_adversarial_images", half)
+    code, out, err = cli("evaluate", trained)
+    assert code == 0, err
+    assert warnings(out) == [
+        "warning: adversarial.png is not drawn: no room on the disk of "
+        f"{trained / 'adversarial.png'}"
+    ]
+    assert "picture:" not in out
+    assert (trained / "adversarial.png").read_bytes() == before
+    assert not list(trained.glob(".*"))
+
+
+def test_the_picture_does_not_need_all_attacked_images(trained, monkeypatch):
+    drawn, evaluate = [], _evaluate.evaluate
+
+    def forgetful(*arguments, **settings):
+        result = evaluate(*arguments, **settings)
+        return result if len(arguments[1]) <= 8 else result._replace(adversarial_images={})
+
+    monkeypatch.setattr(_evaluate, "evaluate", forgetful)
+    monkeypatch.setattr(
+        _evaluate, "draw_adversarial_images", lambda path, *a, **k: drawn.append((path, a, k))
+    )
+    evaluate_run(trained, quiet=True, say=lambda line: None)
+    ((_, (clean, adversarial, labels, predictions), settings),) = drawn
+    assert clean.shape == adversarial.shape == (8, 8, 8, 1)
+    assert 0 < np.abs(adversarial - clean).max() <= 0.1 + 1e-6
+    assert labels.shape == predictions.shape == (8,)
+    assert "margin PGD-1" in settings["title"]
+
+
+WITHOUT_EFFECT = {
+    "--eps": ["--eps", "8/255"],
+    "--norm": ["--norm", "linf"],
+    "--eps-sweep": ["--eps-sweep", "0.1,0.2"],
+    "--version": ["--version", "standard"],  # the default, but given
+    "--attacks": ["--attacks", "apgd-ce"],
+    "--n": ["--n", "10"],
+    "--seed": ["--seed", "0"],
+    "--individual": ["--individual"],
+}
+FOR_PGD = {
+    "--steps": ["--steps", "20"],
+    "--restarts": ["--restarts", "1"],
+    "--degrees": ["--degrees", "0"],
+    "--shift-px": ["--shift-px", "1"],
+}
+
+
+@pytest.mark.parametrize("option", [*WITHOUT_EFFECT, *FOR_PGD])
+def test_options_of_the_other_attack_are_refused(cli, trained, option):
+    before = len(rows(trained))
+    if option in FOR_PGD:
+        words = ["--attack", "autoattack", *FOR_PGD[option]]
+        expected = f"{option} belongs to --attack pgd, not to --attack autoattack"
+    else:
+        words = WITHOUT_EFFECT[option]
+        expected = f"{option} belongs to --attack autoattack, not to --attack pgd"
+    code, out, err = cli("evaluate", trained, *words)
+    assert (code, out, err) == (2, "", f"jaxrobust: {expected}\n")
+    assert len(rows(trained)) == before
+
+
+A = ["--attack", "autoattack"]
+VALUES = {
+    "eps nan": ([*A, "--eps", "nan"], "--eps must be a radius in image units"),
+    "eps inf": ([*A, "--norm", "l2", "--eps", "inf"], "--eps must be a radius in image units"),
+    "eps below 0": ([*A, "--eps", "-0.1"], "at least 0 and at most 1, got '-0.1'"),
+    "eps above 1": ([*A, "--eps", "8"], "(8/255, not 8)"),
+    "division by 0": ([*A, "--eps", "8/0"], "--eps must be a number or a fraction"),
+    "one of a sweep": ([*A, "--eps-sweep", "0.1,8/0"], "--eps-sweep must be a number"),
+    "empty sweep": ([*A, "--eps-sweep", ","], "--eps-sweep must be a list with commas between"),
+    "empty list": (
+        [*A, "--version", "custom", "--attacks", ","],
+        "--attacks must be a list with commas between, got ','",
+    ),
+    "no list": ([*A, "--version", "custom"], "--version custom needs a list: --attacks"),
+    "list of another version": (
+        [*A, "--attacks", "apgd-ce"],
+        "--attacks belongs to --version custom, not to standard",
+    ),
+    "unknown attack": ([*A, "--version", "custom", "--attacks", "pgd"], "'pgd' is unknown"),
+    "seed": ([*A, "--seed", "-1"], "-1 is not in the range"),
+    "degrees": (["--degrees", "nan"], "--degrees must be a finite number of at least 0"),
+    "shift": (["--shift-px", "-1"], "--shift-px must be a finite number of at least 0"),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_out_of_range_are_one_line(cli, trained, name):
+    words, expected = VALUES[name]
+    code, out, err = cli("evaluate", trained, *words)
+    assert code == 2
+    assert expected in err
+    assert err.startswith("jaxrobust: ")
+    assert err.count("\n") == 1
+    assert not out
+
+
+def test_every_autoattack_has_its_own_folder(cli, trained, tmp_path):
+    for words in (
+        [],
+        ["--checkpoint", "last"],
+        ["--seed", "1"],
+        ["--individual"],
+        ["--eps", "0.2"],
+        ["--eps", "0.2000001"],  # another number in float32
+        ["--eps", "0.20000000001"],  # the same one
+    ):
+        code, _, err = cli("evaluate", trained, *AUTOATTACK, "--quiet", *words)
+        assert code == 0, err
+    twice = [w if w != "apgd-ce" else "apgd-ce,apgd-t" for w in AUTOATTACK]
+    assert cli("evaluate", trained, *twice, "--quiet")[0] == 0
+    folders = [f for f in (trained / "autoattack").iterdir() if (f / "report.json").exists()]
+    reports = [json.loads((f / "report.json").read_text())["protocol"] for f in folders]
+    assert len(folders) == 7
+    for folder, protocol in zip(folders, reports, strict=True):
+        for attack in protocol["attacks"]:
+            assert attack["attack"] in folder.name
+        assert f"seed{protocol['seed']}" in folder.name
+        assert f"eps{np.float32(protocol['eps'])!s}_" in folder.name
+
+
+def test_names_differ_wherever_an_evaluation_does():
+    settings = {
+        "norm": "linf",
+        "eps": [0.1],
+        "version": "standard",
+        "attacks": None,
+        "seed": 0,
+        "individual": False,
+        "n": None,
+    }
+    at = {"kind": "best", "step": 10}
+    names = {autoattack_name(at, **settings)}
+    for change in (
+        {"norm": "l2"},
+        {"eps": [0.1, 0.2]},
+        {"eps": [k / 1000 for k in range(1, 200)]},
+        {"eps": [k / 1000 for k in range(1, 201)]},
+        {"version": "plus"},
+        {"attacks": ("fab", "square")},
+        {"seed": 1},
+        {"individual": True},
+        {"n": 10},
+    ):
+        names.add(autoattack_name(at, **{**settings, **change}))
+    names.add(autoattack_name({"kind": "last", "step": 10}, **settings))
+    names.add(autoattack_name({"kind": "best", "step": 11}, **settings))
+    assert len(names) == 12
+    assert max(map(len, names)) < 200
+
+
+def test_an_earlier_row_is_of_the_same_step_settings_threat_and_seed(trained, tmp_path):
+    row = evaluate_run(trained, quiet=True, say=lambda line: None)
+    at = checkpoint_of(trained, "best")
+    assert at == row["checkpoint"]
+    asked = {"experiment": BASE, "checkpoint": at, "evaluation": SMALL}
+    assert earlier_row(trained, **asked) == row
+    for change in (
+        {"checkpoint": {**at, "step": at["step"] + 1}},
+        {"checkpoint": {**at, "kind": "last"}},
+        {"evaluation": replace(SMALL, restarts=2)},
+        {"experiment": replace(BASE, threat=use("linf", eps=0.2))},
+        {"experiment": replace(BASE, seed=1)},
+        {"experiment": replace(BASE, data=use("synthetic"))},
+    ):
+        assert earlier_row(trained, **{**asked, **change}) is None, change
+
+
+def test_a_log_has_a_line_per_attack_and_none_if_quiet(cli, trained, monkeypatch):
+    out = cli("evaluate", trained, "--degrees", "5")[1]
+    for attack in ("pgd", "margin_pgd", "spatial grid", "random transform"):
+        assert out.count(f"base: {attack} finished, 360 images, ") == 1
+    assert "finished" not in cli("evaluate", trained, "--quiet")[1]
+    out = cli("evaluate", trained, *AUTOATTACK, "--seed", "7")[1]
+    assert out.count("apgd-ce finished, ") == 1
+    monkeypatch.setattr(_progress.sys, "stdout", type("Terminal", (), {"isatty": lambda s: True})())
+    bar = _progress.EvaluationBar("x", 2, say=print)
+    assert bar._say is print, "standard error is no terminal"
+
+
+def test_rotations_as_the_threat_of_a_run(cli, tmp_path):
+    threat = use("spatial", max_degrees=15.0, max_shift_px=0.5, padding="zeros")
+    config = replace(BASE, threat=threat, evaluation=replace(SMALL, spatial_grid=(1, 1, 3)))
+    train(config, tmp_path / "s", quiet=True)
+    code, out, err = cli("evaluate", "s")
+    assert code == 0, err
+    assert "spatial max_degrees 15 max_shift_px 0.5 padding zeros" in out
+    (row,) = rows(tmp_path / "s")
+    found = {name: value["correct"] for name, value in row["robust_accuracy"].items()}
+    assert list(found) == ["pgd", "margin_pgd", "spatial_grid"]
+    assert row["worst_case_accuracy"]["correct"] <= min(found.values())
+    assert row["threat"] == threat_text(config)
+    code, out, _ = cli("table", "s/results.jsonl")
+    assert "| spatial_grid (1 x 1 x 3), spatial max_degrees 15" in out
+    code, _, err = cli("evaluate", "s", "--attack", "autoattack")
+    assert "--norm must be given: the run's threat spatial has none" in err
+
+
+def test_pgd_is_named_with_all_that_its_number_depends_on():
+    assert pgd_text({"steps": 20}) == "20"
+    assert pgd_text({"steps": 20, "restarts": 2}) == "20, 2 restarts"
+    found = pgd_text({"steps": 5, "restarts": 1, "step_size": 1 / 255})
+    assert found == "5, step size 0.00392157"
+
+
+def test_rows_of_several_steps_are_told_apart_in_a_table(cli, trained, tmp_path):
+    row = evaluate_run(trained, quiet=True, say=lambda line: None)
+    other = {**row, "checkpoint": {"kind": "best", "step": 99}}
+    path = tmp_path / "results.jsonl"
+    path.write_text(f"{json.dumps(row)}\n{json.dumps(other)}\n")
+    out = cli("table", path)[1]
+    assert f"| base, step {row['checkpoint']['step']} | pgd (1)" in out
+    assert "| base, step 99 | pgd (1)" in out
+
+
+def test_a_sweep_keeps_other_sweeps(trained):
+    options = {"version": "custom", "attacks": ["apgd-ce"], "n": 8, "quiet": True}
+    for eps in ([0.01, 0.02], [0.01, 0.03]):
+        autoattack_run(trained, norm="linf", eps=eps, say=lambda line: None, **options)
+    found = [json.loads(p.read_text()) for p in (trained / "autoattack").glob("*/sweep.json")]
+    assert sorted(point["eps"] for sweep in found for point in sweep) == [0.01, 0.01, 0.02, 0.03]
