@@ -12,12 +12,13 @@ PYTHON_NEWEST ?= $(shell for p in $(NEWER); do $$p -c pass >/dev/null 2>&1 && ec
 # The part of the suite that a new release of JAX is most likely to break.
 CORE := $(addprefix tests/,attacks convolutions evaluation losses mixing objectives threats test_structure.py)
 
-# An environment is made anew if its making was interrupted, if its interpreter does not run, or if
-# it is not the one named by PYTHON=. Not named, PYTHON only makes environments.
-version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
-PRESENT := $(call version,$(BIN)/python)
-WANTED := $(if $(filter file,$(origin PYTHON)),$(PRESENT),$(call version,$(PYTHON)))
-ANEW := $(wildcard $(UNFINISHED))$(if $(filter $(PRESENT),$(WANTED)),,anew)
+# An environment is made anew if its making was interrupted, or if its interpreter does not run, has
+# another version than when it was made, or is not the one that PYTHON= names.
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+PRESENT := $(shell $(BIN)/python $(VERSION) 2>/dev/null)
+MADE := $(shell cat $(INSTALLED) 2>/dev/null)
+WANTED := $(if $(filter file,$(origin PYTHON)),$(PRESENT),$(shell $(PYTHON) $(VERSION) 2>/dev/null))
+ANEW := $(wildcard $(UNFINISHED))$(if $(filter $(PRESENT),$(WANTED)),$(filter-out $(PRESENT),$(MADE)),anew)
 
 .PHONY: demo test test-core lint test-newest test-newest-core newest anew clean
 
@@ -50,14 +51,14 @@ newest:
 $(INSTALLED): pyproject.toml $(if $(ANEW),anew)
 	@rm -f $@; touch $(UNFINISHED)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	@rm $(UNFINISHED); touch $@
+	@$(BIN)/python $(VERSION) >$@; rm $(UNFINISHED)
 
+ANOTHER = Name another: make $(MAKECMDGOALS) PYTHON=$(or $(PYTHON_NEWEST),/path/to/python3.11)
 anew:
-	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>&1) || \
-	  { echo "$(PYTHON) cannot be run: $$(echo $$version)"; exit 2; } >&2; \
+	@version=$$($(PYTHON) $(VERSION) 2>&1) || \
+	  { echo "$(PYTHON) cannot be run: $$(echo $$version | sed 's|[.]$$||'). $(ANOTHER)"; exit 2; } >&2; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "jaxrobust needs Python 3.11 or newer; $(PYTHON) is $$version." \
-	  "Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; } >&2
+	  { echo "jaxrobust needs Python 3.11 or newer; $(PYTHON) is $$version. $(ANOTHER)"; exit 2; } >&2
 	@if [ -e $(VENV)/pyvenv.cfg ] || [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi
 	@mkdir -p $(VENV); touch $(UNFINISHED)
 	$(PYTHON) -m venv $(VENV)

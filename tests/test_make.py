@@ -118,6 +118,12 @@ def test_an_environment_whose_interpreter_is_gone_is_made_anew(checkout):
     assert checkout.log("demo") == MADE
 
 
+def test_an_environment_whose_interpreter_was_upgraded_is_made_anew(checkout):
+    checkout.make("demo")
+    shutil.copy(checkout.bin / "python3.12", checkout.folder / ".venv" / "bin" / "python")
+    assert checkout.log("demo") == MADE
+
+
 def test_an_own_environment_is_kept(checkout):
     """Made by the README's plain commands: nothing in it is deleted."""
     assert checkout.run("python3", "-m", "venv", ".venv").returncode == 0
@@ -135,11 +141,13 @@ def test_an_interpreter_named_by_hand_is_the_environment_s(checkout):
 
 def test_interpreters_that_cannot_serve_are_named(checkout):
     checkout.interpreter("python3.12", "3.12", SHIM)
+    checkout.interpreter("python3.14", "3.14", SHIM)
     for version, message in {
-        "3.12": "python3.12 cannot be run: pyenv: command not found It exists elsewhere.\n",
+        "3.12": "python3.12 cannot be run: pyenv: command not found It exists elsewhere. "
+        "Name another: make demo PYTHON=python3.13\n",
         "3.0": "python3.0 cannot be run: ",
         "3.10": "jaxrobust needs Python 3.11 or newer; python3.10 is 3.10. "
-        "Name another: make demo PYTHON=python3.12\n",
+        "Name another: make demo PYTHON=python3.13\n",
     }.items():
         finished = checkout.make("demo", f"PYTHON=python{version}")
         assert finished.returncode == 2
