@@ -1,11 +1,26 @@
 # Two commands on a fresh machine with Python 3.11+, pip and make:  make demo,  make test.
 PYTHON ?= python3
-PYTHON_NEWEST ?= python3.12
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: demo test lint test-newest clean
+# A command on the PATH may belong to an interpreter that is not selected (pyenv): they are tried.
+NEWER := python3.14 python3.13 python3.12
+PYTHON_NEWEST ?= $(shell for p in $(NEWER); do $$p -c pass >/dev/null 2>&1 && echo $$p && break; done)
+
+# The part of the suite that a new release of JAX is most likely to break.
+CORE := $(addprefix tests/,attacks convolutions evaluation losses mixing objectives threats test_structure.py)
+
+# An environment is made anew if its making was interrupted, or if its interpreter does not run, has
+# another version than when it was made, or is not the one that PYTHON= names.
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+PRESENT := $(shell $(BIN)/python $(VERSION) 2>/dev/null)
+MADE := $(shell cat $(INSTALLED) 2>/dev/null)
+WANTED := $(if $(filter file,$(origin PYTHON)),$(PRESENT),$(shell $(PYTHON) $(VERSION) 2>/dev/null))
+ANEW := $(wildcard $(UNFINISHED))$(if $(filter $(PRESENT),$(WANTED)),$(filter-out $(PRESENT),$(MADE)),anew)
+
+.PHONY: demo test test-core lint test-newest test-newest-core newest anew clean
 
 demo: $(INSTALLED)
 	$(BIN)/jaxrobust tradeoff experiments/digits_tradeoff.py
@@ -13,21 +28,40 @@ demo: $(INSTALLED)
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-core: $(INSTALLED) lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(CORE)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The same suite on another interpreter, with the newest JAX that installs there.
-test-newest:
+# The same on the newest interpreter, with the newest JAX that installs there.
+test-newest: newest
 	$(MAKE) test PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
 
-$(INSTALLED): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "jaxrobust needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+test-newest-core: newest
+	$(MAKE) test-core PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
+
+newest:
+	@test -n "$(PYTHON_NEWEST)" || { echo "None of $(NEWER) can be run;" \
+	  "name the interpreter: make test-newest PYTHON_NEWEST=/path/to/python" >&2; exit 2; }
+	@echo $(PYTHON_NEWEST)
+
+$(INSTALLED): pyproject.toml $(if $(ANEW),anew)
+	@rm -f $@; touch $(UNFINISHED)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	@touch $@
+	@$(BIN)/python $(VERSION) >$@; rm $(UNFINISHED)
+
+ANOTHER = Name another: make $(MAKECMDGOALS) PYTHON=$(or $(PYTHON_NEWEST),/path/to/python3.11)
+anew:
+	@version=$$($(PYTHON) $(VERSION) 2>&1) || \
+	  { echo "$(PYTHON) cannot be run: $$(echo $$version | sed 's|[.]$$||'). $(ANOTHER)"; exit 2; } >&2; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "jaxrobust needs Python 3.11 or newer; $(PYTHON) is $$version. $(ANOTHER)"; exit 2; } >&2
+	@if [ -e $(VENV)/pyvenv.cfg ] || [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi
+	@mkdir -p $(VENV); touch $(UNFINISHED)
+	$(PYTHON) -m venv $(VENV)
 
 clean:
 	rm -rf .venv .venv-newest runs

@@ -65,7 +65,7 @@ def _rewrite_convolution(eqn: Any) -> Any:
     # Tracing the form yields one equation, a call with a custom rule; it takes this one's place.
     traced = jax.make_jaxpr(form)(*avals)
     (call,) = traced.eqns
-    operands = dict(zip(traced.jaxpr.invars, eqn.invars, strict=True))
+    operands: dict[Any, Any] = dict(zip(traced.jaxpr.invars, eqn.invars, strict=True))
     for variable, constant in zip(traced.jaxpr.constvars, traced.consts, strict=True):
         operands[variable] = jex.Literal(constant, variable.aval)
     invars = [operands[variable] for variable in call.invars]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 Activation = Literal["relu", "silu", "softplus"]
 Padding = Literal["symmetric", "same"]
@@ -108,7 +109,7 @@ def normalize(images: Array, mean: Sequence[float], std: Sequence[float]) -> Arr
 def torch_dense(features: int, fan_in: int, name: str | None = None) -> nn.Dense:
     """A dense layer initialised as `torch.nn.Linear` is."""
 
-    def bias_init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def bias_init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -1, 1) / jnp.sqrt(jnp.asarray(fan_in, dtype))
 
     return nn.Dense(features, kernel_init=torch_uniform, bias_init=bias_init, name=name)

@@ -141,11 +141,13 @@ def test_l1_runs_agree_but_for_a_few_forks(golden, steps):
         sizes = np.isclose(record.step_size[1:], recorded["step_size_used"], rtol=1e-5)
         assert sizes[0].all()
         assert sizes.mean() >= 0.85, loss
-        apart = np.abs(final["best_loss"] - recorded["loss_best"])
+        apart = final["best_loss"] - recorded["loss_best"]
         if loss == "dlr":
             apart = apart[recorded["still_correct"]]
-        assert apart.max() <= 0.2, loss
-        assert (apart > 2e-5).sum() <= 4, loss
+        assert np.abs(apart).max() <= 0.2, loss
+        # 0 to 5 of 12 over JAX 0.10 and 0.12 at optimisation levels 0 and 3, in either direction.
+        assert (np.abs(apart) > 2e-5).sum() <= 6, loss
+        assert np.abs(apart.mean()) <= 0.02, loss
         if "x_queried" in recorded:
             np.testing.assert_allclose(record.x[:3], recorded["x_queried"][:3], rtol=0, atol=1e-5)
 
