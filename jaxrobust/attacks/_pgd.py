@@ -143,6 +143,7 @@ def pgd(
     as_step_size(step_size, batch=len(images))
     if state is not None and restarts > 1:
         raise InputError(f"restarts must be 1 for a model with state, got {restarts}")
+    as_count(1 if unroll is None else unroll, name="unroll")
     if unroll is None:
         unroll = UNROLL.get(jax.default_backend(), 1)
     wide = widened(images)

@@ -1,6 +1,7 @@
 """AutoAttack: an ensemble of attacks on the points that are still robust."""
 
 import contextlib
+import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ from jaxrobust.evaluation._work import (
     forward,
     run_item,
 )
-from jaxrobust.inputs import InputError, as_count, as_labels, as_number
+from jaxrobust.inputs import InputError, as_count, as_labels, as_number, check_number
 from jaxrobust.keys import key_of
 from jaxrobust.locks import held
 from jaxrobust.processes import from_first, is_first
@@ -129,10 +130,7 @@ def autoattack(
     started = time.perf_counter()
     one_draw = OneDraw(logits_fn, on_every_device(key_of(seed))) if stochastic else logits_fn
     once = Compiled(clean_batch, one_draw)
-    logits, wrong, predictions = forward(once, images, labels, sizes)
-    as_labels(labels, batch=len(labels), classes=logits.shape[1])
-    first = next(buckets(len(labels), sizes))[2]
-    check_batch_independence(lambda _, *batch: once(*batch)[0], images, labels, logits, first)
+    logits, wrong, predictions = _clean_pass(once, images, labels, sizes)
     plan = protocol(
         version,
         norm=norm,
@@ -182,6 +180,17 @@ def autoattack(
     return _report(ensemble, plan, checks, seconds=seconds, eps=eps, version=version)
 
 
+def _clean_pass(
+    once: Compiled, images: np.ndarray, labels: np.ndarray, sizes: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, whether misclassified, and predictions, of a network that fits labels and batches."""
+    logits, wrong, predictions = forward(once, images, labels, sizes)
+    as_labels(labels, batch=len(labels), classes=logits.shape[1])
+    shape = next(buckets(len(labels), sizes, jax.process_count()))[2]
+    check_batch_independence(lambda _, *batch: once(*batch)[0], images, labels, logits, shape)
+    return logits, wrong, predictions
+
+
 def _opened(
     stack: contextlib.ExitStack,
     folder: pathlib.Path | None,
@@ -215,8 +224,11 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images as float32 and labels as int32, if the arguments make sense."""
     images, labels = checked_data(images, labels)
-    if np.ndim(eps) or not (np.isfinite(eps) and eps >= 0 and (norm != "linf" or eps <= 1)):
-        raise InputError(f"eps must be a radius in image units (8/255, not 8), got {eps!r}")
+    largest = 1 if norm == "linf" else math.inf
+    wanted = "eps must be a radius in image units (8/255, not 8), one number,"
+    if np.ndim(eps):
+        raise InputError(f"{wanted} got shape {np.shape(eps)}")
+    check_number(eps, wanted, low=0, high=largest)
     as_number(seed, name="seed", low=0)
     if batch_size is not None:
         as_count(batch_size, name="batch_size")

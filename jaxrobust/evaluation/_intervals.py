@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
+from jaxrobust.inputs import InputError
+
 
 class Accuracy(NamedTuple):
     """A share of correct points with its 95 % Wilson interval.
@@ -39,12 +41,20 @@ def accuracy(mask: np.ndarray) -> Accuracy:
     Returns:
       `Accuracy`.
 
+    Raises:
+      ValueError: for anything but such a mask.
+
     Example:
       >>> import numpy as np
       >>> from jaxrobust import evaluation
       >>> print(evaluation.accuracy(np.arange(100) < 80))
       80.00 % [71.1, 86.7]
     """
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 1 or not len(mask):
+        raise InputError(
+            f"mask must be bool [n] with n >= 1, got {mask.dtype} of shape {mask.shape}"
+        )
     correct, total = int(np.sum(mask)), len(mask)
     interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
     return Accuracy(correct / total, float(interval.low), float(interval.high), correct, total)

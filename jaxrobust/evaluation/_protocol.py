@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from jaxrobust.inputs import InputError
+
 Norm = Literal["linf", "l2", "l1"]
 NORMS = ("linf", "l2", "l1")
 ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
@@ -122,21 +124,21 @@ def protocol(
 
 def _names(version: str, norm: str, attacks: tuple[str, ...] | None) -> tuple[str, ...]:
     if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+        raise InputError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     if attacks is not None:
         if version != "custom":
-            raise ValueError(
+            raise InputError(
                 f"attacks belong to version 'custom'; version {version!r} has its own list"
             )
         for name in attacks:
             if name not in ATTACKS:
-                raise ValueError(f"attack {name!r} is unknown; choose from {', '.join(ATTACKS)}")
+                raise InputError(f"attack {name!r} is unknown; choose from {', '.join(ATTACKS)}")
         if not attacks or len(set(attacks)) != len(attacks):
-            raise ValueError(f"attacks must be different names, at least one; got {attacks}")
+            raise InputError(f"attacks must be different names, at least one; got {attacks}")
         return tuple(attacks)
     if version not in VERSIONS:
         known = ", ".join([*VERSIONS, "custom (with a list of attacks)"])
-        raise ValueError(f"version {version!r} is unknown; choose from {known}")
+        raise InputError(f"version {version!r} is unknown; choose from {known}")
     return VERSIONS[version]
 
 

@@ -101,12 +101,15 @@ def as_classes(
     return array.astype(np.int32)
 
 
-def as_probabilities(probs: Any, *, classes: int | None = None, name: str = "labels") -> Any:
+def as_probabilities(
+    probs: Any, *, classes: int | None = None, rank: int = 1, name: str = "labels"
+) -> Any:
     """Soft labels `[..., k]`: probabilities that sum to 1.
 
     Args:
       probs: floating point.
       classes: number of classes `k`, if it is known.
+      rank: the least number of axes: that of the logits.
       name: of the argument, for the message.
 
     Returns:
@@ -116,6 +119,11 @@ def as_probabilities(probs: Any, *, classes: int | None = None, name: str = "lab
       InputError: for another number of classes, or values that are no probabilities.
     """
     array = as_array(probs)
+    if array.ndim < rank:
+        raise InputError(
+            f"{name} must be integers, or probabilities [..., k] of the logits' {rank} axes, "
+            f"got {array.dtype} of shape {array.shape}{label_hint(name, array)}"
+        )
     if classes is not None and array.shape[-1:] != (classes,):
         raise InputError(
             f"{name} must be probabilities [..., {classes}] of the same number of classes as the "
@@ -128,9 +136,9 @@ def as_probabilities(probs: Any, *, classes: int | None = None, name: str = "lab
         sums = numbers.sum(-1)
         if not (numbers.min() >= -slack and np.abs(sums - 1).max() <= slack):
             raise InputError(
-                f"{name} must be probabilities that sum to 1 over the last axis, got values from "
-                f"{numbers.min():.6g} to {numbers.max():.6g}, sums from {sums.min():.6g} to "
-                f"{sums.max():.6g}"
+                f"{name} must be integers, or probabilities that sum to 1 over the last axis, got "
+                f"{array.dtype} values from {numbers.min():.6g} to {numbers.max():.6g}, sums from "
+                f"{sums.min():.6g} to {sums.max():.6g}"
             )
     return array
 

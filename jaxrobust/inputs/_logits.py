@@ -192,7 +192,7 @@ def as_targets(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tuple[
     array = as_array(labels)
     if jnp.issubdtype(array.dtype, jnp.floating):
         scores = as_logits(logits, "logits", classes=2)
-        probs = as_probabilities(array, classes=scores.shape[-1])
+        probs = as_probabilities(array, classes=scores.shape[-1], rank=scores.ndim)
         targets, scores = aligned(labels=probs, logits=scores)
         return scores, targets.astype(scores.dtype)
     scores, mask = at_label(as_logits(logits, "logits", classes=2), array)

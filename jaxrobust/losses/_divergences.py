@@ -75,7 +75,8 @@ def squared_error(logits_p: ArrayLike, logits_q: ArrayLike) -> Array:
       Pang et al., Robustness and Accuracy Could Be Reconcilable by (Proper) Definition,
       2022 (arXiv:2202.10103), the LSE objective.
     """
-    return distance("squared_error")(logits_p, logits_q)
+    p, q = aligned(logits_p=logits_p, logits_q=logits_q, classes=2)
+    return _squared_error(jax.nn.log_softmax(p), jax.nn.log_softmax(q))
 
 
 def distance(name: str) -> Callable[[ArrayLike, ArrayLike], Array]:

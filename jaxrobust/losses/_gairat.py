@@ -7,7 +7,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import InputError, as_array, as_choice, as_count, as_logits, as_number
+from jaxrobust.inputs import (
+    InputError,
+    aligned,
+    as_array,
+    as_choice,
+    as_count,
+    as_logits,
+    as_number,
+)
 from jaxrobust.losses._cross_entropy import cross_entropy
 from jaxrobust.losses._divergences import kl_divergence
 
@@ -104,7 +112,8 @@ def gairat(
     References:
       Zhang et al., 2021 (arXiv:2010.01736), Algorithm 2.
     """
-    losses = cross_entropy(adv_logits, labels)
+    losses = cross_entropy(as_logits(adv_logits, "adv_logits", classes=2), labels)
+    as_count(num_steps, name="num_steps")
     as_kappa(kappa, num_steps, losses.shape)
     weights = gairat_weights(kappa, num_steps=num_steps, lam=lam)
     return weights.astype(losses.dtype) * losses
@@ -160,13 +169,18 @@ def gair_trades(
     as_number(beta, name="beta", low=0)
     as_number(lam, name="lam", infinite=True)
     as_count(num_steps, name="num_steps")
-    natural = cross_entropy(clean_logits, labels)
+    clean, adv_kl, adv_cw = aligned(
+        clean_logits=clean_logits,
+        adv_kl_logits=adv_kl_logits,
+        adv_cw_logits=adv_cw_logits,
+        classes=2,
+    )
+    natural = cross_entropy(clean, labels)
     count = as_kappa(kappa, num_steps, natural.shape).astype(natural.dtype)
     shift = jnp.asarray(lam, natural.dtype) + num_steps / 2 - count
     omega = jax.lax.stop_gradient(jax.nn.sigmoid(2 * shift))
-    clean = as_logits(clean_logits, "clean_logits")
-    boundary = omega * kl_divergence(clean, adv_kl_logits)
-    boundary += (1 - omega) * kl_divergence(clean, adv_cw_logits)
+    boundary = omega * kl_divergence(clean, adv_kl)
+    boundary += (1 - omega) * kl_divergence(clean, adv_cw)
     return natural + jnp.asarray(beta, natural.dtype) * boundary
 
 

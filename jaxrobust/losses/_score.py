@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_number, as_targets
+from jaxrobust.inputs import aligned, as_number, as_targets
 from jaxrobust.losses._divergences import squared_error
 
 
@@ -52,8 +52,9 @@ def score(
     """
     as_number(beta, name="beta", low=0)
     as_number(clip, name="clip", low=0)
-    clean, targets = as_targets(clean_logits, labels, label_smoothing)
+    clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits, classes=2)
+    clean, targets = as_targets(clean, labels, label_smoothing)
     natural = jnp.sum(jnp.square(jax.nn.softmax(clean) - targets), -1)
-    robust = squared_error(clean, adv_logits)
+    robust = squared_error(clean, adv)
     clipped = jax.nn.relu(robust - jnp.asarray(clip, robust.dtype))
     return natural + jnp.asarray(beta, natural.dtype) * clipped.astype(natural.dtype)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_number
+from jaxrobust.inputs import aligned, as_number
 from jaxrobust.losses._cross_entropy import cross_entropy
 from jaxrobust.losses._divergences import kl_divergence
 
@@ -42,6 +42,7 @@ def trades(
       (arXiv:1901.08573), Eq. 5.
     """
     as_number(beta, name="beta", low=0)
-    natural = cross_entropy(clean_logits, labels)
-    boundary = kl_divergence(clean_logits, adv_logits)
+    clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits, classes=2)
+    natural = cross_entropy(clean, labels)
+    boundary = kl_divergence(clean, adv)
     return natural + jnp.asarray(beta, natural.dtype) * boundary.astype(natural.dtype)

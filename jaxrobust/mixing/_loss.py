@@ -88,6 +88,7 @@ def mixing_loss(
           Bai et al., 2023 (arXiv:2301.12554), Section 5; weights: `ADAPTIVE_SMOOTHING[...].loss`.
     """
     detection = detector_loss(gamma, attacked)
+    log_probs = as_logits(log_probs, "log_probs", classes=2)
     classification = cross_entropy(log_probs, labels).astype(detection.dtype)
     check_same_shape("gamma", detection.shape, "log_probs", classification.shape)
     for name, value in (("bce", bce), ("ce", ce), ("product", product), ("scale", scale)):

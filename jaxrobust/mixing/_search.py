@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from jaxrobust.inputs import InputError, as_count, check_number
 from jaxrobust.mixing._nuts import Clamp, mixednuts_map
 
 
@@ -79,12 +80,12 @@ def mixednuts_search(
     References:
       Bai et al., 2024 (arXiv:2402.02263), Section 4 and Algorithm 1.
     """
-    if not 0 <= beta <= 100:
-        raise ValueError(f"beta must be a percentage in [0, 100], not {beta}")
+    as_count(top_k, name="top_k", least=2)
+    check_number(beta, "beta must be a percentage in [0, 100],", low=0, high=100)
     sets = [np.asarray(x, np.float64) for x in (attacked_right, clean_wrong)]
     for name, logits in zip(("attacked_right", "clean_wrong"), sets, strict=True):
         if logits.ndim != 2 or not len(logits):
-            raise ValueError(f"{name} must be logits [n, k] with n >= 1, got shape {logits.shape}")
+            raise InputError(f"{name} must be logits [n, k] with n >= 1, got shape {logits.shape}")
     axes = [np.atleast_1d(np.asarray(x, np.float64)) for x in (s, c, p)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     # The margins of confident predictions differ from 1 by less than float32 resolves.

@@ -135,8 +135,9 @@ def clopper_pearson(
     counts = np.asarray(counts)
     if np.any((counts < 0) | (counts > total)):
         raise InputError(f"counts must be in [0, {total}], got {counts!r}")
-    if not 0 < failure < 1:
-        raise InputError(f"failure must be a probability in (0, 1), not {failure}")
+    failure = as_number(failure, name="failure", low=0, high=1, positive=True)
+    if failure == 1:
+        raise InputError(f"failure must be a probability in (0, 1), got {failure}")
     # Quantiles of beta distributions, whose parameters must be positive; else bounds are trivial.
     lower = betaincinv(np.maximum(counts, 1), total - counts + 1, failure)
     upper = betainccinv(counts + 1, np.maximum(total - counts, 1), failure)
@@ -186,6 +187,8 @@ def smoothed_bounds(
             "selection and counts must both be [b, k] with k >= 2, "
             f"got {selection.shape} and {counts.shape}"
         )
+    if samples is not None:
+        as_count(samples, name="samples")
     totals = np.unique(counts.sum(1)) if samples is None else np.array([samples])
     if len(totals) != 1 or totals[0] < max(1, counts.sum(1).max(initial=0)):
         raise InputError(
