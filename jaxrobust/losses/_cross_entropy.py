@@ -12,28 +12,27 @@ from jaxrobust.inputs import aligned, as_logits, as_number, as_probabilities, at
 def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0) -> Array:
     r"""Cross-entropy of the softmax of `logits` against `labels`, one value per example.
 
-        .. math:: \ell = -\sum_c t_c \log p_c, \qquad t = (1 - s)\, y + s / k
+    .. math:: \ell = -\sum_c t_c \log p_c, \qquad t = (1 - s)\, y + s / k
 
-        Args:
-          logits: `[..., k]`, any floating dtype; half precision is computed in float32.
-          labels: integer class indices `[...]`, or probabilities `[..., k]` of a floating dtype.
-            Leading axes may be missing. -1 marks an unlabelled example, which contributes 0 (without
-            smoothing).
-          label_smoothing: `s` in [0, 1]; the label keeps `1 - s + s/k`, every other class `s/k`.
+    Args:
+      logits: `[..., k]`, any floating dtype; half precision is computed in float32.
+      labels: integer class indices `[...]`, or probabilities `[..., k]` of a floating dtype.
+        Leading axes may be missing. -1 marks an unlabelled example, which contributes 0 (without
+        smoothing).
+      label_smoothing: `s` in [0, 1]; the label keeps `1 - s + s/k`, every other class `s/k`.
 
-        Returns:
-          `[...]`, float32 (float64 for float64 logits). The mean is the caller's.
+    Returns:
+      `[...]`, float32 (float64 for float64 logits). The mean is the caller's.
 
-        Raises:
-          ValueError: if `logits` are not floating-point `[..., k]`, or labels have another shape, are
-            no classes, or no probabilities.
+    Raises:
+      ValueError: if `logits` are not floating-point `[..., k]`, or labels have another shape, are
+        no classes, or no probabilities.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from jaxrobust.losses import cross_entropy
-          >>> cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).tolist()
-          [1.3862943649291992, 1.3862943649291992]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.losses import cross_entropy
+      >>> cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).tolist()
+      [1.3862943649291992, 1.3862943649291992]
     """
     as_number(label_smoothing, name="label_smoothing", low=0, high=1)
     if jnp.issubdtype(jnp.result_type(labels), jnp.floating):

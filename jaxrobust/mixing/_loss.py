@@ -13,26 +13,25 @@ from jaxrobust.losses import cross_entropy
 def detector_loss(gamma: ArrayLike, attacked: ArrayLike) -> Array:
     """Binary cross-entropy of the mixing logit as a detector of attacked images.
 
-        Args:
-          gamma: `[...]` mixing logits, before the range of alpha is applied; half precision is
-            computed in float32.
-          attacked: `[...]`, 1 for attacked images, 0 for clean ones; bool, integer or float.
+    Args:
+      gamma: `[...]` mixing logits, before the range of alpha is applied; half precision is
+        computed in float32.
+      attacked: `[...]`, 1 for attacked images, 0 for clean ones; bool, integer or float.
 
-        Returns:
-          `[...]`, float32 (float64 for float64 logits).
+    Returns:
+      `[...]`, float32 (float64 for float64 logits).
 
-        Raises:
-          ValueError: if `gamma` is not floating point.
+    Raises:
+      ValueError: if `gamma` is not floating point.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from jaxrobust.mixing import detector_loss
-          >>> detector_loss(jnp.array([0.0, 50.0]), jnp.array([1, 1])).round(4).tolist()
-          [0.6930999755859375, 0.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.mixing import detector_loss
+      >>> detector_loss(jnp.array([0.0, 50.0]), jnp.array([1, 1])).round(4).tolist()
+      [0.6930999755859375, 0.0]
 
-        References:
-          Bai et al., 2023 (arXiv:2301.12554), Section 5.
+    References:
+      Bai et al., 2023 (arXiv:2301.12554), Section 5.
     """
     gamma = as_logits(jnp.asarray(gamma)[..., None], "gamma")[..., 0]
     flags = as_array(attacked)
@@ -57,35 +56,34 @@ def mixing_loss(
 ) -> Array:
     r"""The composite loss of Adaptive Smoothing's mixing network.
 
-        .. math:: s (c_1 \mathrm{BCE} + c_2 \mathrm{CE} + c_3 \mathrm{BCE} \cdot \mathrm{CE})
+    .. math:: s (c_1 \mathrm{BCE} + c_2 \mathrm{CE} + c_3 \mathrm{BCE} \cdot \mathrm{CE})
 
-        Args:
-          log_probs: `[..., k]` of the mixture.
-          gamma: `[...]` mixing logits, before the range of alpha is applied.
-          labels: integer class indices `[...]`.
-          attacked: `[...]`, 1 for attacked images, 0 for clean ones.
-          bce: weight of the detector's cross-entropy. May be traced, as the others.
-          ce: weight of the classification's cross-entropy.
-          product: weight of their product.
-          scale: weight of the example, `[...]` or one number.
+    Args:
+      log_probs: `[..., k]` of the mixture.
+      gamma: `[...]` mixing logits, before the range of alpha is applied.
+      labels: integer class indices `[...]`.
+      attacked: `[...]`, 1 for attacked images, 0 for clean ones.
+      bce: weight of the detector's cross-entropy. May be traced, as the others.
+      ce: weight of the classification's cross-entropy.
+      product: weight of their product.
+      scale: weight of the example, `[...]` or one number.
 
-        Returns:
-          `[...]`, one value per example.
+    Returns:
+      `[...]`, one value per example.
 
-        Raises:
-          ValueError: if an argument is not of the stated kind.
+    Raises:
+      ValueError: if an argument is not of the stated kind.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from jaxrobust.mixing import mixing_loss
-          >>> loss = mixing_loss(jnp.zeros((1, 2)), jnp.zeros(1), jnp.array([0]), jnp.array([1]),
-          ...     bce=1.5, ce=0.0, product=0.3)
-          >>> round(float(loss[0]), 4)
-          1.1839
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.mixing import mixing_loss
+      >>> loss = mixing_loss(jnp.zeros((1, 2)), jnp.zeros(1), jnp.array([0]), jnp.array([1]),
+      ...     bce=1.5, ce=0.0, product=0.3)
+      >>> round(float(loss[0]), 4)
+      1.1839
 
-        References:
-          Bai et al., 2023 (arXiv:2301.12554), Section 5; weights: `ADAPTIVE_SMOOTHING[...].loss`.
+    References:
+      Bai et al., 2023 (arXiv:2301.12554), Section 5; weights: `ADAPTIVE_SMOOTHING[...].loss`.
     """
     detection = detector_loss(gamma, attacked)
     log_probs = as_logits(log_probs, "log_probs", classes=2)
@@ -101,29 +99,28 @@ def mixing_loss(
 def evading_loss(base_loss: ArrayLike, gamma: ArrayLike, *, weight: ArrayLike) -> Array:
     r"""What an attacker maximises who also makes an image look clean to the mixing network.
 
-        .. math:: (1 - w) \ell + w\,\mathrm{BCE}(\gamma, 1)
+    .. math:: (1 - w) \ell + w\,\mathrm{BCE}(\gamma, 1)
 
-        Args:
-          base_loss: `[...]`, any attack's loss on the log-probabilities of the mixture.
-          gamma: `[...]` mixing logits, before the range of alpha is applied.
-          weight: w in [0, 1], a number or `[...]`: drawn from U(0, 0.4) per example in training;
-            0.00145 in the authors' evaluation by PGD. May be traced.
+    Args:
+      base_loss: `[...]`, any attack's loss on the log-probabilities of the mixture.
+      gamma: `[...]` mixing logits, before the range of alpha is applied.
+      weight: w in [0, 1], a number or `[...]`: drawn from U(0, 0.4) per example in training;
+        0.00145 in the authors' evaluation by PGD. May be traced.
 
-        Returns:
-          `[...]`, to be maximised.
+    Returns:
+      `[...]`, to be maximised.
 
-        Raises:
-          ValueError: if `gamma` is not floating point.
+    Raises:
+      ValueError: if `gamma` is not floating point.
 
-        Example:
-          >>> import jax.numpy as jnp
-    import numpy as np
-          >>> from jaxrobust.mixing import evading_loss
-          >>> evading_loss(jnp.array([2.0]), jnp.array([0.0]), weight=0.0).tolist()
-          [2.0]
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.mixing import evading_loss
+      >>> evading_loss(jnp.array([2.0]), jnp.array([0.0]), weight=0.0).tolist()
+      [2.0]
 
-        References:
-          Bai et al., 2023 (arXiv:2301.12554); the attacks of the authors' training and evaluation.
+    References:
+      Bai et al., 2023 (arXiv:2301.12554); the attacks of the authors' training and evaluation.
     """
     detection = detector_loss(gamma, jnp.ones((), bool))
     check_same_shape("gamma", detection.shape, "base_loss", jnp.shape(base_loss))
