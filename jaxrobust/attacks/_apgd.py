@@ -19,6 +19,7 @@ from jaxrobust.attacks._attacked import (
     checked_logits,
     judging,
     misclassified,
+    nothing_attacked,
     per_example_keys,
     prepare,
     where,
@@ -147,7 +148,7 @@ def apgd(
     points = _first_points(problem, restarts, start=start, noise=noise)
     clean = problem.images.astype(problem.dtype)
     if len(clean) == 0:
-        return Attacked(clean, jnp.zeros(0, bool), jnp.zeros(0))
+        return nothing_attacked(clean)
 
     def attack(number: Array | int) -> Attacked:
         chosen = jax.tree.map(lambda leaf: leaf[number], points)

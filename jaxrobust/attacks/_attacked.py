@@ -112,6 +112,11 @@ def checked_batch(images: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
     return checked, jnp.asarray(as_labels(labels, batch=len(checked), soft=True, signed=True))
 
 
+def nothing_attacked(images: Array) -> Attacked:
+    """The result of an attack on no images."""
+    return Attacked(images, jnp.zeros(0, bool), jnp.zeros(0))
+
+
 def per_example_keys(key: Array, batch_size: int) -> Array:
     """Keys `[b]`: of one key by folding in the position, or `key` itself if it is a batch.
 

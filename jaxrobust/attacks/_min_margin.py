@@ -18,6 +18,7 @@ from jaxrobust.attacks._attacked import (
     hard_labels,
     has_nan,
     network,
+    nothing_attacked,
     per_example_keys,
     where,
 )
@@ -78,6 +79,8 @@ def min_margin(
     images, labels = checked_batch(images, labels)
     keys = per_example_keys(key, len(images))
     as_count(targets, name="targets", least=0)
+    if not len(images):
+        return nothing_attacked(images)
     clean = checked_logits(network(logits_fn, images)(images), labels)
     clean = as_logits(clean, "logits")
     labels = hard_labels(labels)

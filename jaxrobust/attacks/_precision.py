@@ -25,10 +25,9 @@ def shown(x: Array, images: Array) -> Array:
     """
     if x.dtype == images.dtype:
         return x
-    centre = images.astype(x.dtype)
-    rounded = rounded_inward(x.astype(images.dtype), centre, jnp.abs(x - centre))
-    moved = jax.lax.stop_gradient(rounded.astype(x.dtype) - x)
-    return (x + moved).astype(images.dtype)
+    centre, fixed = images.astype(x.dtype), jax.lax.stop_gradient(x)
+    rounded = rounded_inward(fixed.astype(images.dtype), centre, jnp.abs(fixed - centre))
+    return (x + (rounded.astype(x.dtype) - fixed)).astype(images.dtype)
 
 
 def rounded_inward(x: Array, centre: Array, bound: Array) -> Array:

@@ -18,6 +18,7 @@ from jaxrobust.attacks._attacked import (
     has_nan,
     misclassified,
     network,
+    nothing_attacked,
     per_example_keys,
     where,
 )
@@ -105,6 +106,8 @@ def square(
     _check_static(queries, p_init)
     images, labels = checked_batch(images, labels)
     keys = per_example_keys(key, len(images))
+    if not len(images):
+        return nothing_attacked(images)
 
     def run(restart: Array | int, fooled: Array | bool) -> SquareState:
         run_keys = fold_keys(keys, restart)

@@ -1,0 +1,154 @@
+"""Laws of every attack for images of half precision, NaN logits, empty batches and debug NaNs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrobust import attacks, threats
+
+KEY = jax.random.key(3)
+EPS = {"linf": 8 / 255, "l2": 0.25, "l1": 1.0}
+WEIGHTS = jax.random.normal(jax.random.key(0), (27, 4))
+MAKE = {"linf": threats.linf, "l2": threats.l2, "l1": threats.l1}
+SLACK = {"linf": 1e-6, "l2": 1e-6, "l1": 1e-5}  # relative, of float32
+
+
+def network(x):
+    return x.reshape(-1, 27).astype(jnp.float32) @ WEIGHTS
+
+
+def ball(norm):
+    """Every attack on a norm, by name."""
+    threat, options = MAKE[norm](EPS[norm]), {"norm": norm, "eps": EPS[norm]}
+    step = {"step_size": EPS[norm] / 2}
+    return {
+        "pgd": lambda *a: attacks.pgd(*a, threat=threat, steps=3, **step),
+        "pgd, best of two": lambda *a: attacks.pgd(
+            *a, threat=threat, steps=3, restarts=2, keep="best", momentum=0.5, **step
+        ),
+        "fgsm": lambda *a: attacks.fgsm(*a, threat=threat),
+        "worst_of_k": lambda *a: attacks.worst_of_k(*a, threat=threat, k=3),
+        "apgd": lambda *a: attacks.apgd(*a, steps=4, **options),
+        "apgd, keeping the loss": lambda *a: attacks.apgd(*a, steps=4, keep="loss", **options),
+        "apgd, two restarts": lambda *a: attacks.apgd(*a, steps=4, restarts=2, **options),
+        "fab": lambda *a: attacks.fab(*a, steps=4, restarts=2, **options),
+        "square": lambda *a: attacks.square(*a, queries=6, restarts=2, **options),
+        "min_margin": lambda *a: attacks.min_margin(*a, steps=3, targets=1, **options),
+    }
+
+
+SPATIAL = {
+    "spatial_grid": lambda *a: attacks.spatial_grid(
+        *a, threat=threats.spatial(20, 1), counts=(3, 3, 3)
+    ),
+    "worst_of_k": lambda *a: attacks.worst_of_k(*a, threat=threats.spatial(20, 1), k=3),
+}
+CASES = [
+    pytest.param(norm, attack, id=f"{norm}-{name}") for norm in EPS for name, attack in ball(norm).items()
+]  # fmt: skip
+EVERY = [*CASES, *(pytest.param("spatial", a, id=f"spatial-{n}") for n, a in SPATIAL.items())]
+
+
+def batch(dtype=jnp.float32, size=6):
+    images = jax.random.uniform(jax.random.key(1), (size, 3, 3, 3))
+    images = images.at[:, 0].set(0).at[:, 1, :, 0].set(1)  # walls of the box
+    return images.astype(dtype), np.arange(size) % 4
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(("norm", "attack"), CASES)
+def test_half_precision_stays_in_ball_and_box(norm, attack, dtype):
+    images, labels = batch(dtype)
+    found = jax.jit(lambda k, x, y: attack(network, k, x, y))(KEY, images, labels)
+    assert found.images.dtype == dtype
+    moved = np.asarray(found.images, np.float64) - np.asarray(images, np.float64)
+    flat = moved.reshape(len(moved), -1)
+    sizes = np.linalg.norm(flat, {"linf": np.inf, "l2": 2, "l1": 1}[norm], axis=1)
+    assert np.isfinite(sizes).all()
+    assert sizes.max() <= EPS[norm] * (1 + SLACK[norm])
+    assert sizes.max() > 0
+    assert float(found.images.min()) >= 0
+    assert float(found.images.max()) <= 1
+    # The verdict is that of the images which are returned.
+    wrong = np.asarray(network(found.images).argmax(-1)) != labels
+    if "min_margin" not in str(attack):
+        assert not (np.asarray(found.success) & ~wrong).any()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("attack", SPATIAL.values(), ids=SPATIAL)
+def test_half_precision_of_transforms(attack, dtype):
+    found = attack(network, KEY, *batch(dtype))
+    assert found.images.dtype == dtype
+    assert np.isfinite(np.asarray(found.images, np.float32)).all()
+    np.testing.assert_array_equal(
+        found.success, np.asarray(network(found.images).argmax(-1)) != batch()[1]
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("norm", EPS)
+def test_threats_of_half_precision_neither_overflow_nor_underflow(norm, dtype):
+    threat = MAKE[norm](EPS[norm])
+    tiny = jnp.full((8, 8, 1), 1e-6, dtype)
+    step = np.asarray(threat.ascend(jnp.zeros_like(tiny), tiny, 0.1), np.float64)
+    assert np.isfinite(step).all()
+    assert step.max() > 0
+    wide, grey = jnp.full((64, 64, 3), 10, dtype), jnp.full((64, 64, 3), 0.5, dtype)
+    for z in (threat.project(wide, grey), threat.init(KEY, grey)):
+        flat = np.asarray(z, np.float64).ravel()
+        size = np.linalg.norm(flat, {"linf": np.inf, "l2": 2, "l1": 1}[norm])
+        assert 0 < size <= EPS[norm] * (1 + SLACK[norm])
+
+
+@pytest.mark.parametrize(("norm", "attack"), EVERY)
+def test_nan_logits_are_never_right(norm, attack):
+    """NaN away from the clean image, in one of the logits, for labels of every class."""
+    images, _ = batch()
+    labels = np.asarray(network(images).argmax(-1))
+    images, labels = images[:6], labels[:6]
+
+    def broken(x):
+        moved = jnp.abs(x - images).max((1, 2, 3)) > 0
+        logits = network(x)
+        return logits.at[:, 2].set(jnp.where(moved, jnp.nan, logits[:, 2]))
+
+    found = attack(broken, KEY, images, labels)
+    assert np.isfinite(np.asarray(found.images)).all()
+    moved = np.abs(np.asarray(found.images - images)).max((1, 2, 3)) > 0
+    assert np.asarray(found.success)[moved].all()
+    if norm != "spatial" and "average" not in str(attack):
+        assert np.asarray(found.success).any()
+
+
+@pytest.mark.parametrize(("norm", "attack"), EVERY)
+def test_networks_that_are_nan_everywhere_are_wrong_everywhere(norm, attack):
+    images, labels = batch()
+    found = attack(lambda x: network(x) * jnp.nan, KEY, images, labels)
+    assert np.asarray(found.success).all()
+    assert np.isfinite(np.asarray(found.images)).all()
+
+
+def test_the_average_case_counts_nan_as_wrong():
+    images, labels = batch()
+    options = {"threat": threats.spatial(20, 1), "draws": 2}
+    nothing = attacks.average_case(lambda x: network(x) * jnp.nan, KEY, images, labels, **options)
+    assert nothing.accuracy.tolist() == [0.0] * len(labels)
+
+
+@pytest.mark.parametrize(("norm", "attack"), EVERY)
+def test_debug_nans_stays_usable(norm, attack):
+    with jax.debug_nans(True):
+        found = attack(network, KEY, *batch())
+        jax.jit(lambda k, x, y: attack(network, k, x, y))(KEY, *batch())
+    assert found.success.shape == (6,)
+
+
+@pytest.mark.parametrize(("norm", "attack"), EVERY)
+def test_an_empty_batch_has_an_empty_result(norm, attack):
+    images, labels = batch()
+    found = attack(network, KEY, images[:0], labels[:0])
+    assert found.images.shape == (0, 3, 3, 3)
+    assert found.success.shape == (0,)
+    assert found.success.dtype == bool
