@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -53,10 +54,18 @@ def prepare(logits_fn: Callable, *examples: Any) -> Callable:
     tangents of all parameters through its loop. `examples` are arguments as it will get them.
     """
     with evaluation_mode():
-        # The lambda: JAX hashes the function, and a callable pytree need not be hashable.
-        converted, captured = jax.closure_convert(lambda *args: logits_fn(*args), *examples)
-    constants = jax.lax.stop_gradient(captured)
-    return fast_on_cpu(lambda *args: converted(*args, *constants))
+        # The lambda: JAX hashes the function, and a callable pytree need not be hashable. Not
+        # `jax.closure_convert`, whose cache keeps what was closed over.
+        closed, out = jax.make_jaxpr(lambda *args: logits_fn(*args), return_shape=True)(*examples)
+    constants = [
+        jax.lax.stop_gradient(c) if isinstance(c, jax.core.Tracer) else c for c in closed.consts
+    ]
+    flat = jex.jaxpr_as_fun(jex.ClosedJaxpr(closed.jaxpr, constants))
+
+    def call(*args: Any) -> Any:
+        return jax.tree.unflatten(jax.tree.structure(out), flat(*jax.tree.leaves(args)))
+
+    return fast_on_cpu(call)
 
 
 def network(logits_fn: Callable, images: Array) -> Callable[[Array], Array]:

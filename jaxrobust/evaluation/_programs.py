@@ -7,9 +7,10 @@ So another closure over arrays of the same shapes compiles nothing, a function w
 changed is seen as it is now, and nothing that was closed over outlives the call.
 """
 
+import contextlib
 import functools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -56,7 +57,9 @@ class Compiled:
     def __init__(self, call: Callable[..., Any], *parts: Any, static: tuple = ()) -> None:
         self._call, self._static = call, static
         self._pytrees = all(is_container(part) for part in parts)
-        held = tuple(part if is_container(part) else Opaque(part) for part in parts)
+        self._functions = [part for part in parts if not is_container(part)]
+        held = tuple(part if is_container(part) else Opaque() for part in parts)
+        self._opaque = [part for part in held if isinstance(part, Opaque)]
         leaves, self._tree = jax.tree.flatten(held)
         self._leaves = on_every_device(leaves)
         self._found: dict[Any, tuple[Program, list[Any]]] = {}
@@ -88,20 +91,31 @@ class Compiled:
         def call(leaves: list[Any], arrays: tuple) -> Any:
             return self._call(*self._static, *jax.tree.unflatten(self._tree, leaves), *arrays)
 
-        with evaluation_mode():
+        with evaluation_mode(), self._open():
             closed, out = jax.make_jaxpr(call, return_shape=True)(self._leaves, arrays)
         program = Program(closed, jax.tree.structure(out))
         if self._pytrees and not closed.consts:
             _remember(whole, program)
         return program, on_every_device(list(closed.consts))
 
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """Lets the functions be called; afterwards JAX's caches of traces keep none of them."""
+        try:
+            for opaque, function in zip(self._opaque, self._functions, strict=True):
+                opaque.function = function
+            yield
+        finally:
+            for opaque in self._opaque:
+                opaque.function = None
+
 
 @jax.tree_util.register_static
 class Opaque:
-    """A callable that is no pytree, as a pytree without leaves."""
+    """Stands for a callable that is no pytree, as a pytree without leaves."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self) -> None:
+        self.function: Any = None
 
     def __call__(self, *args: Any) -> Any:
         """What the function returns.
