@@ -312,7 +312,7 @@ def test_without_matplotlib_no_member_fails(report, tmp_path, monkeypatch):
 
 
 WRONG = {
-    "norm": ({"autoattack": {"l3": 0.1}}, "norm must be one of 'linf', 'l2', 'l1', got 'l3'"),
+    "norm": ({"autoattack": {"l3": 0.1}}, "norm must be 'linf', 'l2' or 'l1', got 'l3'"),
     "units": ({"autoattack": {"linf": 8}}, r"image units \(8/255, not 8\), got 8"),
     "text": ({"autoattack": {"l2": "wide"}}, "must be above 0 and finite, got 'wide'"),
     "images": ({"autoattack_images": 0}, "autoattack_images must be an integer of at least 1"),
