@@ -8,7 +8,7 @@ import click
 
 from jaxrobust.cli_bench import bench
 from jaxrobust.cli_cache import set_up_compilation_cache
-from jaxrobust.cli_ends import end, hush_orbax
+from jaxrobust.cli_ends import end, hush_orbax, plain_warnings
 from jaxrobust.cli_evaluate import evaluate
 from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
@@ -162,6 +162,7 @@ def main() -> None:
     shows the traceback); an interrupted run ends with 128 + the signal's number."""
     set_up_compilation_cache()
     hush_orbax()
+    plain_warnings()
     try:
         code = cli.main(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from typing import NoReturn
 
 import click
@@ -25,6 +26,15 @@ def hush_orbax() -> None:
     absl_logging.get_absl_logger().addFilter(wanted)
 
 
+def plain_warnings() -> None:
+    """Shows warnings of the library and of others as one line each, without their source."""
+
+    def line(message: Warning | str, *_: object, **__: object) -> str:
+        return f"warning: {' '.join(str(message).split())}\n"
+
+    warnings.formatwarning = line
+
+
 def end(error: BaseException) -> NoReturn:
     """Ends the process after an error.
 
@@ -37,7 +47,7 @@ def end(error: BaseException) -> NoReturn:
     # Whoever presses Ctrl-C while Python ends wants it to end, without a traceback.
     atexit.register(signal.signal, signal.SIGINT, lambda number, frame: os._exit(130))
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
-        sys.exit(130)
+        _stopped("jaxrobust: interrupted", signal.SIGINT)
     if isinstance(error, click.ClickException):
         _usage(error)
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
@@ -46,6 +56,13 @@ def end(error: BaseException) -> NoReturn:
     if os.environ.get(DEBUG):
         raise error
     _failed(error)
+
+
+def _stopped(line: str, number: int) -> NoReturn:
+    """Ends after a signal; further ones are ignored, so that its line appears and nothing else."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    click.echo(line, err=True)
+    sys.exit(128 + number)
 
 
 def _usage(error: click.ClickException) -> NoReturn:
@@ -67,10 +84,9 @@ def _failed(error: BaseException) -> NoReturn:
     from jaxrobust.training import CheckpointError, Interrupted, NonFiniteLossError
 
     if isinstance(error, Interrupted):
-        click.echo(str(error), err=True)
-        sys.exit(128 + error.signal_number)
+        _stopped(str(error), error.signal_number)
     if any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):
-        sys.exit(130)
+        _stopped("jaxrobust: interrupted", signal.SIGINT)
     line, code, place = one_line(error), 1, ""
     if no_room(error) is not None:
         line += "; free some, then try again"

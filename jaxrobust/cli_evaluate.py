@@ -76,7 +76,7 @@ def evaluate(
     from jaxrobust.commands import autoattack_run, evaluate_run
     from jaxrobust.training import read_config
 
-    experiment = read_config(run)
+    experiment = read_config(run, say=lambda line: None)  # what follows reads it again, and says
     if attack == "autoattack":
         chosen = autoattack_options(experiment, **options)
         autoattack_run(run, checkpoint=checkpoint, quiet=quiet, say=echo, **chosen)

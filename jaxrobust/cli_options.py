@@ -24,7 +24,7 @@ WORKDIR = click.option(
     help="The folder to write to (default: runs/NAME); train: also gs://BUCKET/FOLDER.",
 )
 QUIET = click.option(
-    "--quiet", is_flag=True, help="No progress bar, and no lines about progress in a log."
+    "--quiet", is_flag=True, help="No progress bars, and no lines about progress in a log."
 )
 JSON = click.option(
     "--json", "path", type=click.Path(path_type=pathlib.Path), help="Also write the rows there."

@@ -28,7 +28,7 @@ def test_cutout_blackens_a_square_that_is_cut_at_the_border(key):
 
 def test_cutout_keeps_dtype_and_checks_its_size(key):
     assert augment.cutout(size=2)(key, jnp.ones((4, 4, 1), jnp.bfloat16)).dtype == jnp.bfloat16
-    with pytest.raises(ValueError, match="size must be an integer of at least 1 .*, got 0"):
+    with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
         augment.cutout(size=0)
 
 
@@ -96,7 +96,7 @@ def test_cutmix_checks_its_arguments(key):
     images, labels = batch(size=6)
     with pytest.raises(ValueError, match="alpha must be above 0 and finite, got 0"):
         augment.cutmix(alpha=0.0)
-    with pytest.raises(ValueError, match="parts must be an integer of at least 1 .*, got 0"):
+    with pytest.raises(ValueError, match="parts must be an integer of at least 1, got 0"):
         augment.cutmix(parts=0)
     with pytest.raises(ValueError, match="a batch of 6 images has no 4 equal parts"):
         augment.cutmix(parts=4)(key, images, labels)
@@ -105,16 +105,16 @@ def test_cutmix_checks_its_arguments(key):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: augment.pad_crop(pad=-1), "pad must be an integer of at least 0 .*, got -1"),
-        (lambda: augment.pad_crop(pad=1.5), "pad must be an integer of at least 0 .*, got 1.5"),
-        (lambda: augment.pad_crop(pad=True), "pad must be an integer of at least 0 .*, got True"),
+        (lambda: augment.pad_crop(pad=-1), "pad must be an integer of at least 0, got -1"),
+        (lambda: augment.pad_crop(pad=1.5), "pad must be an integer of at least 0, got 1.5"),
+        (lambda: augment.pad_crop(pad=True), "pad must be an integer of at least 0, got True"),
         (lambda: augment.flip(probability=np.nan), r"probability must be in \[0, 1\], got nan"),
         (lambda: augment.flip(probability=-0.1), r"probability must be in \[0, 1\], got -0.1"),
         (lambda: augment.flip(probability="1"), r"probability must be in \[0, 1\], got '1'"),
-        (lambda: augment.cutout(size=2.0), "size must be an integer of at least 1 .*, got 2.0"),
+        (lambda: augment.cutout(size=2.0), "size must be an integer of at least 1, got 2.0"),
         (lambda: augment.cutmix(alpha=np.nan), "alpha must be above 0 and finite, got nan"),
         (lambda: augment.cutmix(alpha=np.inf), "alpha must be above 0 and finite, got inf"),
-        (lambda: augment.cutmix(parts=True), "parts must be an integer of at least 1 .*, got True"),
+        (lambda: augment.cutmix(parts=True), "parts must be an integer of at least 1, got True"),
     ],
 )
 def test_hyper_parameters_are_checked(make, message):
@@ -149,7 +149,7 @@ def test_batches_are_checked(key, wrap):
         (images, jnp.eye(4, dtype=int), r"probabilities .* got int32 \(4, 4\)"),
         (images, jnp.eye(5), r"here \[4, k\], got float32 \(5, 5\)"),
         (images[0], labels, r"images must be \[b, h, w, c\]"),
-        ((255 * images).astype(jnp.uint8), labels, "divide 8-bit images by 255"),
+        ((255 * images).astype(jnp.uint8), labels, "divide uint8 by 255"),
         (images.transpose(0, 3, 1, 2), labels, "looks like channels first"),
     ):
         with pytest.raises(ValueError, match=message):

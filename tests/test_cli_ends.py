@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import click
 import pytest
 
-from jaxrobust import cli_cache
+from jaxrobust import cli_cache, cli_ends
 from jaxrobust.cli import cli as commands
 from jaxrobust.commands._stopping import Stopped, resumable
 from jaxrobust.reasons import no_room, one_line
@@ -62,8 +63,8 @@ def test_a_table_of_the_wrong_file_is_one_line(cli, tmp_path, name):
 def test_a_table_of_a_picture_or_a_folder_is_one_line(cli, tmp_path):
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\x00")
     (tmp_path / "x.jsonl").write_bytes(b"\x89PNG\r\n\x1a\n\xff\x00")
-    for file in ("x.png", "x.jsonl"):
-        assert f"{file} is no text file" in cli("table", file)[2]
+    assert "x.png is no text file" in cli("table", "x.png")[2]
+    assert "x.jsonl holds no rows" in cli("table", "x.jsonl")[2]
     code, _, err = cli("table", ".")
     assert code == 2
     assert ". is a folder; give a file in it: results.json, results.jsonl" in err
@@ -188,6 +189,35 @@ def test_ctrl_c_twice_ends_without_a_traceback(tmp_path):
         _, err = running.communicate(timeout=120)
     assert running.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "jaxrobust: interrupted"),
+        (click.exceptions.Abort(), 130, "jaxrobust: interrupted"),
+        (Interrupted("saved", "go on with x", 15), 143, "saved; go on with x"),
+    ],
+)
+def test_an_interrupted_command_ends_in_one_line_and_hears_no_more_signals(
+    error, code, line, capsys
+):
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli_ends.end(error)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stop.value.code == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_warnings_are_one_line_without_their_source(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", None)
+    cli_ends.plain_warnings()
+    text = warnings.formatwarning(UserWarning("no room\n  left"), UserWarning, "store.py", 3)
+    assert text == "warning: no room left\n"
 
 
 def test_a_stopped_tradeoff_says_to_run_the_same_command_again():

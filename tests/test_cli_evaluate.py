@@ -12,6 +12,7 @@ import pytest
 from jaxrobust.commands import _autoattack, _evaluate, _progress, autoattack_run, evaluate_run
 from jaxrobust.commands._evaluate import earlier_row, threat_text
 from jaxrobust.commands._identity import autoattack_name, checkpoint_of, pgd_text
+from jaxrobust.evaluation import Check
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
 from jaxrobust.training import train
 from tests.test_cli import cli as cli  # a fixture
@@ -306,7 +307,7 @@ def test_rotations_as_the_threat_of_a_run(cli, tmp_path):
     train(config, tmp_path / "s", quiet=True)
     code, out, err = cli("evaluate", "s")
     assert code == 0, err
-    assert "spatial max_degrees 15 max_shift_px 0.5 padding zeros" in out
+    assert "spatial max_degrees 15 max_shift_px 0.5" in out
     (row,) = rows(tmp_path / "s")
     found = {name: value["correct"] for name, value in row["robust_accuracy"].items()}
     assert list(found) == ["pgd", "margin_pgd", "spatial_grid"]
@@ -316,6 +317,38 @@ def test_rotations_as_the_threat_of_a_run(cli, tmp_path):
     assert "| spatial_grid (1 x 1 x 3), spatial max_degrees 15" in out
     code, _, err = cli("evaluate", "s", "--attack", "autoattack")
     assert "--norm must be given: the run's threat spatial has none" in err
+
+
+THREATS = {
+    "linf eps 0.1": use("linf", eps=0.1),
+    "linf eps 0.0313725": use("linf", eps=8 / 255),
+    "l2 eps 0.5": use("l2", eps=0.5),
+    "spatial max_degrees 30 max_shift_px 3": use("spatial", max_degrees=30, max_shift_px=3),
+}
+
+
+@pytest.mark.parametrize("words", THREATS)
+def test_threats_in_words(words):
+    assert threat_text(replace(BASE, threat=THREATS[words])) == words
+
+
+def test_failed_checks_are_told_and_kept(trained, monkeypatch):
+    evaluate, kept = _evaluate.evaluate, []
+    failed = Check("finite logits", False, 3.0, 0, "NaN on pgd images: 3")
+
+    def with_nan(*arguments, **settings):
+        kept.append(settings["keep_images"])
+        return evaluate(*arguments, **settings)._replace(checks=(failed,))
+
+    monkeypatch.setattr(_evaluate, "evaluate", with_nan)
+    said = []
+    settings = replace(SMALL, spatial_degrees=10.0, spatial_grid=(1, 1, 2))
+    row = evaluate_run(trained, evaluation=settings, quiet=True, say=said.append)
+    assert row["checks"] == row["spatial_checks"] == [failed._asdict()]
+    assert said.count("warning: finite logits: NaN on pgd images: 3") == 1
+    assert kept == [None, False], "no picture shows the images of the spatial attacks"
+    old = {name: value for name, value in row.items() if not name.endswith("checks")}
+    assert not any("warning" in line for line in _evaluate.figure_lines(old))
 
 
 def test_pgd_is_named_with_all_that_its_number_depends_on():

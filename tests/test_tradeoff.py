@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxrobust.commands import _judge, run_tradeoff
+from jaxrobust.commands import _html, _judge, run_tradeoff
 from jaxrobust.commands._judge import seconds_of
 from jaxrobust.commands._summary import summary
 from jaxrobust.commands._tradeoff_runs import planned_runs
@@ -23,8 +23,10 @@ from jaxrobust.experiment import (
     Tradeoff,
     Validation,
     override,
+    to_dict,
     use,
 )
+from jaxrobust.locks import FolderInUseError, held
 
 EPS = 0.1
 base = Experiment(
@@ -312,7 +314,7 @@ def test_without_matplotlib_no_member_fails(report, tmp_path, monkeypatch):
 
 
 WRONG = {
-    "norm": ({"autoattack": {"l3": 0.1}}, "norm must be one of 'linf', 'l2', 'l1', got 'l3'"),
+    "norm": ({"autoattack": {"l3": 0.1}}, "norm must be 'linf', 'l2' or 'l1', got 'l3'"),
     "units": ({"autoattack": {"linf": 8}}, r"image units \(8/255, not 8\), got 8"),
     "text": ({"autoattack": {"l2": "wide"}}, "must be above 0 and finite, got 'wide'"),
     "images": ({"autoattack_images": 0}, "autoattack_images must be an integer of at least 1"),
@@ -386,6 +388,65 @@ def test_seconds_come_from_the_rates():
         {"step": 20, "examples_per_second": 400.0, "members": 2},
     ]
     assert seconds_of(rows, 40) == [400 / 100 / 2, 400 / 400 / 2]
+
+
+quick = replace(
+    base,
+    name="a",
+    model=use("mlp", hidden=(4,)),
+    epochs=1,
+    batch_size=512,
+    validation=Validation(size=0),
+    evaluation=Evaluation(steps=1, batch_size=360),
+)
+
+
+def test_a_member_without_a_first_step_is_trained_anew(tmp_path):
+    """An attempt that failed leaves a configuration, and nothing to continue."""
+    for name in ("a", "b"):
+        folder = tmp_path / "members" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(to_dict(replace(quick, epochs=9))))
+    said = []
+    tradeoff = Tradeoff(name="t", members=(quick, replace(quick, name="b", seed=1)))
+    results = run_tradeoff(tradeoff, tmp_path, quiet=True, say=said.append)
+    assert not any("failure" in member for member in results["members"].values())
+    assert said[0] == "2 runs in one program: a 0, b 1"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_member_that_somebody_else_trains_has_not_failed(tmp_path, count):
+    members = tuple(replace(quick, name=name) for name in "ab"[:count])
+    said = []
+    with held(tmp_path / "members" / "a", work="training"), pytest.raises(FolderInUseError):
+        run_tradeoff(Tradeoff(name="t", members=members), tmp_path, say=said.append)
+    assert not any("failed" in line or "not in one" in line for line in said)
+
+
+def test_a_run_is_taken_from_the_home_directory_and_told_of_its_damage(
+    copied, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(copied / "config.json", copied / "config.copy.json")
+    (copied / "config.json").write_text("{")
+    said = []
+    runs = planned_runs(Tradeoff(name="t", runs={"a": "~/std"}), tmp_path, say=said.append)
+    assert runs["a"][0].folder == copied
+    assert len(said) == 1
+    assert "config.json is damaged" in said[0]
+
+
+def test_the_report_tells_of_failed_checks_and_reads_rows_without_any():
+    failed = {"checks": [{"name": "finite logits", "message": "NaN < 3"}]}
+    runs = [{}, {**failed, "per_class": failed, "eps_curves": {"l2": failed}}, {"autoattack": {}}]
+    text = "".join(_html._warnings({"a": {"runs": []}, "b": {"runs": runs}}))
+    for kind, what in (
+        ("evaluation", "PGD"),
+        ("per_class", "classes"),
+        ("eps_curves", "l2 curve"),
+    ):
+        assert f'<a href="#rows1-{kind}">b</a>, {what}: NaN &lt; 3' in text
+    assert _html._warnings({"a": {"runs": runs[:1]}}) == []
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -1,7 +1,6 @@
 """AutoAttack on a run's network."""
 
 import pathlib
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.experiment import to_dict
 from jaxrobust.processes import is_first
-from jaxrobust.reasons import one_line
 from jaxrobust.training import Run, load_run, local_folder
 
 
@@ -178,13 +176,7 @@ def keep_report(keeper: Keeper, folder: pathlib.Path, report: Report, run: Run |
     """
 
     def save() -> None:
-        try:
-            report.save(folder)
-        except Exception as error:
-            names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-            if "draw_cascade" not in names:  # the picture comes after all files
-                raise
-            keeper.warn(f"warning: cascade.png is not drawn: {one_line(error)}")
+        report.save(folder, picture=False)
         if run is not None:
             fields = {
                 "dataset": run.experiment.data.name,
@@ -193,7 +185,10 @@ def keep_report(keeper: Keeper, folder: pathlib.Path, report: Report, run: Run |
             card = report.model_card(name=run.experiment.name, **fields)
             write_json(folder / "model_card.json", card)
 
-    return keeper.write(save)
+    written = keeper.write(save)
+    if written:
+        keeper.draw(folder / "cascade.png", lambda path, _: report.draw(path))
+    return written
 
 
 def _row(run: Run, report: Report, at: dict[str, Any]) -> dict[str, Any]:

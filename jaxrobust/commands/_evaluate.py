@@ -1,7 +1,8 @@
 """Evaluating a run: its numbers, one JSON row and one picture."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import jax
@@ -69,7 +70,7 @@ def evaluate_run(
     # Made first, so that an argument out of range does not cost the attacks before it.
     attacks, spatial = attacks_of(run.experiment, settings), _spatial_attacks(settings)
 
-    def attacked(chosen: dict[str, Any]) -> EvaluationResult:
+    def attacked(chosen: dict[str, Any], keep_images: bool | None) -> EvaluationResult:
         name = run.experiment.name
         with EvaluationBar(name, len(labels), quiet=quiet, say=say) as bar:
             return evaluate(
@@ -79,10 +80,11 @@ def evaluate_run(
                 attacks=chosen,
                 batch_size=settings.batch_size,
                 seed=run.experiment.seed,
+                keep_images=keep_images,
                 advance=bar.advance,
             )
 
-    result = attacked(attacks)
+    result = attacked(attacks, None if keeper.usable else False)
     row = {
         "experiment": to_dict(run.experiment),
         "checkpoint": {"kind": checkpoint, "step": run.step},
@@ -91,7 +93,7 @@ def evaluate_run(
         **({"class_names": list(names)} if 0 < len(names) <= NAMED else {}),
         "seeds": {"training": run.experiment.seed, "attacks": run.experiment.seed},
         **result.figures(),
-        **_spatial_figures(settings, attacked(spatial) if spatial else None),
+        **_spatial_figures(settings, attacked(spatial, False) if spatial else None),
         "provenance": provenance(),
     }
     if is_first():
@@ -129,14 +131,9 @@ def attacks_of(experiment: Experiment, settings: Evaluation) -> dict[str, Any]:
       because gradients with respect to angles say little beyond their neighbourhood.
     """
     threat = jax.tree.map(np.float32, experiment.build("threat"))
-    spatial = isinstance(threat, threats.Spatial)
-    size = settings.step_size
-    if spatial and size is None:
-        size = 2.5 / max(settings.steps, 1)  # a share of the limits
-    found: dict[str, Any] = {
-        **pgd_attacks(threat, steps=settings.steps, step_size=size, restarts=settings.restarts)
-    }
-    if spatial:
+    steps = {"steps": settings.steps, "step_size": settings.step_size}
+    found: dict[str, Any] = {**pgd_attacks(threat, restarts=settings.restarts, **steps)}
+    if isinstance(threat, threats.Spatial):
         found["spatial_grid"] = SpatialGrid(threat=threat, counts=settings.spatial_grid)
     return found
 
@@ -157,7 +154,7 @@ def _spatial_figures(settings: Evaluation, result: EvaluationResult | None) -> d
         return {}
     name = f"{settings.spatial_degrees:g} degrees, {settings.spatial_shift_px:g} px"
     found = {f"{attack} ({name})": value._asdict() for attack, value in result.robust.items()}
-    return {"spatial_accuracy": found}
+    return {"spatial_accuracy": found, "spatial_checks": result.figures()["checks"]}
 
 
 def figure_lines(row: dict[str, Any]) -> list[str]:
@@ -175,7 +172,14 @@ def figure_lines(row: dict[str, Any]) -> list[str]:
     figures |= {"worst case": row["worst_case_accuracy"], **row.get("spatial_accuracy", {})}
     width = max(map(len, figures))
     lines = [f"{head}, PGD-{pgd_text(row['evaluation'])}"]
-    return lines + [f"  {k:<{width}} {Accuracy(**v)}" for k, v in figures.items()]
+    lines += [f"  {k:<{width}} {Accuracy(**v)}" for k, v in figures.items()]
+    checks = [*row.get("checks", []), *row.get("spatial_checks", [])]  # older rows have none
+    return lines + warning_lines(checks)
+
+
+def warning_lines(checks: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each check that did not pass, as rows hold them."""
+    return list(dict.fromkeys(f"warning: {c['name']}: {c['message']}" for c in checks))
 
 
 def earlier_row(
@@ -210,13 +214,10 @@ def earlier_row(
 
 def threat_text(experiment: Experiment) -> str:
     """The threat in words: `linf eps 0.1`."""
-    spec = experiment.threat
-
-    def shown(value: Any) -> str:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return f"{value:.6g}" if number else str(value)
-
-    return " ".join([spec.name, *(f"{k} {shown(v)}" for k, v in spec.kwargs.items())])
+    threat, given = experiment.build("threat"), experiment.threat.kwargs
+    # As they were given: in float32, 8/255 has another sixth digit.
+    exact = {field.name: given[field.name] for field in fields(threat) if field.name in given}
+    return threats.described(replace(threat, **exact))
 
 
 def _examples(

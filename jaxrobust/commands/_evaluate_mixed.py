@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrobust import mixing, models, threats
 from jaxrobust.commands._autoattack import keep_report
+from jaxrobust.commands._evaluate import warning_lines
 from jaxrobust.commands._identity import short
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import AttackBar, EvaluationBar
@@ -19,7 +20,8 @@ from jaxrobust.evaluation import Report, append_row, autoattack, evaluate, pgd_a
 from jaxrobust.experiment import PARTS
 from jaxrobust.experiment._files import parsed
 from jaxrobust.spec import Spec, checked, number
-from jaxrobust.training import load_base, load_run
+from jaxrobust.training import load_base, load_run, local_folder
+from jaxrobust.training._bucket import in_bucket, run_folder
 
 Source = str | Mapping[str, Any]
 
@@ -148,6 +150,7 @@ def evaluate_mixed(
       ValueError: if there are fewer test images than asked for, or bases and data do not fit.
       OSError: if the folder cannot be made, or, at the end, if a row could not be written.
     """
+    folder = local_folder(folder)
     spec = checked(data, PARTS["data"], "data")
     dataset = PARTS["data"][spec.name](**spec.kwargs)
     images, labels = dataset.floats("test")
@@ -194,12 +197,13 @@ def _loaded(
         raise ValueError(
             f"{source} has {run.dataset.num_classes} classes, the data have {num_classes}"
         )
-    folder = str(pathlib.Path(source).absolute())
-    return run.logits_fn, {"run": folder, "checkpoint": {"kind": "best", "step": run.step}}
+    folder = run_folder(source)
+    place = str(folder if in_bucket(folder) else pathlib.Path(folder).absolute())
+    return run.logits_fn, {"run": place, "checkpoint": {"kind": "best", "step": run.step}}
 
 
 def _file(path: str) -> dict[str, str]:
-    with pathlib.Path(path).open("rb") as file:
+    with local_folder(path).open("rb") as file:
         return {"file": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
@@ -238,12 +242,16 @@ def _pgd(
             attacks=pgd_attacks(threat, steps=evaluation.steps),
             batch_size=evaluation.batch_size,
             seed=evaluation.seed,
+            keep_images=False,
             advance=bar.advance,
         )
     say(f"clean accuracy   {result.clean}")
     for name, accuracy in (result.robust | {"worst case": result.worst}).items():
         say(f"{name:<16} {accuracy}")
-    return result.figures()
+    figures = result.figures()
+    for line in warning_lines(figures["checks"]):
+        say(line)
+    return figures
 
 
 def _autoattack(

@@ -4,7 +4,7 @@ import base64
 import html
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxrobust.commands._summary import KINDS, cell, columns_of, kind_of, parts
@@ -119,18 +119,28 @@ def _table(members: dict[str, Any]) -> str:
 
 
 def _warnings(members: dict[str, Any]) -> list[str]:
-    """What AutoAttack's own checks say against its figures."""
+    """What the checks of evaluations say against their figures."""
     lines = []
     for number, (name, member) in enumerate(members.items()):
-        checks = {
-            f"{attack}: {check['message']}"
-            for run in member["runs"]
-            for attack, found in run.get("autoattack", {}).items()
-            for check in found["checks"]
-        }
-        where = f'<a href="#rows{number}-autoattack">{html.escape(name)}</a>'
-        lines += [f"<li>{where}, AutoAttack {html.escape(c)}</li>" for c in sorted(checks)]
-    return ["<p>Warnings of AutoAttack's checks:</p><ul>", *lines, "</ul>"] if lines else []
+        found = {line for run in member["runs"] for line in _failed_checks(run)}
+        for kind, text in sorted(found):
+            where = f'<a href="#rows{number}-{kind}">{html.escape(name)}</a>'
+            lines.append(f"<li>{where}, {html.escape(text)}</li>")
+    return ["<p>Warnings of the checks:</p><ul>", *lines, "</ul>"] if lines else []
+
+
+def _failed_checks(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Part and text of each check of a row that did not pass; older rows have none."""
+    found = [
+        ("evaluation", "PGD", run),
+        ("evaluation", "spatial", {"checks": run.get("spatial_checks", [])}),
+        ("per_class", "classes", run.get("per_class", {})),
+        *(("eps_curves", f"{k} curve", curve) for k, curve in run.get("eps_curves", {}).items()),
+        *(("autoattack", f"AutoAttack {k}", v) for k, v in run.get("autoattack", {}).items()),
+    ]
+    for kind, what, results in found:
+        for check in results.get("checks", []):
+            yield kind, f"{what}: {check['message']}"
 
 
 def _links(

@@ -125,7 +125,8 @@ class Judge:
             result = self._attacked(images, labels, attacks)
             robust = np.logical_and.reduce(list(result.masks.values()))
             attack = worst_text(to_dict(settings), attacks)
-            return {"attack": attack, **self._classes(labels, result.masks["clean"], robust)}
+            classes = self._classes(labels, result.masks["clean"], robust)
+            return {"attack": attack, **classes, "checks": result.figures()["checks"]}
 
         return self._kept("per_class", to_dict(settings), compute)
 
@@ -142,17 +143,20 @@ class Judge:
 
         def compute() -> dict[str, Any]:
             images, labels = (x[: curves.images] for x in self.run.dataset.floats("test"))
-            left, points = None, []
+            left, points, checks = None, [], []
             for eps in radii:
                 threat = getattr(threats, norm)(np.float32(eps))
                 attack = PGD(threat=threat, steps=curves.steps, restarts=restarts, loss=margin)
-                masks = self._attacked(images, labels, {"margin_pgd": attack}).masks
+                result = self._attacked(images, labels, {"margin_pgd": attack})
+                masks = result.masks
+                checks += [c for c in result.figures()["checks"] if c not in checks]
                 if left is None:
                     left = masks["clean"]
                     points.append({"eps": 0.0, **accuracy(left)._asdict()})
                 left = left & masks["margin_pgd"]
                 points.append({"eps": eps, **accuracy(left)._asdict()})
-            return {"attack": f"margin PGD-{pgd_text(attacked)}", "norm": norm, "points": points}
+            name = f"margin PGD-{pgd_text(attacked)}"
+            return {"attack": name, "norm": norm, "points": points, "checks": checks}
 
         attacked = {"steps": curves.steps, "restarts": restarts}
         settings = {"norm": norm, "radii": radii, "images": curves.images, **attacked}
@@ -209,6 +213,7 @@ class Judge:
             attacks=attacks,
             batch_size=self._evaluation.batch_size,
             seed=self.run.experiment.seed,
+            keep_images=False,
         )
 
     def _kept(

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxrobust.commands._bench_markdown import bench_rows
 from jaxrobust.commands._summary import attack_text, cell, columns_of
-from jaxrobust.training import read_rows
+from jaxrobust.training import local_folder, read_rows
 
 FILES = ("results.json", "results.jsonl")
 WANTED = (
@@ -30,6 +30,7 @@ def markdown_table(path: pathlib.Path) -> str:
     Raises:
       ValueError: if the file does not exist or holds no results.
     """
+    path = local_folder(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give a file in it: {', '.join(FILES)}")
     if not path.is_file():

@@ -23,8 +23,10 @@ from jaxrobust.evaluation import provenance, write_json
 from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, to_dict
 from jaxrobust.reasons import one_line
 from jaxrobust.training import (
+    FolderInUseError,
     Interrupted,
     alike,
+    begun,
     local_folder,
     read_rows,
     train,
@@ -32,6 +34,8 @@ from jaxrobust.training import (
 )
 
 Plan = dict[str, list[PlannedRun]]
+# What is no failure of a member: it ends the whole command.
+ENDS = (Interrupted, KeyboardInterrupt, FolderInUseError)
 
 
 def run_tradeoff(
@@ -50,7 +54,7 @@ def run_tradeoff(
     Args:
       tradeoff: the members.
       workdir: the folder of the report, `report.html`, its figures and the rows, `results.json`.
-      quiet: no progress bars.
+      quiet: no progress bars, and no lines about progress in a log.
       say: where lines for the user go.
 
     Returns:
@@ -60,12 +64,13 @@ def run_tradeoff(
     Raises:
       ValueError: if a run that is to be taken is not there, not finished or not of this task, or
         the folder is in a bucket.
+      FolderInUseError: if another process trains or attacks one of the members (a ValueError).
       Interrupted: after SIGTERM or Ctrl-C; the same call goes on.
       OSError: at the end, if the results could not be written.
     """
     started, compile_time, say = time.perf_counter(), CompileTime(), _warning_once(say)
     workdir = local_folder(workdir)
-    plan = planned_runs(tradeoff, workdir)
+    plan = planned_runs(tradeoff, workdir, say=say)
     workdir.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(workdir, say=say)
     members: dict[str, dict[str, Any]] = {}
@@ -124,7 +129,7 @@ def _train_together(plan: Plan, *, quiet: bool, say: Callable[[str], None]) -> N
         (run.experiment, run.folder)
         for runs in plan.values()
         for run in runs
-        if not run.taken and not run.bases and not (run.folder / "config.json").exists()
+        if not run.taken and not run.bases and not begun(run.folder)
     ]
     while missing and jax.process_count() == 1:
         first = missing[0][0]
@@ -137,7 +142,7 @@ def _train_together(plan: Plan, *, quiet: bool, say: Callable[[str], None]) -> N
         )
         try:
             train_many(*zip(*group, strict=True), quiet=quiet, say=say)
-        except (Interrupted, KeyboardInterrupt):
+        except ENDS:
             raise
         except Exception as error:  # alone each of them says what is wrong with it
             say(f"not in one program: {one_line(error)[:200]}")
@@ -161,7 +166,7 @@ def _member(
                 if "failure" in earlier[base]:
                     raise ValueError(f"it is made of the member {base!r}, which failed")
             found["runs"].append(_row(tradeoff, run, name, evaluation, quiet=quiet, say=say))
-        except (Interrupted, KeyboardInterrupt):
+        except ENDS:
             raise
         except Exception as error:  # one member that cannot be trained must not cost the others
             kind = type(error).__name__
@@ -182,7 +187,7 @@ def _row(
 ) -> dict[str, Any]:
     """The row of one run: of earlier evaluations, or after training what is missing."""
     experiment, folder = run.experiment, run.folder
-    there = (folder / "config.json").exists()
+    there = begun(folder)
     keeper = Keeper(folder, say=say) if there else None
     if not run.taken:
         evaluation = experiment.evaluation

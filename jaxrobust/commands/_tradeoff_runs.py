@@ -1,12 +1,13 @@
 """The runs behind the members of a trade-off: where they live, and which are taken as they are."""
 
 import pathlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 from jaxrobust.experiment import Experiment, Tradeoff, use
 from jaxrobust.experiment._tradeoff import MEMBER, bases
-from jaxrobust.training import read_config, read_rows
+from jaxrobust.training import local_folder, read_config, read_rows
 
 
 class PlannedRun(NamedTuple):
@@ -25,12 +26,15 @@ class PlannedRun(NamedTuple):
     bases: tuple[str, ...]
 
 
-def planned_runs(tradeoff: Tradeoff, workdir: pathlib.Path) -> dict[str, list[PlannedRun]]:
+def planned_runs(
+    tradeoff: Tradeoff, workdir: pathlib.Path, *, say: Callable[[str], None] = print
+) -> dict[str, list[PlannedRun]]:
     """The runs of every member, those that are taken first.
 
     Args:
       tradeoff: the members.
       workdir: the trade-off's folder; its own runs live in `members/` there.
+      say: told of a configuration that is damaged and has a copy.
 
     Returns:
       The runs by member.
@@ -41,8 +45,8 @@ def planned_runs(tradeoff: Tradeoff, workdir: pathlib.Path) -> dict[str, list[Pl
     """
     plan: dict[str, list[PlannedRun]] = {}
     for name, named in tradeoff.runs.items():
-        folders = [pathlib.Path(f) for f in ([named] if isinstance(named, str) else named)]
-        plan[name] = [PlannedRun(_finished(name, f), f, True, ()) for f in folders]
+        folders = [local_folder(f) for f in ([named] if isinstance(named, str) else named)]
+        plan[name] = [PlannedRun(_finished(name, f, say), f, True, ()) for f in folders]
     for member in tradeoff.members:
         plan[member.name] = [
             _own(tradeoff, member, seed, number, workdir, plan)
@@ -52,10 +56,10 @@ def planned_runs(tradeoff: Tradeoff, workdir: pathlib.Path) -> dict[str, list[Pl
     return plan
 
 
-def _finished(name: str, folder: pathlib.Path) -> Experiment:
+def _finished(name: str, folder: pathlib.Path, say: Callable[[str], None]) -> Experiment:
     """The experiment of a finished run."""
     try:
-        experiment = read_config(folder)
+        experiment = read_config(folder, say=say)
     except ValueError as error:
         raise ValueError(f"runs: {name}: {error}") from None
     done = epochs_done(folder)

@@ -14,7 +14,7 @@ from jaxrobust.data._examples import (
     named,
     warn_of_dark,
 )
-from jaxrobust.inputs import InputError, as_choice, as_count
+from jaxrobust.inputs import InputError, as_choice, as_count, as_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ def held_out_indices(count: int, size: int, *, seed: int) -> tuple[np.ndarray, n
     Raises:
       InputError: if fewer than one training example would be left.
     """
-    size, seed = as_count(size, name="size", least=0), as_count(seed, name="seed", least=0)
+    size, seed = as_count(size, name="size", least=0), as_seed(seed)
     if size >= count:
         raise InputError(f"size must be between 0 and {count - 1} training examples, got {size}")
     order = np.random.default_rng(seed).permutation(count)

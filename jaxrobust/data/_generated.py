@@ -131,7 +131,7 @@ def check_fraction(fraction: float) -> None:
     Raises:
       InputError: if `fraction` is not in [0, 1).
     """
-    check_number(fraction, "fraction must be in [0, 1)", low=0, high=float(np.nextafter(1, 0)))
+    check_number(fraction, "fraction must be in [0, 1),", low=0, high=float(np.nextafter(1, 0)))
 
 
 def mixed_steps(*, size: int, batch_size: int) -> int:

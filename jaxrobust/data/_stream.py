@@ -9,11 +9,10 @@ import numpy as np
 from jaxrobust.data._batches import epoch_order
 from jaxrobust.data._examples import as_bytes, as_indices, image_hint
 from jaxrobust.data._sources import Source, unequal
-from jaxrobust.inputs import InputError, as_count, as_labels
+from jaxrobust.inputs import InputError, as_count, as_labels, as_seed
 from jaxrobust.keys import key_of
 
 ENDLESS = 2**31 - 1  # steps; grain wants a length
-LARGEST_SEED = 2**32 - 1  # of a key
 
 
 class Stream:
@@ -158,19 +157,14 @@ def stream(
       True
     """
     process_count = as_count(process_count, name="process_count")
-    process_index = as_count(process_index, name="process_index", least=0)
-    if process_index >= process_count:
-        raise InputError(
-            f"process_index must be between 0 and {process_count - 1}, got {process_index}"
-        )
+    process_index = as_count(process_index, name="process_index", least=0, most=process_count - 1)
+    seed = as_seed(seed)
     size, batch_size = len(source), as_count(batch_size, name="batch_size")
     if batch_size > size or batch_size % process_count:
         raise InputError(
             f"batch_size must be a multiple of the {process_count} processes and at most the "
             f"{size} examples, got {batch_size}"
         )
-    if as_count(seed, name="seed", least=0) > LARGEST_SEED:  # its upper bits would be ignored
-        raise InputError(f"seed must be in 0..{LARGEST_SEED}, got {seed}")
     share = batch_size // process_count
     mine = slice(process_index * share, (process_index + 1) * share)
     order = partial(epoch_order, key_of(seed), size=size, batch_size=batch_size)
@@ -181,7 +175,7 @@ def stream(
         steps_per_epoch=size // batch_size,
         threads=threads,
         settings={
-            "seed": int(seed),
+            "seed": seed,
             "size": size,
             "batch_size": batch_size,
             "process_index": process_index,

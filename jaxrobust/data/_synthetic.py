@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxrobust.data._dataset import Dataset
-from jaxrobust.inputs import as_count
+from jaxrobust.inputs import as_count, as_seed
 
 
 def synthetic(
@@ -42,7 +42,7 @@ def synthetic(
     for name, count in counts.items():
         as_count(count, name=name)
     as_count(num_classes, name="num_classes", least=2)
-    as_count(seed, name="seed", least=0)
+    as_seed(seed)
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(0, 255, (num_classes, -(-size // 4), -(-size // 4), channels))
     patterns = coarse.repeat(4, 1).repeat(4, 2)[:, :size, :size]

@@ -38,7 +38,7 @@ from jaxrobust.evaluation._work import (
     forward,
     run_item,
 )
-from jaxrobust.inputs import InputError, as_count, as_labels, as_number, check_number
+from jaxrobust.inputs import InputError, as_count, as_labels, as_seed, check_number
 from jaxrobust.keys import key_of
 from jaxrobust.locks import held
 from jaxrobust.processes import from_first, is_first
@@ -122,24 +122,18 @@ def autoattack(
       Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks, 2020 (arXiv:2003.01690).
     """
-    images, labels = _checked(images, labels, norm, eps, seed=seed, batch_size=batch_size)
-    if batch_size is None:
-        batch_size = 128 if jax.default_backend() == "cpu" else 512
-    sizes = bucket_sizes(min(batch_size, max(len(labels), 8)), len(jax.local_devices()))
+    images, labels = _checked(images, labels, norm, eps)
+    seed, individual = as_seed(seed), bool(individual)
+    steps, queries = as_count(steps, name="steps"), as_count(queries, name="queries")
+    sizes = _sizes(batch_size, len(labels))
 
     started = time.perf_counter()
     one_draw = OneDraw(logits_fn, on_every_device(key_of(seed))) if stochastic else logits_fn
     once = Compiled(clean_batch, one_draw)
     logits, wrong, predictions = _clean_pass(once, images, labels, sizes)
-    plan = protocol(
-        version,
-        norm=norm,
-        classes=logits.shape[-1],
-        attacks=None if attacks is None else tuple(attacks),
-        steps=as_count(steps, name="steps"),
-        queries=as_count(queries, name="queries"),
-        stochastic=stochastic,
-    )
+    chosen = None if attacks is None else tuple(attacks)
+    options: dict[str, Any] = {"steps": steps, "queries": queries, "stochastic": stochastic}
+    plan = protocol(version, norm=norm, classes=logits.shape[-1], attacks=chosen, **options)
     checks, slopes = _checks(one_draw, once, images, labels, wrong, plan)
     settings = {
         "norm": norm,
@@ -148,9 +142,7 @@ def autoattack(
         "attacks": plan.attacks(),
         "seed": seed,
         "individual": individual,
-        "steps": steps,
-        "queries": queries,
-        "stochastic": stochastic,
+        **options,
     }
     identity = identity_of(once.held(), images, labels, logits=logits, slopes=slopes)
     path = None if folder is None else pathlib.Path(folder).expanduser()
@@ -191,6 +183,14 @@ def _clean_pass(
     return logits, wrong, predictions
 
 
+def _sizes(batch_size: int | None, points: int) -> list[int]:
+    """The batch shapes, the largest that makes sense for the number of points first."""
+    if batch_size is None:
+        batch_size = 128 if jax.default_backend() == "cpu" else 512
+    batch_size = as_count(batch_size, name="batch_size")
+    return bucket_sizes(min(batch_size, max(points, 8)), len(jax.local_devices()))
+
+
 def _opened(
     stack: contextlib.ExitStack,
     folder: pathlib.Path | None,
@@ -213,14 +213,14 @@ def _checks(
 ) -> tuple[list[Check], np.ndarray]:
     """The network's checks on a batch of correctly classified points, the ones attacks start at."""
     rows = np.resize(np.arange(1) if wrong.all() else np.flatnonzero(~wrong), 64)
-    dlr_attacks = any(item.settings.loss.startswith("dlr") for item in plan.items)
+    dlr_attacks = any(str(item.settings.loss).startswith("dlr") for item in plan.items)
     rand = plan.version == "rand"
     batch = images[rows], labels[rows]
     return model_checks(network, once, *batch, dlr_attacks=dlr_attacks, rand=rand)
 
 
 def _checked(
-    images: ArrayLike, labels: ArrayLike, norm: str, eps: float, *, seed: int, batch_size: Any
+    images: ArrayLike, labels: ArrayLike, norm: str, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images as float32 and labels as int32, if the arguments make sense."""
     images, labels = checked_data(images, labels)
@@ -229,9 +229,6 @@ def _checked(
     if np.ndim(eps):
         raise InputError(f"{wanted} got shape {np.shape(eps)}")
     check_number(eps, wanted, low=0, high=largest)
-    as_number(seed, name="seed", low=0)
-    if batch_size is not None:
-        as_count(batch_size, name="batch_size")
     return images.astype(np.float32), labels
 
 

@@ -27,7 +27,7 @@ from jaxrobust.inputs import (
     as_images,
     as_labels,
     as_network_logits,
-    as_number,
+    as_seed,
 )
 from jaxrobust.losses import cross_entropy, margin
 from jaxrobust.threats import default_step
@@ -198,7 +198,7 @@ def evaluate(
     """  # noqa: E501
     images, labels = checked_data(images, labels)
     as_count(batch_size, name="batch_size")
-    as_number(seed, name="seed", low=0)
+    seed = as_seed(seed)
     if "clean" in attacks:
         raise InputError("attacks must not be named 'clean', the name of the images as they are")
     if keep_images is None:

@@ -21,7 +21,7 @@ class AttackSettings:
 
     attack: str
     norm: Norm
-    loss: str = "ce"
+    loss: str | None = None  # what APGD and Square maximise; FAB has none
     steps: int = 100
     restarts: int = 1  # within one item: FAB's noise depends on what its earlier runs found
     eot: int = 1
@@ -142,8 +142,12 @@ def _names(version: str, norm: str, attacks: tuple[str, ...] | None) -> tuple[st
     return VERSIONS[version]
 
 
-def _loss(name: str, classes: int) -> str:
-    """The loss of an APGD attack; DLR needs three classes, its targeted form four."""
+def _loss(name: str, classes: int) -> str | None:
+    """The loss of an attack; DLR needs three classes, its targeted form four."""
+    if name.startswith("fab"):
+        return None
+    if name == "square":
+        return "margin"
     if name == "apgd-ce":
         return "ce"
     if name == "apgd-t":
@@ -168,6 +172,6 @@ def _few_classes(name: str, settings: AttackSettings, classes: int, targets: int
     found = []
     if name.endswith("-t") and targets > classes - 1:
         found.append(f"{name}: {classes - 1} targets in place of {targets} ({classes} classes)")
-    if name.startswith("apgd") and settings.loss.startswith("margin"):
+    if name.startswith("apgd") and str(settings.loss).startswith("margin"):
         found.append(f"{name}: margin loss in place of DLR ({classes} classes)")
     return found

@@ -1,6 +1,7 @@
 """What an AutoAttack evaluation found, and exactly what was run."""
 
 import pathlib
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._protocol import Norm, WorkItem
-from jaxrobust.evaluation._results import provenance, write_json
+from jaxrobust.evaluation._results import provenance, replace_text, replacing, write_json
+from jaxrobust.reasons import one_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ class Report:
 
     def _attack_text(self, name: str) -> dict[str, Any]:
         items = [item for item in self.items if item.settings.attack == name]
-        settings = vars(items[0].settings)
+        settings = {k: v for k, v in vars(items[0].settings).items() if v is not None}
         restarts = settings["restarts"] * (1 + max(item.restart for item in items))
         targets = len({item.rank for item in items if item.rank})
         return {**settings, "restarts": restarts, "targets": targets}
@@ -173,30 +175,45 @@ class Report:
         }
         return card | fields
 
-    def save(self, folder: str | pathlib.Path) -> list[pathlib.Path]:
+    def save(self, folder: str | pathlib.Path, *, picture: bool = True) -> list[pathlib.Path]:
         """Writes `report.json`, `report.txt`, `adversarial.npz`, `model_card.json`, `cascade.png`.
 
         Args:
           folder: made if missing.
+          picture: also draw `cascade.png`; a picture that cannot be drawn is a warning.
 
         Returns:
-          The files.
+          The files that were written.
         """
-        folder = pathlib.Path(folder)
+        folder = pathlib.Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "report.json", self.to_dict())
-        (folder / "report.txt").write_text(self.text() + "\n")
+        replace_text(folder / "report.txt", self.text() + "\n")
         write_json(folder / "model_card.json", self.model_card())
         arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
-        np.savez_compressed(folder / "adversarial.npz", predictions=self.predictions, **arrays)
+        with replacing(folder / "adversarial.npz") as file:
+            np.savez_compressed(file, predictions=self.predictions, **arrays)
+        names = ["report.json", "report.txt", "adversarial.npz", "model_card.json"]
+        if picture:
+            try:
+                self.draw(folder / "cascade.png")
+                names.append("cascade.png")
+            except Exception as error:  # a picture is never worth more than the numbers
+                warnings.warn(f"cascade.png is not drawn: {one_line(error)}", stacklevel=2)
+        return [folder / name for name in names]
+
+    def draw(self, path: str | pathlib.Path) -> None:
+        """Draws the accuracy after each attack.
+
+        Args:
+          path: the PNG.
+        """
         draw_cascade(
-            folder / "cascade.png",
+            pathlib.Path(path),
             {name: float(mask.mean()) for name, mask in self.masks.items()},
             title=f"AutoAttack ({self.version}), {self.norm}, eps {self.eps:.6g}",
         )
-        names = ("report.json", "report.txt", "adversarial.npz", "model_card.json", "cascade.png")
-        return [folder / name for name in names]
 
 
 def _distance_figures(distances: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pathlib
 import platform
 import subprocess
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import jax
 
@@ -125,14 +126,28 @@ def append_line(path: os.PathLike[str], line: str) -> None:
 
 
 def replace_text(path: os.PathLike[str], text: str) -> None:
-    """Writes a file under another name, forces it to the disk, and renames it."""
+    """Writes a text file so that a reader sees the old one or the new one."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file under another name, which is forced to the disk and renamed once it is written.
+
+    Args:
+      path: the name that it gets; after an error there is what was there before.
+
+    Returns:
+      A context manager of the open file.
+    """
     temporary = f"{os.fspath(path)}.tmp"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise

@@ -1,16 +1,19 @@
 """Finished work items on disk: written whole, read back only for the same evaluation."""
 
 import json
-import os
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
 
 from jaxrobust.evaluation._identity import Identity, differences
+from jaxrobust.evaluation._results import replace_text, replacing
 from jaxrobust.inputs import InputError
+from jaxrobust.reasons import one_line
 
 DAMAGE = (OSError, ValueError, EOFError, KeyError)
+ELSEWHERE = "choose another folder, or delete this one"
 
 
 class Store:
@@ -30,7 +33,7 @@ class Store:
     def __init__(
         self, folder: pathlib.Path | None, settings: dict[str, Any], identity: Identity
     ) -> None:
-        self.folder = folder
+        self.folder, self._keeps = folder, folder is not None
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +51,7 @@ class Store:
             details = "; ".join(f"{name}: {detail}" for name, detail in found.items())
             raise InputError(
                 f"{folder} holds another evaluation: {', '.join(found)} differ ({details}); "
-                "choose another folder"
+                f"{ELSEWHERE}"
             )
 
     def load(self, number: int) -> dict[str, np.ndarray] | None:
@@ -66,16 +69,23 @@ class Store:
             raise
 
     def save(self, number: int, arrays: dict[str, Any]) -> None:
-        """Writes an item under its name only when it is complete."""
-        if self.folder is None:
+        """Writes an item under its name only when it is complete.
+
+        One that cannot be written (a full disk) is a warning, and no further item is kept: what
+        was found is still there, and so is the rest of the evaluation.
+        """
+        if not self._keeps:
             return
-        path = self._path(number)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with replacing(self._path(number)) as file:
+                np.savez(file, **arrays)
+        except OSError as error:
+            self._keeps = False
+            warnings.warn(
+                f"finished work is no longer kept in {self.folder}: {one_line(error)}; the "
+                "evaluation goes on, but cannot be resumed from here",
+                stacklevel=2,
+            )
 
     def _path(self, number: int) -> pathlib.Path:
         assert self.folder is not None
@@ -95,21 +105,13 @@ def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
     except Exception as error:  # also zipfile's own
         raise InputError(
             f"{folder} holds an evaluation of another version, or a damaged one "
-            f"({type(error).__name__} while reading what it is of); choose another folder"
+            f"({type(error).__name__} while reading what it is of); {ELSEWHERE}"
         ) from error
 
 
 def _write(folder: pathlib.Path, settings: dict[str, Any], identity: Identity) -> None:
     """The arrays first: with `fingerprint.json` the folder counts as claimed."""
-    temporary = folder / "network.tmp"
-    with temporary.open("wb") as file:
+    with replacing(folder / "network.npz") as file:
         np.savez_compressed(file, logits=identity.logits, slopes=identity.slopes)
-    os.replace(temporary, folder / "network.npz")
     content = {"settings": settings, "identity": identity.digests}
-    _replace(folder / "fingerprint.json", json.dumps(content, indent=2).encode() + b"\n")
-
-
-def _replace(path: pathlib.Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    replace_text(folder / "fingerprint.json", json.dumps(content, indent=2) + "\n")

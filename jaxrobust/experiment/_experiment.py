@@ -11,11 +11,10 @@ import optax
 import pydantic
 
 from jaxrobust import augment, data, models, objectives, schedules, threats
-from jaxrobust.inputs import InputError, as_count, as_number
+from jaxrobust.inputs import InputError, as_count, as_number, as_seed
 from jaxrobust.spec import Number, Spec, checked, choices, not_nan, use
 
 FORBID_EXTRA = pydantic.ConfigDict(extra="forbid")
-SEEDS = 2**32  # a key is made of the lower 32 bits
 
 
 def as_folder_name(value: Any, *, name: str) -> str:
@@ -37,24 +36,6 @@ def as_folder_name(value: Any, *, name: str) -> str:
             f"{name} must be a text that can name a folder (1 to 200 bytes, no slash, no spaces "
             f"at its ends), got {value!r}"
         )
-    return value
-
-
-def as_seed(value: Any, *, name: str) -> int:
-    """A seed of all of a run's draws.
-
-    Args:
-      value: the seed.
-      name: of the argument, for the message.
-
-    Returns:
-      `value`.
-
-    Raises:
-      InputError: for no integer in 0..2^32 - 1; of a larger one keys would see the lower bits only.
-    """
-    if as_count(value, name=name, least=0) >= SEEDS:
-        raise InputError(f"{name} must be an integer in 0..{SEEDS - 1}, got {value}")
     return value
 
 
@@ -257,7 +238,7 @@ class Experiment:
 
     def _check_numbers(self) -> None:
         as_count(self.epochs, name="epochs", least=0)
-        as_seed(self.seed, name="seed")
+        as_seed(self.seed)
         for name in ("batch_size", "microbatches"):
             as_count(getattr(self, name), name=name)
         if self.batch_size % self.microbatches:

@@ -4,8 +4,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment, as_folder_name, as_seed
-from jaxrobust.inputs import InputError, as_choice, as_count, as_number
+from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment, as_folder_name
+from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_seed
 from jaxrobust.spec import Number
 
 Norm = Literal["linf", "l2", "l1"]

@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxrobust.inputs._error import InputError, as_array, concrete
 
+LARGEST_SEED = 2**32 - 1
+
 
 def as_radius(
     value: Any,
@@ -145,13 +147,14 @@ def check_number(
     raise InputError(f"{wanted} got {value!r}")
 
 
-def as_count(value: Any, *, name: str, least: int = 1) -> int:
+def as_count(value: Any, *, name: str, least: int = 1, most: int | None = None) -> int:
     """A static number of steps, queries, restarts or the like.
 
     Args:
       value: an integer.
       name: of the argument, for the message.
       least: the smallest that makes sense.
+      most: the largest that makes sense; default: none.
 
     Returns:
       The integer.
@@ -163,9 +166,26 @@ def as_count(value: Any, *, name: str, least: int = 1) -> int:
         number = None if isinstance(value, bool | np.bool_ | jax.Array) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or number < least:
-        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+    if number is None or number < least or (most is not None and number > most):
+        wanted = f"of at least {least}" if most is None else f"between {least} and {most}"
+        raise InputError(f"{name} must be an integer {wanted}, got {value!r}")
     return number
+
+
+def as_seed(value: Any, *, name: str = "seed") -> int:
+    """A seed of random draws: 32 bits, because JAX's keys ignore all others.
+
+    Args:
+      value: an integer.
+      name: of the argument, for the message.
+
+    Returns:
+      The integer.
+
+    Raises:
+      InputError: for anything but an integer in 0..2^32 - 1.
+    """
+    return as_count(value, name=name, least=0, most=LARGEST_SEED)
 
 
 def as_choice(value: Any, *, name: str, choices: Sequence[str]) -> Any:

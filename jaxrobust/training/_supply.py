@@ -142,6 +142,9 @@ class _Joined:
     def __init__(self, source: Source, indices: np.ndarray, extra: Generated) -> None:
         self._source, self._indices, self._extra = source, indices, extra
 
+    def __len__(self) -> int:
+        return len(self._indices) + len(self._extra.labels)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         count = len(self._indices)
         if index < count:

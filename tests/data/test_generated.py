@@ -165,11 +165,11 @@ def test_what_is_wrong_with_an_order_is_named(key):
     good = {"size": 10, "generated_size": 5, "batch_size": 4, "fraction": 0.5}
     for bad, message in (
         ({"batch_size": 11}, "batch_size must be between 1 and the 10 training examples, got 11"),
-        ({"generated_size": 0}, "generated_size must be an integer of at least 1 .*, got 0"),
+        ({"generated_size": 0}, "generated_size must be an integer of at least 1, got 0"),
         ({"fraction": -0.1}, r"fraction must be in \[0, 1\), got -0.1"),
         ({"fraction": float("nan")}, r"fraction must be in \[0, 1\), got nan"),
         ({"fraction": 0.2}, r"fraction must be 0 or at least 1 / batch_size = 0.25, got 0.2"),
-        ({"batch_size": True}, r"batch_size must be an integer of at least 1 .*, got True"),
+        ({"batch_size": True}, r"batch_size must be an integer of at least 1, got True"),
     ):
         with pytest.raises(ValueError, match=message):
             data.mixed_order(key, 0, **good | bad)

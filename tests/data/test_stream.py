@@ -108,7 +108,10 @@ def test_bad_arguments_and_images():
     for options, message in (
         ({"batch_size": 24}, "at most the 23 examples, got 24"),
         ({"batch_size": 5, "process_count": 2}, "a multiple of the 2 processes .* got 5"),
-        ({"batch_size": 5, "process_index": 1}, "process_index must be between 0 and 0, got 1"),
+        (
+            {"batch_size": 5, "process_index": 1},
+            "process_index must be an integer between 0 and 0, got 1",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             data.stream(examples(), **options)

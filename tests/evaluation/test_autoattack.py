@@ -1,5 +1,6 @@
 """AutoAttack: the reference's verdicts, invariances, resumption after a kill, checks, errors."""
 
+import errno
 import itertools
 import json
 import os
@@ -171,7 +172,8 @@ def test_a_finished_item_is_not_run_again_and_another_evaluation_is_refused(
         ({"norm": "l2"}, "norm"),
         ({"version": "plus"}, "attacks, version"),
     ):
-        with pytest.raises(ValueError, match=f"holds another evaluation: {field} differ"):
+        message = f"holds another evaluation: {field} differ .*; choose another folder, or delete"
+        with pytest.raises(ValueError, match=message):
             evaluation.autoattack(fn, x[:60], y[:60], folder=tmp_path, **QUICK | change)
     with pytest.raises(ValueError, match="images, labels, model differ|images, labels differ"):
         evaluation.autoattack(fn, x[1:61], y[1:61], folder=tmp_path, **QUICK)
@@ -221,6 +223,58 @@ def test_report_files(quick, tmp_path):
     card = json.loads((tmp_path / "model_card.json").read_text())
     assert card["autoattack_acc"] == f"{100 * quick.robust_accuracy.value:.2f}"
     assert card["eps"] == "0.1"
+
+
+def test_a_picture_that_cannot_be_drawn_is_one_warning(quick, tmp_path, monkeypatch):
+    assert not (quick.save(tmp_path, picture=False)[-1].parent / "cascade.png").exists()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.warns(
+        UserWarning, match="cascade.png is not drawn: figures need matplotlib"
+    ) as said:
+        files = quick.save(tmp_path)
+    assert len(said) == 1
+    assert {f.name for f in files} == {
+        "report.json",
+        "report.txt",
+        "adversarial.npz",
+        "model_card.json",
+    }
+    assert {f.name for f in tmp_path.iterdir()} == {f.name for f in files}
+
+
+def test_the_protocol_names_the_loss_of_each_attack(quick):
+    losses = {a["attack"]: a.get("loss", "none") for a in quick.protocol["attacks"]}
+    assert losses == {
+        "apgd-ce": "ce",
+        "apgd-t": "dlr_targeted",
+        "fab-t": "none",
+        "square": "margin",
+    }
+    plan = protocol("plus", norm="linf", classes=3)
+    found = {item.settings.attack: item.settings.loss for item in plan.items}
+    assert found["apgd-dlr"] == "dlr"
+    assert found["apgd-t"] == "margin_targeted"
+    assert found["fab"] is found["fab-t"] is None
+
+
+def test_a_full_disk_ends_no_evaluation(robust, quick, tmp_path, monkeypatch):
+    fn, x, y = robust
+    force, left = os.fsync, [4]  # the fingerprint's two files and two items fit
+
+    def full(file):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        force(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match="no longer kept in .*: no room on the disk") as said:
+        report = evaluation.autoattack(fn, x[:60], y[:60], folder=tmp_path, **QUICK)
+    assert len([each for each in said if "no longer kept" in str(each.message)]) == 1
+    for name in quick.masks:
+        np.testing.assert_array_equal(report.masks[name], quick.masks[name])
+    assert len(list(tmp_path.glob("item_*"))) == 2
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def linear(classes, shape=(3, 5, 1)):
@@ -390,6 +444,8 @@ def test_clear_errors(robust, tmp_path):
     good = {"norm": "linf", "eps": 0.1}
     for change, message in (
         ({"eps": 8}, "eps must be a radius in image units"),
+        ({"seed": 2**32}, "seed must be an integer between 0 and 4294967295, got 4294967296"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"norm": "Linf"}, "norm must be one of linf, l2, l1, got 'Linf'"),
         (
             {"version": "fast"},

@@ -96,3 +96,6 @@ def test_clear_errors(batch):
     ):
         with pytest.raises(ValueError, match=message):
             evaluation.evaluate(model, bad, labels, attacks={})
+    for seed in (-1, 0.5, 2**32, True):  # JAX would take the lower 32 bits
+        with pytest.raises(ValueError, match="seed must be an integer between 0 and 4294967295"):
+            evaluation.evaluate(model, images, labels, attacks={}, seed=seed)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxrobust.data import Dataset, Stream, Streamed, image_folder
+from jaxrobust.data import Dataset, Generated, Stream, Streamed, image_folder
 from jaxrobust.experiment import Experiment, Validation, use
 from jaxrobust.training import read_rows, train
 from jaxrobust.training._devices import device_mesh
 from jaxrobust.training._feed import Feed
-from jaxrobust.training._supply import InMemory, OneByOne, make_supply
+from jaxrobust.training._supply import InMemory, OneByOne, _Joined, make_supply
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,18 @@ def test_generated_images_are_mixed_into_streams(folder, tmp_path):
     np.savez(tmp_path / "g.npz", image=images[:, :5], label=np.arange(7) % 2)
     with pytest.raises(ValueError, match="generated images are"):
         train(experiment(folder, stream=True, **more), tmp_path / "bad", quiet=True)
+
+
+@pytest.mark.parametrize("index", [-1, 5])
+def test_an_index_beyond_the_generated_images_is_refused(index):
+    labelled = [{"image": np.zeros((2, 2, 1), np.uint8), "label": i} for i in range(4)]
+    extra = Generated(np.ones((2, 2, 2, 1), np.uint8), np.array([7, 8]), 0.5)
+    joined = _Joined(labelled, np.array([3, 1, 0]), extra)
+    assert len(joined) == 3 + 2
+    labels = next(Stream(joined, lambda step: np.arange(5)))[1]
+    assert labels.tolist() == [3, 1, 0, 7, 8]
+    with pytest.raises(ValueError, match="indices must"):
+        next(Stream(joined, lambda step: np.array([index])))
 
 
 def test_held_out_examples_are_those_of_a_set_in_memory(folder):

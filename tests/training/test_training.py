@@ -231,7 +231,7 @@ def test_clear_errors_before_anything_is_computed(tmp_path):
         train(small(model=use("small_cnn")), tmp_path / "c", devices=ONE)
     with pytest.raises(ValueError, match="holds no run"):
         load_run(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="checkpoint must be one of 'best', 'last', got 'newest'"):
+    with pytest.raises(ValueError, match="checkpoint must be 'best' or 'last', got 'newest'"):
         load_run(tmp_path, checkpoint="newest")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "config.json").write_text('{"name": "x"')
