@@ -16,6 +16,7 @@ from jaxrobust.evaluation._batches import on_every_device
 from jaxrobust.evaluation._checks import (
     Check,
     check_batch_independence,
+    check_labels_fit,
     finite_check,
     model_checks,
     square_check,
@@ -27,7 +28,7 @@ from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm, Protocol, WorkItem, protocol
 from jaxrobust.evaluation._report import Report
-from jaxrobust.evaluation._store import Store
+from jaxrobust.evaluation._store import Store, model_digest
 from jaxrobust.evaluation._work import (
     Outcome,
     Points,
@@ -38,7 +39,7 @@ from jaxrobust.evaluation._work import (
     forward,
     run_item,
 )
-from jaxrobust.inputs import InputError, as_count, as_labels, as_seed, check_number
+from jaxrobust.inputs import InputError, as_count, as_seed, check_number
 from jaxrobust.keys import key_of
 from jaxrobust.locks import held
 from jaxrobust.processes import from_first, is_first
@@ -144,7 +145,8 @@ def autoattack(
         "individual": individual,
         **options,
     }
-    identity = identity_of(once.held(), images, labels, logits=logits, slopes=slopes)
+    arrays = model_digest(once.held(), logits)
+    identity = identity_of(arrays, images, labels, logits=logits, slopes=slopes)
     path = None if folder is None else pathlib.Path(folder).expanduser()
     ensemble = Ensemble(
         programs=Programs(logits_fn),
@@ -177,7 +179,7 @@ def _clean_pass(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits, whether misclassified, and predictions, of a network that fits labels and batches."""
     logits, wrong, predictions = forward(once, images, labels, sizes)
-    as_labels(labels, batch=len(labels), classes=logits.shape[1])
+    check_labels_fit(labels, logits)
     shape = next(buckets(len(labels), sizes, jax.process_count()))[2]
     check_batch_independence(lambda _, *batch: once(*batch)[0], images, labels, logits, shape)
     return logits, wrong, predictions

@@ -12,7 +12,7 @@ from jaxrobust.attacks._attacked import LogitsFn, prepare
 from jaxrobust.evaluation._batches import example_keys, over_devices
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm
-from jaxrobust.inputs import SWITCH, InputError
+from jaxrobust.inputs import SWITCH, InputError, as_labels
 from jaxrobust.losses import cross_entropy, dlr
 
 DEPENDENCE = 1e-2  # of the largest logit; rounding is far below, other batch statistics far above
@@ -160,6 +160,27 @@ def finite_check(nan_logits: dict[str, int], clean_logits: np.ndarray) -> Check:
         f"logits that are not finite ({found or 'none'}); NaN counts as misclassified, and neither "
         "has a gradient that means something",
     )
+
+
+def check_labels_fit(labels: np.ndarray, logits: np.ndarray) -> None:
+    """Refuses labels that are no classes of a network, or were counted from 1.
+
+    Args:
+      labels: `[n]`.
+      logits: `[n, k]` of the clean images.
+
+    Raises:
+      InputError: in these cases.
+    """
+    as_labels(labels, batch=len(labels), classes=logits.shape[1])
+    right, shifted = ((logits.argmax(-1) == labels - one).mean() for one in (0, 1))
+    # Of few points, or of two classes, this may be a network that is wrong.
+    if len(labels) >= 10 and len(np.unique(labels)) >= 3 and shifted > max(0.5, 4 * right):
+        raise InputError(
+            f"labels must be classes 0..{logits.shape[1] - 1}, but look as if they were counted "
+            f"from 1: {100 * shifted:.0f} % of the predictions are the label minus 1, "
+            f"{100 * right:.0f} % the label"
+        )
 
 
 def check_batch_independence(

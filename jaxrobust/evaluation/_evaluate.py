@@ -17,6 +17,7 @@ from jaxrobust.evaluation._checks import (
     AttackResultError,
     Check,
     check_batch_independence,
+    check_labels_fit,
     finite_check,
 )
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
@@ -217,7 +218,7 @@ def evaluate(
 
     clean = Compiled(_clean, logits_fn)
     logits, wrong, broken = run("clean", 0, clean)
-    as_labels(labels, batch=len(images), classes=logits.shape[1])
+    check_labels_fit(labels, logits)
     shape = batch_shape(len(images), batch_size)
     check_batch_independence(lambda *batch: clean(*batch)[0], images, labels, logits, shape)
     masks, nan_logits, adversarial = {"clean": ~wrong}, {"clean": int(broken.sum())}, {}

@@ -1,6 +1,5 @@
 """What an evaluation is of, so that finished work is taken up again for the same thing only."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ class Identity(NamedTuple):
     """The network, by what it holds and what it does, and the data; no name, no address.
 
     Attributes:
-      digests: of the network's arrays in any order (of keys their data), of images and of labels.
+      digests: of the network's arrays (of keys their data), of images and of labels.
       logits: `[n, k]` of the clean images.
       slopes: `[m, 2]`, derivatives of the logits at some of them.
     """
@@ -26,16 +25,16 @@ class Identity(NamedTuple):
 
 
 def identity_of(
-    held: Sequence[Any],
+    arrays: str,
     images: np.ndarray,
     labels: np.ndarray,
     *,
     logits: np.ndarray,
     slopes: np.ndarray,
 ) -> Identity:
-    """The identity of a network that holds (or closes over) some arrays, on some data."""
+    """The identity of a network, given the `model_digest` of its arrays, on some data."""
     digests = {
-        "arrays": sorted(map(digest_of, held)),
+        "arrays": arrays,
         "images": digest_of(images),
         "labels": digest_of(labels),
     }

@@ -1,14 +1,18 @@
 """Finished work items on disk: written whole, read back only for the same evaluation."""
 
+import hashlib
 import json
 import pathlib
 import warnings
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrobust.evaluation._identity import Identity, differences
+from jaxrobust.evaluation._programs import NUMBERS
 from jaxrobust.evaluation._results import replace_text, replacing
+from jaxrobust.evaluation._structure import digest_of
 from jaxrobust.inputs import InputError
 from jaxrobust.reasons import one_line
 
@@ -90,6 +94,13 @@ class Store:
     def _path(self, number: int) -> pathlib.Path:
         assert self.folder is not None
         return self.folder / f"item_{number:03d}.npz"
+
+
+def model_digest(held: Any, logits: np.ndarray) -> str:
+    """Of the arrays that a network holds, in any order, and of the shape of its clean logits."""
+    arrays = [leaf for leaf in jax.tree.leaves(held) if isinstance(leaf, NUMBERS)]
+    whole = "".join(sorted(map(digest_of, arrays)))
+    return hashlib.sha256(f"{whole}{np.shape(logits)}".encode()).hexdigest()
 
 
 def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:

@@ -462,7 +462,7 @@ def test_clear_errors(robust, tmp_path):
         evaluation.autoattack(fn, x[:8], y[:7], **good)
     with pytest.raises(ValueError, match="at least one"):
         evaluation.autoattack(fn, x[:8], y[:8], version="custom", attacks=[], **good)
-    nothing = Identity({"images": "", "labels": "", "arrays": []}, np.ones((1, 2)), np.ones((1, 2)))
+    nothing = Identity({"images": "", "labels": "", "arrays": ""}, np.ones((1, 2)), np.ones((1, 2)))
     store = Store(tmp_path, {"a": 1}, nothing)
     store.save(0, {"x": np.ones(2)})
     np.testing.assert_array_equal(store.load(0)["x"], np.ones(2))

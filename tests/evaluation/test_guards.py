@@ -361,3 +361,13 @@ def test_any_threat_is_evaluated():
         attacks = evaluation.pgd_attacks(threat, steps=2)
         result = evaluation.evaluate(linear(weights_of(0)), IMAGES, LABELS, attacks=attacks)
         assert result.worst.total == 12
+
+
+def test_labels_that_were_counted_from_one_are_told():
+    network = linear(weights_of(0, 10))
+    images = RNG.uniform(size=(40, 4, 4, 1)).astype(np.float32)
+    labels = np.asarray(network(images).argmax(-1)) + 1
+    images, labels = images[labels < 10], labels[labels < 10]  # no label is out of range
+    for way, options in (("evaluate", {"attacks": {}}), ("autoattack", QUICK)):
+        with pytest.raises(ValueError, match=r"labels .*counted from 1: 100 % .*, 0 % the label"):
+            getattr(evaluation, way)(network, images, labels, **options)
