@@ -68,8 +68,10 @@ def test_make_targets_are_the_plain_commands_of_the_readme():
     assert {"make demo", "make test"} <= set(plain)
     for target in ("demo", "test"):
         listed = run(["make", "-n", "-B", target], ROOT).stdout.splitlines()
-        # Without the environment's path and quoting, each is in the README too.
+        # Without the environment's path and quoting, each is in the README too. What notes that the
+        # environment is finished is not: only `make` looks at that.
         tools = [line for line in listed if line.startswith(".venv/bin/")]
+        tools = [line for line in tools if ".venv/.installed" not in line]
         assert len(tools) >= 2, listed
         for line in tools:
             bare = shlex.join(w.removeprefix(".venv/bin/") for w in shlex.split(line))

@@ -161,12 +161,12 @@ def test_a_second_trainer_is_refused_by_name_of_the_first(copy, tmp_path):
             with pytest.raises(FolderInUseError) as refused:
                 call()
             text = str(refused.value)
-            assert f"{copy} is in use: process {os.getpid()} on " in text
+            assert f"{copy} is in use: training by process {os.getpid()} on " in text
             assert ", since 2" in text
             assert "\n" not in text
         assert load_run(copy).step == 4  # reading needs no lock
         (copy / "training.json").write_text("{")
-        with pytest.raises(FolderInUseError, match="in use: another process"):
+        with pytest.raises(FolderInUseError, match="in use: training by another process"):
             calls[0]()
         assert not (tmp_path / "new").exists()
     assert not (copy / "training.json").exists()
@@ -197,11 +197,11 @@ def test_where_nothing_can_be_locked_it_is_said(tmp_path, monkeypatch):
     def refuse(self, timeout):
         raise NotImplementedError("no flock here")
 
-    monkeypatch.setattr("jaxrobust.training._lock.FileLock.acquire", refuse)
+    monkeypatch.setattr("jaxrobust.locks.FileLock.acquire", refuse)
     lines = []
     with holding([tmp_path], say=lines.append):
         pass
-    assert lines == [f"{tmp_path} cannot be locked (no flock here): train in it from one process only"]  # fmt: skip
+    assert lines == [f"{tmp_path} cannot be locked (no flock here): use it from one process only"]  # fmt: skip
 
 
 def test_reading_a_run_writes_nothing(copy):
