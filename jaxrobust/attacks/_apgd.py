@@ -287,6 +287,7 @@ def _first_points(
     def per_restart(name: str, value: ArrayLike | None) -> Array | None:
         if value is None:
             return None
+        as_number(value, name=name)
         array = jax.lax.stop_gradient(jnp.asarray(value, problem.images.dtype))
         expected = shape if restarts == 1 else (restarts, *shape)
         if array.shape != expected:

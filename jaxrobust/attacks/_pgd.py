@@ -147,7 +147,9 @@ def pgd(
     if unroll is None:
         unroll = UNROLL.get(jax.default_backend(), 1)
     wide = widened(images)
-    start = jax.tree.map(lambda leaf: _in_type(jnp.asarray(leaf), wide), start)
+    start = jax.tree.map(
+        lambda leaf: _in_type(jnp.asarray(as_number(leaf, name="start")), wide), start
+    )
     settings = _Settings(
         verbs=batched(threat, len(images)),
         steps=steps,
@@ -196,8 +198,9 @@ def _check(
     as_choice(keep, name="keep", choices=("last", "best"))
 
 
-def _in_type(leaf: Array, wide: Array) -> Array:
+def _in_type(part: ArrayLike, wide: Array) -> Array:
     """A part of the start in the precision of the computation."""
+    leaf = jnp.asarray(part)
     narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < wide.dtype.itemsize
     return leaf.astype(wide.dtype) if narrow else leaf
 

@@ -146,7 +146,9 @@ def autoattack(
         **options,
     }
     arrays = model_digest(once.held(), logits)
-    identity = identity_of(arrays, images, labels, logits=logits, slopes=slopes)
+    # Traced for two images, whatever the batch size.
+    program = once.structure(images[[0, 0]], labels[[0, 0]])
+    identity = identity_of(arrays, program, images, labels, logits=logits, slopes=slopes)
     path = None if folder is None else pathlib.Path(folder).expanduser()
     ensemble = Ensemble(
         programs=Programs(logits_fn),

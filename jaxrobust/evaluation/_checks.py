@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrobust.attacks._attacked import LogitsFn, prepare
+from jaxrobust.attacks._attacked import LogitsFn, judging, prepare
 from jaxrobust.evaluation._batches import example_keys, over_devices
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm
@@ -98,8 +98,9 @@ def _probe(logits_fn: LogitsFn, images: Array, labels: Array) -> dict[str, Array
     # Slopes that no saturated loss flattens: of a fixed combination of the logits, along fixed
     # directions of the image.
     weights = jnp.cos(1.0 + jnp.arange(classes, dtype=images.dtype))
-    slopes = gradients(lambda logits, labels: logits @ weights.astype(logits.dtype))
-    slopes = slopes.reshape(len(images), -1)
+    judge = judging(logits_fn, lambda logits, _: logits @ weights.astype(logits.dtype), labels)
+    judged = prepare(judge, images)  # as its attackers follow it
+    slopes = jax.grad(lambda x: jnp.sum(judged(x)[0]))(images).reshape(len(images), -1)
     waves = jnp.cos(jnp.arange(slopes.shape[1], dtype=images.dtype))
     out = {"ce_dead": dead(cross_entropy), "slopes": jnp.stack([slopes @ waves, slopes.sum(1)], 1)}
     if classes >= 3:

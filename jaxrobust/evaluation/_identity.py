@@ -14,7 +14,8 @@ class Identity(NamedTuple):
     """The network, by what it holds and what it does, and the data; no name, no address.
 
     Attributes:
-      digests: of the network's arrays (of keys their data), of images and of labels.
+      digests: of the network's arrays (of keys their data), of what it computes (the traced
+        program, which another version of JAX may change), of images and of labels.
       logits: `[n, k]` of the clean images.
       slopes: `[m, 2]`, derivatives of the logits at some of them.
     """
@@ -26,15 +27,17 @@ class Identity(NamedTuple):
 
 def identity_of(
     arrays: str,
+    program: str,
     images: np.ndarray,
     labels: np.ndarray,
     *,
     logits: np.ndarray,
     slopes: np.ndarray,
 ) -> Identity:
-    """The identity of a network, given the `model_digest` of its arrays, on some data."""
+    """The identity of a network on some data, given digests of its arrays and its program."""
     digests = {
         "arrays": arrays,
+        "program": program,
         "images": digest_of(images),
         "labels": digest_of(labels),
     }
@@ -48,7 +51,11 @@ def differences(there: Identity, now: Identity) -> dict[str, str]:
         for what in ("images", "labels")
         if there.digests.get(what) != now.digests[what]
     }
-    model = ["other arrays"] if there.digests.get("arrays") != now.digests["arrays"] else []
+    model = [
+        f"other {what}"
+        for what in ("arrays", "program")
+        if there.digests.get(what) != now.digests[what]
+    ]
     model += _apart("clean logits", there.logits, now.logits)
     model += _apart("gradients at clean images", there.slopes, now.slopes)
     return found | ({"model": ", ".join(model)} if model else {})

@@ -11,6 +11,7 @@ import contextlib
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 
 from jaxrobust.convolutions import jit
 from jaxrobust.evaluation._batches import on_every_device
-from jaxrobust.evaluation._structure import Equations
+from jaxrobust.evaluation._structure import Equations, digest_of_structure
 from jaxrobust.inputs import evaluation_mode
 
 NUMBERS = (jax.Array, np.ndarray, np.generic, int, float)
@@ -58,7 +59,11 @@ class Compiled:
         self._call, self._static = call, static
         self._pytrees = all(is_container(part) for part in parts)
         self._functions = [part for part in parts if not is_container(part)]
-        held = tuple(part if is_container(part) else Opaque() for part in parts)
+        # The network comes last; of an attack that is a pytree nothing needs to be inlined.
+        held = tuple(
+            (Inlined(part) if part is parts[-1] else part) if is_container(part) else Opaque()
+            for part in parts
+        )
         self._opaque = [part for part in held if isinstance(part, Opaque)]
         leaves, self._tree = jax.tree.flatten(held)
         self._leaves = on_every_device(leaves)
@@ -73,6 +78,10 @@ class Compiled:
     def held(self) -> list[Any]:
         """The arrays that the parts hold, or close over, as the first call has found them."""
         return [*self._leaves, *next(iter(self._found.values()))[1]]
+
+    def structure(self, *arrays: Any) -> str:
+        """A digest of what is computed for arrays of these shapes; only traces."""
+        return digest_of_structure(self._program(arrays)[0].equations.structure())
 
     def _program(self, arrays: tuple) -> tuple[Program, list[Any]]:
         """The program for arrays of these shapes, and the arrays that were closed over."""
@@ -118,24 +127,41 @@ class Opaque:
         self.function: Any = None
 
     def __call__(self, *args: Any) -> Any:
-        """What the function returns.
-
-        Calls of `jit` in it are inlined: each would keep the arrays that it closes over to itself.
-        """
-        flat, tree = jax.tree.flatten(args)
-        outs: list[Any] = []
-
-        def of_leaves(*leaves: Any) -> list[Any]:
-            out, out_tree = jax.tree.flatten(self.function(*jax.tree.unflatten(tree, leaves)))
-            outs.append(out_tree)
-            return out
-
-        closed = jax.make_jaxpr(of_leaves)(*flat)
-        values = Equations(closed).values([*closed.consts, *flat], inline=True)
-        return jax.tree.unflatten(outs[-1], values)
+        """What the function returns."""
+        return inlined(self.function, *args)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.function, name)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Inlined:
+    """A callable pytree, for functions in it that close over arrays."""
+
+    part: Any
+
+    def __call__(self, *args: Any) -> Any:
+        """What the callable returns."""
+        return inlined(self.part, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+
+def inlined(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)` without its calls of `jit`: each would keep the arrays it closes over."""
+    flat, tree = jax.tree.flatten(args)
+    outs: list[Any] = []
+
+    def of_leaves(*leaves: Any) -> list[Any]:
+        out, out_tree = jax.tree.flatten(function(*jax.tree.unflatten(tree, leaves)))
+        outs.append(out_tree)
+        return out
+
+    closed = jax.make_jaxpr(of_leaves)(*flat)
+    values = Equations(closed).values([*closed.consts, *flat], inline=True)
+    return jax.tree.unflatten(outs[-1], values)
 
 
 def is_container(part: Any) -> bool:

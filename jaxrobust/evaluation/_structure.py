@@ -74,6 +74,20 @@ class Equations:
         return inputs, tuple(lines), tuple(place(atom) for atom in self.outputs)
 
 
+def digest_of_structure(structure: Any) -> str:
+    """SHA-256 of a structure, the same in every process: no addresses."""
+    return hashlib.sha256(_text(structure).encode()).hexdigest()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({' '.join(map(_text, value))})"
+    if isinstance(value, jex.Primitive):
+        return value.name
+    text = repr(value)
+    return type(value).__name__ if " at 0x" in text or isinstance(value, _Itself) else text
+
+
 class _Itself:
     """A value that can be compared by identity alone."""
 

@@ -276,6 +276,36 @@ def test_another_network_with_the_same_arrays_is_refused(other, tmp_path):
         evaluation.autoattack(changed, IMAGES, labels, folder=tmp_path, **QUICK)
 
 
+class Judged:
+    """A network that shows its attackers another slope than it has."""
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def __call__(self, x):
+        return linear(weights_of(0))(x)
+
+    def judge(self, loss, images, labels):
+        logits = self(images)
+        return self.sign * loss(logits, labels), logits
+
+
+def off_the_grid(x):
+    """As the linear network on the images that are given, and nowhere else."""
+    same = (jnp.abs(x[:, None] - jnp.asarray(IMAGES)[None]).max((2, 3, 4)) == 0).any(1)
+    return jnp.where(same[:, None], linear(weights_of(0))(x), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "other"), [(Judged(1), Judged(-1)), (linear(weights_of(0)), off_the_grid)]
+)
+def test_a_network_that_differs_elsewhere_is_another_one(first, other, tmp_path):
+    evaluation.autoattack(first, IMAGES, LABELS, folder=tmp_path, **QUICK)
+    evaluation.autoattack(first, IMAGES, LABELS, folder=tmp_path, batch_size=2, **QUICK)
+    with pytest.raises(ValueError, match="model differ"):
+        evaluation.autoattack(other, IMAGES, LABELS, folder=tmp_path, **QUICK)
+
+
 def test_a_detached_mixture_is_another_network(tmp_path):
     network = Scaled(weights_of(0))
     guided = mixing.guided(network, guide=Scaled(weights_of(1)))
