@@ -3,13 +3,12 @@
 `jax.jit` makes constants of what a function closes over: hundreds of megabytes compiled in, kept
 alive by its cache, and compiled again for the next closure. Here a call is traced first; the arrays
 that the trace finds become arguments, and what is left, the program, is compared by its structure.
-So another closure over arrays of the same shapes compiles nothing, a function whose arrays have
-changed is seen as it is now, and nothing that was closed over outlives the call.
+So another closure over arrays of the same shapes compiles nothing, and nothing that was closed over
+outlives the call. Every evaluation traces anew: a function may read what has changed since.
 """
 
 import contextlib
 import functools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +22,6 @@ from jaxrobust.evaluation._structure import Equations, digest_of_structure
 from jaxrobust.inputs import evaluation_mode
 
 NUMBERS = (jax.Array, np.ndarray, np.generic, int, float)
-
-# Programs of calls whose parts are pytrees and close over no arrays, by what they were traced from:
-# the networks of a training run are traced once. No arrays are kept.
-_TRACED: "OrderedDict[Any, Program]" = OrderedDict()
-_MOST_TRACED = 128
 
 
 class Program:
@@ -57,7 +51,6 @@ class Compiled:
 
     def __init__(self, call: Callable[..., Any], *parts: Any, static: tuple = ()) -> None:
         self._call, self._static = call, static
-        self._pytrees = all(is_container(part) for part in parts)
         self._functions = [part for part in parts if not is_container(part)]
         # The network comes last; of an attack that is a pytree nothing needs to be inlined.
         held = tuple(
@@ -88,23 +81,16 @@ class Compiled:
         flat, tree = jax.tree.flatten(arrays)
         shapes = tree, tuple(map(_shape, flat))
         if shapes not in self._found:
-            self._found[shapes] = self._traced(shapes, arrays)
+            self._found[shapes] = self._traced(arrays)
         return self._found[shapes]
 
-    def _traced(self, shapes: Any, arrays: tuple) -> tuple[Program, list[Any]]:
-        whole = self._call, self._static, self._tree, tuple(map(_shape, self._leaves)), shapes
-        known = _recall(whole) if self._pytrees else None
-        if known is not None:
-            return known, []
-
+    def _traced(self, arrays: tuple) -> tuple[Program, list[Any]]:
         def call(leaves: list[Any], arrays: tuple) -> Any:
             return self._call(*self._static, *jax.tree.unflatten(self._tree, leaves), *arrays)
 
         with evaluation_mode(), self._open():
             closed, out = jax.make_jaxpr(call, return_shape=True)(self._leaves, arrays)
         program = Program(closed, jax.tree.structure(out))
-        if self._pytrees and not closed.consts:
-            _remember(whole, program)
         return program, on_every_device(list(closed.consts))
 
     @contextlib.contextmanager
@@ -173,22 +159,6 @@ def is_container(part: Any) -> bool:
 
 def _shape(leaf: Any) -> tuple[Any, ...]:
     return np.shape(leaf), str(jax.dtypes.result_type(leaf)), isinstance(leaf, int | float)
-
-
-def _recall(whole: Any) -> Program | None:
-    try:
-        return _TRACED.get(whole)
-    except TypeError:  # a part with static values that cannot be hashed
-        return None
-
-
-def _remember(whole: Any, program: Program) -> None:
-    try:
-        _TRACED[whole] = program
-    except TypeError:
-        return
-    while len(_TRACED) > _MOST_TRACED:
-        _TRACED.popitem(last=False)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from jaxrobust.evaluation._structure import digest_of
 from jaxrobust.inputs import InputError
 from jaxrobust.reasons import one_line
 
+ITEM = {"indices", "fooled", "images", "predictions", "distance", "seconds"}  # of every item
 DAMAGE = (OSError, ValueError, EOFError, KeyError)
 ELSEWHERE = "choose another folder, or delete this one"
 
@@ -38,6 +39,8 @@ class Store:
         self, folder: pathlib.Path | None, settings: dict[str, Any], identity: Identity
     ) -> None:
         self.folder, self._keeps = folder, folder is not None
+        content = json.dumps([settings, identity.digests], sort_keys=True)
+        self._mark = hashlib.sha256(content.encode()).hexdigest()
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,9 @@ class Store:
             return None
         try:
             with np.load(self._path(number), allow_pickle=False) as archive:
-                return dict(archive)
+                arrays = dict(archive)
+            whole = str(arrays.pop("of", "")) == f"{self._mark} {number}" and arrays.keys() >= ITEM
+            return arrays if whole else None
         except DAMAGE:
             return None
         except Exception as error:  # zipfile's own errors, of a damaged disk
@@ -82,7 +87,7 @@ class Store:
             return
         try:
             with replacing(self._path(number)) as file:
-                np.savez(file, **arrays)
+                np.savez(file, of=f"{self._mark} {number}", **arrays)
         except OSError as error:
             self._keeps = False
             warnings.warn(

@@ -70,7 +70,7 @@ class Equations:
                 for name, param in sorted(eqn.params.items())
                 if not own or is_jaxpr(param)
             )
-            lines.append((eqn.primitive, ins, outs, params))
+            lines.append((eqn.primitive, eqn.ctx.threefry_partitionable, ins, outs, params))
         return inputs, tuple(lines), tuple(place(atom) for atom in self.outputs)
 
 
@@ -130,6 +130,8 @@ def _comparable(param: Any) -> Any:
         return tuple(_comparable(value) for value in param)
     if isinstance(param, np.ndarray | jax.Array):
         return digest_of(param)
+    if callable(param) and not isinstance(param, type):
+        return _Itself(param)  # whatever it says of its equality
     try:
         hash(param)
     except TypeError:

@@ -6,7 +6,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import aligned, as_logits, as_number, as_probabilities, at_label, pick
+from jaxrobust.inputs import (
+    aligned,
+    as_array,
+    as_logits,
+    as_number,
+    as_probabilities,
+    at_label,
+    pick,
+)
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: float = 0.0) -> Array:
@@ -35,7 +43,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: floa
       [1.3862943649291992, 1.3862943649291992]
     """
     as_number(label_smoothing, name="label_smoothing", low=0, high=1)
-    if jnp.issubdtype(jnp.result_type(labels), jnp.floating):
+    if jnp.issubdtype(as_array(labels).dtype, jnp.floating):
         targets, scores = aligned(
             labels=as_probabilities(labels, rank=np.ndim(logits)), logits=logits, classes=2
         )

@@ -22,7 +22,7 @@ from jaxrobust import evaluation
 from jaxrobust.evaluation._checks import AttackResultError, square_check, verify_images
 from jaxrobust.evaluation._identity import Identity
 from jaxrobust.evaluation._protocol import protocol
-from jaxrobust.evaluation._store import Store
+from jaxrobust.evaluation._store import ITEM, Store
 from jaxrobust.evaluation._work import bucket_sizes, buckets
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -464,6 +464,8 @@ def test_clear_errors(robust, tmp_path):
         evaluation.autoattack(fn, x[:8], y[:8], version="custom", attacks=[], **good)
     nothing = Identity({"images": "", "labels": "", "arrays": ""}, np.ones((1, 2)), np.ones((1, 2)))
     store = Store(tmp_path, {"a": 1}, nothing)
-    store.save(0, {"x": np.ones(2)})
-    np.testing.assert_array_equal(store.load(0)["x"], np.ones(2))
+    store.save(0, dict.fromkeys(ITEM, np.ones(2)))
+    np.testing.assert_array_equal(store.load(0)["images"], np.ones(2))
+    Store(tmp_path / "other", {"a": 2}, nothing).save(0, dict.fromkeys(ITEM, np.ones(2)))
+    (tmp_path / "other" / "item_000.npz").rename(tmp_path / "item_001.npz")  # of other settings
     assert store.load(1) is None
