@@ -136,7 +136,7 @@ def as_probabilities(
         sums = numbers.sum(-1)
         if not (numbers.min() >= -slack and np.abs(sums - 1).max() <= slack):
             raise InputError(
-                f"{name} must be integers, or probabilities that sum to 1 over the last axis, got "
+                f"{name} must be probabilities that sum to 1 over the last axis, or integers, got "
                 f"{array.dtype} values from {numbers.min():.6g} to {numbers.max():.6g}, sums from "
                 f"{sums.min():.6g} to {sums.max():.6g}"
             )

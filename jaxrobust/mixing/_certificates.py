@@ -118,9 +118,9 @@ def certified_radius_lipschitz(
       Bai et al., 2023 (arXiv:2301.12554), Section 4.
     """
     probs = as_logits(rob_probs, "rob_probs", classes=2)
+    share = checked_share("alpha", alpha, probs.dtype)
     as_probabilities(probs, name="rob_probs")
     as_number(lipschitz, name="lipschitz", low=0)
-    share = checked_share("alpha", alpha, probs.dtype)
     leading = jnp.broadcast_shapes(probs.shape[:-1], share.shape)
     probs = jnp.broadcast_to(probs, (*leading, probs.shape[-1]))
     own, mask = at_label(probs, jnp.argmax(probs, -1))

@@ -23,8 +23,8 @@ from jaxrobust.commands._plan import plan_lines
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
 from jaxrobust.training import create_state, device_mesh, make_train_step
 from jaxrobust.training._devices import replicated
-from jaxrobust.training._loop import on_device
 from jaxrobust.training._optimizer import build_optimizer
+from jaxrobust.training._prepare import on_device
 from jaxrobust.training._program_cost import program_cost
 from jaxrobust.training._rows import image_rows
 from jaxrobust.training._runs import build_model

@@ -242,10 +242,10 @@ def test_all_traces_of_a_training_run_are_one(golden):
     assert counts[0] == counts[2] > 0
 
 
-def test_default_step_size_crosses_the_ball(key):
-    from jaxrobust.objectives._attack import default_step_size
-
-    assert float(default_step_size(threats.linf(0.1), 10, None)) == pytest.approx(0.025)
-    assert default_step_size(threats.linf(0.1), 10, 0.01) == 0.01
-    with pytest.raises(ValueError, match="step_size must be given for Compose"):
-        default_step_size(threats.compose(threats.linf(0.1)), 10, None)
+def test_default_step_size_crosses_the_ball():
+    assert float(threats.default_step(threats.linf(0.1), 10)) == pytest.approx(0.025)
+    assert threats.default_step(threats.spatial(30, 3), 10) == 0.25
+    both = threats.default_step(threats.compose(threats.spatial(30, 3), threats.linf(0.1)), 10)
+    assert [float(step) for step in both] == [0.25, pytest.approx(0.025)]
+    with pytest.raises(ValueError, match="step_size must be given for object"):
+        threats.default_step(object(), 10)

@@ -172,5 +172,5 @@ def test_clear_errors(bases, tmp_path):
             train(config, tmp_path / str(number), devices=ONE, quiet=True)
     with pytest.raises(ValueError, match="must be a network with its weights"):
         models.mixed_classifier(std="runs/a", rob="runs/b")
-    with pytest.raises(ValueError, match="attack must be one of"):
+    with pytest.raises(ValueError, match="attack must be"):
         objectives.adaptive_smoothing(attack="fgsm")
