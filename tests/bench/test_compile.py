@@ -138,7 +138,7 @@ def test_the_figure_and_the_table(monkeypatch, tmp_path):
 
 def test_wrong_options_are_refused():
     for words, message in (
-        (["--curve-steps", "1,x"], "--curve-steps must be positive integers"),
+        (["--figure", "x.png", "--curve-steps", "1,x"], "--curve-steps must be positive integers"),
         (["--topology", "v9:2x2"], "chip 'v9' is unknown"),
     ):
         done = CliRunner().invoke(command, ["compile", *words])
