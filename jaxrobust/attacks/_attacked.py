@@ -167,7 +167,7 @@ def has_nan(logits: Array) -> Array:
 
 
 def misclassified(logits: Array, labels: Array) -> Array:
-    """`[b]` bool. Ties go to the first class; NaN logits are never right.
+    """`[b]` bool. Ties go to the first class; NaN logits are never right, for no label.
 
     Of one logit the sign decides, for labels -1 and +1.
     """

@@ -67,7 +67,6 @@ def fgsm(
     images, labels = checked_batch(images, labels)
     if step_size is None:
         step_size = getattr(threat, "eps", None)
-        images, labels = checked_batch(images, labels)
     if step_size is None:
         raise InputError(
             f"step_size must be given for {type(threat).__name__}, which has no single eps"
