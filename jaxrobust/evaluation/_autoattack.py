@@ -130,12 +130,12 @@ def autoattack(
 
     started = time.perf_counter()
     one_draw = OneDraw(logits_fn, on_every_device(key_of(seed))) if stochastic else logits_fn
-    once = Compiled(clean_batch, one_draw)
-    logits, wrong, predictions = _clean_pass(once, images, labels, sizes, stochastic=stochastic)
+    once = Compiled(clean_batch, one_draw, static=(stochastic,))
+    logits, wrong, predictions = _clean_pass(once, images, labels, sizes)
     chosen = None if attacks is None else tuple(attacks)
     options: dict[str, Any] = {"steps": steps, "queries": queries, "stochastic": stochastic}
     plan = protocol(version, norm=norm, classes=logits.shape[-1], attacks=chosen, **options)
-    checks, slopes = _checks(one_draw, once, images, labels, wrong, plan)
+    checks, slopes = _checks(one_draw, once, images, labels, wrong, plan, stochastic)
     settings = {
         "norm": norm,
         "eps": float(np.float32(eps)),
@@ -147,7 +147,7 @@ def autoattack(
     }
     arrays = model_digest(once.held(), logits)
     # Traced for two images, whatever the batch size.
-    program = once.structure(images[[0, 0]], labels[[0, 0]])
+    program = once.structure(images[[0, 0]], labels[[0, 0]], np.zeros(2, np.int32))
     identity = identity_of(arrays, program, images, labels, logits=logits, slopes=slopes)
     path = None if folder is None else pathlib.Path(folder).expanduser()
     ensemble = Ensemble(
@@ -181,15 +181,12 @@ def _clean_pass(
     images: np.ndarray,
     labels: np.ndarray,
     sizes: list[int],
-    *,
-    stochastic: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits, whether misclassified, and predictions, of a network that fits labels and batches."""
     logits, wrong, predictions = forward(once, images, labels, sizes)
     check_labels_fit(labels, logits)
     shape = next(buckets(len(labels), sizes, jax.process_count()))[2]
-    if not stochastic:  # the one draw of noise goes by the places in a batch
-        check_batch_independence(lambda _, *batch: once(*batch)[0], images, labels, logits, shape)
+    check_batch_independence(lambda *batch: once(*batch)[0], images, labels, logits, shape)
     return logits, wrong, predictions
 
 
@@ -220,13 +217,16 @@ def _checks(
     labels: np.ndarray,
     wrong: np.ndarray,
     plan: Protocol,
+    stochastic: bool,
 ) -> tuple[list[Check], np.ndarray]:
     """The network's checks on a batch of correctly classified points, the ones attacks start at."""
     rows = np.resize(np.arange(1) if wrong.all() else np.flatnonzero(~wrong), 64)
     dlr_attacks = any(str(item.settings.loss).startswith("dlr") for item in plan.items)
     rand = plan.version == "rand"
-    batch = images[rows], labels[rows]
-    return model_checks(network, once, *batch, dlr_attacks=dlr_attacks, rand=rand)
+    batch = images[rows], labels[rows], rows.astype(np.int32)
+    return model_checks(
+        network, once, *batch, dlr_attacks=dlr_attacks, rand=rand, stochastic=stochastic
+    )
 
 
 def _checked(
@@ -295,7 +295,10 @@ def _examined(
     fooled = np.zeros(len(indices), bool)
     predictions = np.zeros(0, np.int32)
     if len(claimed):
-        _, wrong, predicted = forward(ensemble.once, images, points.labels[claimed], ensemble.sizes)
+        labels = points.labels[claimed]
+        _, wrong, predicted = forward(
+            ensemble.once, images, labels, ensemble.sizes, indices=indices[claimed]
+        )
         fooled[claimed[wrong]] = True
         images, predictions = images[wrong], predicted[wrong].astype(np.int32)
     return {

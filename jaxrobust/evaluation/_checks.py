@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrobust.attacks._attacked import LogitsFn, judging, prepare
-from jaxrobust.evaluation._batches import example_keys, over_devices
+from jaxrobust.attacks._attacked import judging, prepare
+from jaxrobust.evaluation._batches import over_devices
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Norm
 from jaxrobust.inputs import SWITCH, InputError, as_labels
@@ -45,9 +45,11 @@ def model_checks(
     once: Compiled,
     images: np.ndarray,
     labels: np.ndarray,
+    indices: np.ndarray,
     *,
     dlr_attacks: bool,
     rand: bool,
+    stochastic: bool,
 ) -> tuple[list[Check], np.ndarray]:
     """What can be seen of a network on one batch: randomness, softmax outputs, dead gradients.
 
@@ -56,14 +58,18 @@ def model_checks(
       once: its compiled `clean_batch`.
       images: one batch.
       labels: `[b]`.
+      indices: `[b]`, in the data set.
       dlr_attacks: whether attacks on the DLR loss follow.
       rand: whether randomness is expected (version "rand").
+      stochastic: the network takes the indices too.
 
     Returns:
       The checks, and the network's `slopes` on the batch.
     """
-    seen = jax.device_get(Compiled(_probe, logits_fn)(images, labels))
-    passes = [np.asarray(once(images, labels)[0]) for _ in range(2 if rand else 5)]
+    seen = jax.device_get(
+        Compiled(_probe, logits_fn, static=(stochastic,))(images, labels, indices)
+    )
+    passes = [np.asarray(once(images, labels, indices)[0]) for _ in range(2 if rand else 5)]
     logits = passes[0]
     # Of the logits as they came out: compiled with the model, the sum may be rounded otherwise.
     saturated = np.asarray(cross_entropy(jnp.asarray(logits), jnp.asarray(labels))) == 0
@@ -85,7 +91,10 @@ def model_checks(
     return checks, seen["slopes"]
 
 
-def _probe(logits_fn: LogitsFn, images: Array, labels: Array) -> dict[str, Array]:
+def _probe(
+    stochastic: bool, network: Any, images: Array, labels: Array, indices: Array
+) -> dict[str, Array]:
+    logits_fn: Any = (lambda x: network(x, indices)) if stochastic else network
     fn = prepare(logits_fn, images)
     classes = jax.eval_shape(fn, images).shape[-1]
 
@@ -194,7 +203,7 @@ def check_batch_independence(
     """Compares logits of the first images with those that they have beside other images.
 
     Args:
-      logits_of: `(keys [b], images [b, h, w, c], labels [b]) -> logits [b, k]`, compiled.
+      logits_of: `(images [b, h, w, c], labels [b], indices [b]) -> logits [b, k]`, compiled.
       images: `[n, h, w, c]`.
       labels: `[n]`.
       logits: `[n, k]`, as found among the first `shape` images.
@@ -211,8 +220,8 @@ def check_batch_independence(
     batch = np.mod(batch + np.asarray(0.5, images.dtype), 1).astype(images.dtype)
     places = size - 1 - np.arange(kept)
     batch[places], rows[places] = images[:kept], np.arange(kept)
-    keys = example_keys(0, 0, rows)
-    beside = np.asarray(jax.device_get(logits_of(*over_devices((keys, batch, labels[rows])))))
+    placed = over_devices((batch, labels[rows], rows.astype(np.int32)))
+    beside = np.asarray(jax.device_get(logits_of(*placed)))
     eps = float(jnp.finfo(beside.dtype).eps)
     now, before = beside[places].astype(np.float64), logits[:kept].astype(np.float64)
     numbers = np.where(np.isfinite(before), before, 0)

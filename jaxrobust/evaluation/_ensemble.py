@@ -95,11 +95,11 @@ class Ensemble:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class OneDraw:
-    """A randomised model with one draw of its noise, as a logits function of images alone."""
+    """A randomised model with one draw of its noise for each image of the data set."""
 
     function: Any
     key: Array
 
-    def __call__(self, images: Array) -> Array:
-        """Logits `[b, k]`."""
-        return self.function(images, jax.random.split(self.key, len(images)))
+    def __call__(self, images: Array, indices: Array) -> Array:
+        """Logits `[b, k]` of the images with these indices in the data set."""
+        return self.function(images, jax.vmap(jax.random.fold_in, (None, 0))(self.key, indices))

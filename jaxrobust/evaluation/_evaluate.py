@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
 from jaxrobust.attacks._attacked import LogitsFn, Loss, has_nan, misclassified
-from jaxrobust.evaluation._batches import batch_shape, map_batches
+from jaxrobust.evaluation._batches import batch_shape, example_keys, map_batches
 from jaxrobust.evaluation._checks import (
     AttackResultError,
     Check,
@@ -220,7 +220,13 @@ def evaluate(
     logits, wrong, broken = run("clean", 0, clean)
     check_labels_fit(labels, logits)
     shape = batch_shape(len(images), batch_size)
-    check_batch_independence(lambda *batch: clean(*batch)[0], images, labels, logits, shape)
+    check_batch_independence(
+        lambda x, y, rows: clean(example_keys(seed, 0, rows), x, y)[0],
+        images,
+        labels,
+        logits,
+        shape,
+    )
     masks, nan_logits, adversarial = {"clean": ~wrong}, {"clean": int(broken.sum())}, {}
     for number, (name, attack) in enumerate(attacks.items(), start=1):
         program = Compiled(_attacked, attack, logits_fn, static=(bool(keep_images),))

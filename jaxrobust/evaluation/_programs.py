@@ -29,14 +29,16 @@ class Program:
 
     def __init__(self, closed: Any, out: Any) -> None:
         self.equations, self.out = Equations(closed), out
-        self._structure = self.equations.structure(), out
-        self._hash = hash(self._structure)
+        self.structure = self.equations.structure()
+        self._hash = hash((self.structure, out))
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Program) and self._structure == other._structure
+        return isinstance(other, Program) and (
+            (self.structure, self.out) == (other.structure, other.out)
+        )
 
 
 class Compiled:
@@ -74,7 +76,7 @@ class Compiled:
 
     def structure(self, *arrays: Any) -> str:
         """A digest of what is computed for arrays of these shapes; only traces."""
-        return digest_of_structure(self._program(arrays)[0].equations.structure())
+        return digest_of_structure(self._program(arrays)[0].structure)
 
     def _program(self, arrays: tuple) -> tuple[Program, list[Any]]:
         """The program for arrays of these shapes, and the arrays that were closed over."""

@@ -316,20 +316,33 @@ def _square_chunk(
     )
 
 
-def clean_batch(logits_fn: LogitsFn, images: Array, labels: Array) -> tuple[Array, Array, Array]:
-    """Logits, whether misclassified, and the prediction (-1 for NaN logits)."""
-    logits = as_network_logits(logits_fn(images), batch=len(images))
+def clean_batch(
+    stochastic: bool, logits_fn: Any, images: Array, labels: Array, indices: Array
+) -> tuple[Array, Array, Array]:
+    """Logits, whether misclassified, and the prediction (-1 for NaN logits).
+
+    A `stochastic` network is a `OneDraw`, whose noise goes by the indices in the data set.
+    """
+    logits = logits_fn(images, indices) if stochastic else logits_fn(images)
+    logits = as_network_logits(logits, batch=len(images))
     return logits, misclassified(logits, labels), predicted(logits)
 
 
 def forward(
-    clean: Compiled, images: np.ndarray, labels: np.ndarray, sizes: list[int]
+    clean: Compiled,
+    images: np.ndarray,
+    labels: np.ndarray,
+    sizes: list[int],
+    *,
+    indices: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A compiled `clean_batch` over any number of images."""
-    points = Points(np.arange(len(labels), dtype=np.int32), images, labels, labels)
+    """A compiled `clean_batch` over any number of images; `indices` default to all of the data."""
+    if indices is None:
+        indices = np.arange(len(labels))
+    points = Points(indices.astype(np.int32), images, labels, labels)
 
     def work(start: int, count: int, shape: int) -> Any:
         batch = padded(points, start, count, shape)
-        return clean(*over_devices((batch.images, batch.labels)))
+        return clean(*over_devices((batch.images, batch.labels, batch.indices)))
 
     return in_buckets(len(labels), sizes, work)

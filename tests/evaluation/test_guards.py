@@ -406,3 +406,17 @@ def test_labels_that_were_counted_from_one_are_told():
     for way, options in (("evaluate", {"attacks": {}}), ("autoattack", QUICK)):
         with pytest.raises(ValueError, match=r"labels .*counted from 1: 100 % .*, 0 % the label"):
             getattr(evaluation, way)(network, images, labels, **options)
+
+
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+@pytest.mark.parametrize("batch_size", [4, 64])
+def test_a_randomised_network_is_evaluated_to_its_end(noise, batch_size):
+    def network(x, keys):
+        draws = jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+        return linear(weights_of(0))(x) + noise * draws
+
+    report = evaluation.autoattack(
+        network, IMAGES, LABELS, norm="linf", eps=0.05, version="rand", stochastic=True, steps=3,
+        batch_size=batch_size,
+    )  # fmt: skip
+    assert report.robust_accuracy.value <= report.clean_accuracy.value
