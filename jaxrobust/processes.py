@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxrobust.reasons import first_line
+
 HEARTBEAT_SECONDS = 20  # without a sign of life of a process the others give up
 
 
@@ -183,7 +185,7 @@ def _everyones(value: Any) -> list[Any]:
         padded[: len(content)] = content
         rows = multihost_utils.process_allgather(padded)
     except jax.errors.JaxRuntimeError as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        reason = first_line(error, longest=200)
         raise LostProcessError(
             f"another process has ended, so process {jax.process_index()} ends too ({reason}); "
             "start all processes again: what is finished is kept"

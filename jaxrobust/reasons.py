@@ -36,6 +36,24 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
 
 
+def first_line(error: BaseException, *, longest: int = 300) -> str:
+    """The first line of a foreign error's message, or its type where it has none.
+
+    Args:
+      error: the error.
+      longest: characters of it at most.
+
+    Returns:
+      The line.
+
+    Example:
+      >>> from jaxrobust.reasons import first_line
+      >>> first_line(OSError("disk is gone\\nframes of another library"))
+      'disk is gone'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:longest]
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """The error and those that it came from, the latest first."""
     seen: list[BaseException] = []

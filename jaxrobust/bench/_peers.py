@@ -17,6 +17,7 @@ from jaxrobust.bench._timing import least_times
 from jaxrobust.bench._torch import torch_net
 from jaxrobust.bench._torch_step import with_spread_logits
 from jaxrobust.convolutions import compiler_options
+from jaxrobust.reasons import first_line
 
 EPS = 8 / 255  # leaves some images of a random network robust
 DISTRIBUTIONS = {
@@ -95,7 +96,7 @@ def peer_table(
             made[name] = np.asarray(call())
             calls[name] = call
         except Exception as error:  # whatever another library does with this network
-            problems[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            problems[name] = first_line(error)
     seconds = least_times(calls, repeats)
     rows = [_row(name, problem, made, seconds) for name in calls]
     nan = float("nan")

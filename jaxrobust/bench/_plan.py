@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 from jaxrobust.bench._plan_chips import (
     Chip,
     TPUCompilerError,
-    first_line,
     parse_topology,
     slice_devices,
 )
@@ -25,6 +24,7 @@ from jaxrobust.bench._plan_programs import (
     train_step_program,
 )
 from jaxrobust.experiment import Experiment
+from jaxrobust.reasons import first_line
 from jaxrobust.training import device_mesh
 from jaxrobust.training._devices import check_split
 from jaxrobust.training._program_cost import program_cost

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 
+from jaxrobust.reasons import first_line
+
 
 class Chip(NamedTuple):
     """What a chip can do at most; per chip, not per core.
@@ -119,8 +121,3 @@ def slice_devices(topology: str) -> list[Any]:
             ) from error
         raise TPUCompilerError(f"the TPU compiler cannot be used: {first_line(error)}") from error
     return found.devices
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a message, at most 300 characters of it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -15,6 +15,7 @@ from jaxrobust.bench._timing import least_times
 from jaxrobust.bench._torch import has_torch, torch_net
 from jaxrobust.convolutions import compiler_options
 from jaxrobust.objectives._attack import initial
+from jaxrobust.reasons import first_line
 
 EPS, BETA = 8 / 255, 6.0
 LOGITS_DEVIATION = 3.0
@@ -81,7 +82,7 @@ def torch_step_table(
         try:
             loss = step()
         except Exception as error:  # of the compiler that torch.compile calls
-            problems[form] = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            problems[form] = first_line(error)
             continue
         took = time.perf_counter() - started
         first[form] = (took if form.endswith("compile") else float("nan"), loss)

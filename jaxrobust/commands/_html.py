@@ -10,6 +10,7 @@ from typing import Any
 from jaxrobust.commands._summary import KINDS, cell, columns_of, kind_of, parts
 from jaxrobust.commands._table import latex_table, markdown_table
 from jaxrobust.commands._tradeoff_figures import Drawn
+from jaxrobust.files import replace_text
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
@@ -78,9 +79,7 @@ def write_report(
         *(_rows(i, *member) for i, member in enumerate(members.items())),
     ]
     path = folder / "report.html"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(_page(name, body), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, _page(name, body))
     return path
 
 

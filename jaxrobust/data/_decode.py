@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxrobust.inputs import InputError, as_count
+from jaxrobust.reasons import first_line
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Pillow's modes that hold 8 bits per channel or fewer. It clips the others when it converts them.
@@ -63,8 +64,7 @@ def decode(
     except MemoryError:
         raise
     except Exception as error:  # whatever the decoder of a damaged file raises
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{where} is no readable image: {reason}") from error
+        raise InputError(f"{where} is no readable image: {first_line(error)}") from error
     if converted is None:
         raise InputError(
             f"{where} must be an image with 8 bits per channel or 16-bit grey, got {format_} of "

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from jaxrobust.files import replacing
 from jaxrobust.inputs import InputError
+from jaxrobust.reasons import first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -67,32 +69,16 @@ def room_on_disk(folder: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary path whose file takes the place of `path` once the body is through.
-
-    An interrupted or failed body leaves `path` as it was.
+def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an uncompressed npz; the file is whole or absent.
 
     Raises:
       ValueError: if there is no room on the disk.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_on_disk(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # a rename may reach the disk before the content
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an uncompressed npz; the file is whole or absent."""
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        # A file object, because `np.savez` adds ".npz" to names that lack it.
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        with replacing(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -110,5 +96,4 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
                 raise ValueError("it is a single array, not an npz")
             return dict(archive)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or no npz: {reason}") from error
+        raise ValueError(f"{path} is damaged or no npz: {first_line(error)}") from error

@@ -13,7 +13,8 @@ from jaxrobust.data._decode import size_of
 from jaxrobust.data._files import default_data_dir, read_npz, write_npz
 from jaxrobust.data._sources import Record, Source, in_memory
 from jaxrobust.data._streamed import Streamed, streamed
-from jaxrobust.data._tfds_prepare import first_line, prepare
+from jaxrobust.data._tfds_prepare import prepare
+from jaxrobust.reasons import first_line
 
 CACHE = "jaxrobust_decoded"
 # Of how files become arrays: arrays that another version has decoded are not taken from the cache.

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxrobust.data._files import FULL
 from jaxrobust.data._tensorflow_files import opened_without_tensorflow
+from jaxrobust.reasons import first_line
 
 OURS = ("cifar10", "cifar100", "mnist")
 
@@ -46,12 +47,6 @@ def prepare(name: str, data_dir: pathlib.Path, *, download: bool) -> Any:
     except Exception as error:  # of the network, the archive, the disk, or TensorFlow's absence
         raise ValueError(_advice(name, data_dir, error)) from error
     return _builder(name, data_dir)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error, or its type if it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _builder(name: str, data_dir: pathlib.Path) -> Any:

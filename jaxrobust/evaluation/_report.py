@@ -11,7 +11,8 @@ from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._protocol import Norm, WorkItem
-from jaxrobust.evaluation._results import provenance, replace_text, replacing, write_json
+from jaxrobust.evaluation._results import provenance, write_json
+from jaxrobust.files import replace_text, replacing
 from jaxrobust.reasons import one_line
 
 

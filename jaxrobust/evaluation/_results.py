@@ -1,19 +1,15 @@
 """Result rows and files: JSON that survives crashes, and where results come from."""
 
-import contextlib
-import errno
 import importlib.metadata
-import json
-import math
-import os
 import pathlib
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
+
+from jaxrobust.files import append_line, replace_text, to_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "jaxrobust")
 
@@ -96,59 +92,3 @@ def write_json(path: pathlib.Path, value: Any) -> None:
       OSError: if the file does not fit on the disk.
     """
     replace_text(path, to_json(value, indent=2) + "\n")
-
-
-def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Strict JSON, which has neither NaN nor infinities: they become the strings of `float`."""
-    return json.dumps(_strict(value), indent=indent, allow_nan=False)
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(inner) for inner in value]
-    return str(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def append_line(path: os.PathLike[str], line: str) -> None:
-    """Appends a line in one write, on a line of its own, and forces it to the disk."""
-    with open(path, "ab+", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        cut = False
-        if size:
-            file.seek(size - 1)
-            cut = file.read(1) != b"\n"
-        content = b"\n" * cut + line.encode() + b"\n"
-        if file.write(content) != len(content):
-            raise OSError(errno.ENOSPC, "the disk is full; the row was not written", str(path))
-        os.fsync(file.fileno())
-
-
-def replace_text(path: os.PathLike[str], text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one."""
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-@contextlib.contextmanager
-def replacing(path: os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file under another name, which is forced to the disk and renamed once it is written.
-
-    Args:
-      path: the name that it gets; after an error there is what was there before.
-
-    Returns:
-      A context manager of the open file.
-    """
-    temporary = f"{os.fspath(path)}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
-    os.replace(temporary, path)

@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxrobust.evaluation._identity import Identity, differences
 from jaxrobust.evaluation._programs import NUMBERS
-from jaxrobust.evaluation._results import replace_text, replacing
 from jaxrobust.evaluation._structure import digest_of
+from jaxrobust.files import replace_text, replacing
 from jaxrobust.inputs import InputError
 from jaxrobust.reasons import one_line
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from etils import epath
 
-from jaxrobust.evaluation._results import append_line, replace_text
+from jaxrobust.files import append_line, replace_text
 
 Folder: TypeAlias = str | pathlib.Path | epath.Path
 

@@ -13,13 +13,13 @@ from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
+from jaxrobust.reasons import first_line
 from jaxrobust.training._devices import check_split, replicated
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._runners import Runner, make_train_step
 from jaxrobust.training._runs import build_model
 from jaxrobust.training._settings import step_settings
 from jaxrobust.training._state import TrainState, create_state, evaluated_variables
-from jaxrobust.training._stored import first_line
 from jaxrobust.training._supply import InMemory, OneByOne, make_supply
 
 
@@ -69,7 +69,7 @@ class Validator:
         except Exception as error:  # threats and networks may fail in any way
             raise ValueError(
                 f"{self._experiment.name} cannot be validated (validation.size=0 leaves it out): "
-                f"{first_line(error)[:300]}"
+                f"{first_line(error)}"
             ) from error
 
 
@@ -147,7 +147,7 @@ def lowered(train_step: Any, arguments: tuple[Any, ...], *, name: str) -> Any:
         return train_step.lower(*arguments)
     except Exception as error:  # augmentations, networks and objectives may fail in any way
         raise ValueError(
-            f"the train step of {name} cannot be built: {first_line(error)[:300]}"
+            f"the train step of {name} cannot be built: {first_line(error)}"
         ) from error
 
 

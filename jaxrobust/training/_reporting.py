@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxrobust.evaluation._results import to_json
 from jaxrobust.experiment import Experiment
+from jaxrobust.files import to_json
 from jaxrobust.training._bucket import Folder, append, in_bucket, run_folder, write_whole
 
 

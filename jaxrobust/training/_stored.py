@@ -12,6 +12,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from jaxrobust.reasons import first_line
+
 METRIC = "validation_robust_accuracy"
 
 
@@ -90,16 +92,11 @@ def restore_first(
             except Exception as error:  # Orbax and TensorStore raise many kinds
                 warn(
                     f"checkpoint {folder / str(step)} cannot be read "
-                    f"({first_line(error)[:120]}); trying another one"
+                    f"({first_line(error, longest=120)}); trying another one"
                 )
             gc.collect()  # here and now, while nothing is printed
     tried = f"; tried steps {', '.join(map(str, steps))}" if steps else ""
     raise CheckpointError(f"no readable checkpoint in {folder}{tried}")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.processes import is_first
+from jaxrobust.reasons import first_line
 from jaxrobust.training._devices import AXIS
 from jaxrobust.training._reporting import MetricsFile
-from jaxrobust.training._stored import first_line
 
 
 def check_shared(workdir: epath.Path) -> None:
@@ -51,7 +51,7 @@ def open_metrics(
 def lost_message(name: str, saved: list[int], error: Exception) -> str:
     """In one line: what happened, and how to go on."""
     where = f"its last checkpoint is of step {saved[-1]}" if saved else "it has no checkpoint yet"
-    reason = first_line(error)[:200]
+    reason = first_line(error, longest=200)
     return (
         f"another process of {name} has ended, so process {jax.process_index()} ends too "
         f"({reason}); {where}: start all processes again with --resume"
