@@ -1,11 +1,11 @@
 """Where compiled programs are kept between runs."""
 
-import contextlib
 import os
 import pathlib
-import uuid
 
 import click
+
+from jaxrobust.files import unwritable
 
 CACHE, ENABLED = "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"
 
@@ -47,13 +47,8 @@ def _default() -> str | None:
 
 
 def _writable(folder: pathlib.Path) -> bool:
-    probe = folder / f".probe_{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
     except OSError:
         return False
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
-    return True
+    return unwritable(folder) is None

@@ -5,6 +5,8 @@ import errno
 import json
 import math
 import os
+import pathlib
+import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -32,6 +34,26 @@ def replacing(path: os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
+
+
+def unwritable(folder: os.PathLike[str]) -> str | None:
+    """Why nothing can be written into a folder; tried, because permissions do not say all.
+
+    Args:
+      folder: an existing one.
+
+    Returns:
+      The reason, such as "permission denied", or `None`.
+    """
+    probe = pathlib.Path(folder, f".probe_{uuid.uuid4().hex[:8]}")
+    try:
+        probe.write_bytes(bytes(4096))
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def replace_text(path: os.PathLike[str], text: str) -> None:

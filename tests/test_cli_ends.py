@@ -17,7 +17,7 @@ import pytest
 
 from jaxrobust import cli_cache, cli_ends
 from jaxrobust.cli import cli as commands
-from jaxrobust.commands._stopping import Stopped, resumable
+from jaxrobust.commands._stopping import resumable
 from jaxrobust.reasons import no_room, one_line
 from jaxrobust.training import Interrupted
 from tests.test_cli import ROOT, TRADES
@@ -222,15 +222,11 @@ def test_warnings_are_one_line_without_their_source(monkeypatch):
 
 def test_a_stopped_tradeoff_says_to_run_the_same_command_again():
     saved = "a stopped by signal 15; saved step 3 of 9 in t/a"
-    plain = Stopped(f"{saved}, continue with --resume", 15)
-    apart = Stopped("saved; continue with --resume", 15)
-    apart.progress = saved
-    for error in (plain, apart):
-        with pytest.raises(Interrupted) as stopped, resumable("t"):
-            raise error
-        assert str(stopped.value).startswith(f"{saved}; ")
-        assert "run the same command again" in str(stopped.value)
-        assert "--resume" not in str(stopped.value)
+    with pytest.raises(Interrupted) as stopped, resumable("t"):
+        raise Interrupted(saved, "continue with --resume", 15)
+    assert str(stopped.value).startswith(f"{saved}; ")
+    assert "run the same command again" in str(stopped.value)
+    assert "--resume" not in str(stopped.value)
     for number in (signal.SIGTERM, signal.SIGINT):
         before = signal.getsignal(number)
         again = pytest.raises(Interrupted, match="run the same command again")

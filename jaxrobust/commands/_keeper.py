@@ -7,10 +7,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from jaxrobust.files import unwritable
 from jaxrobust.processes import from_first, is_first
 from jaxrobust.reasons import no_room, one_line
-
-PROBE = bytes(4096)
 
 
 class Keeper:
@@ -32,7 +31,7 @@ class Keeper:
     def __init__(self, folder: pathlib.Path, *, say: Callable[[str], None]) -> None:
         self.folder, self._say, self._said = folder, say, set[str]()
         self.error: OSError | None = None
-        problem = from_first(lambda: _problem(folder))
+        problem = from_first(lambda: unwritable(folder))
         self.usable = problem is None
         if problem is not None and is_first():
             say(
@@ -88,7 +87,8 @@ class Keeper:
             self.warn(f"warning: {self._reason(path, error)}")
             return False
         finally:
-            _remove(partial)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
         return True
 
     def warn(self, line: str) -> None:
@@ -113,20 +113,3 @@ class Keeper:
         text = one_line(error)
         missing = "need matplotlib" in text  # then no picture of this command is
         return f"no pictures: {text}" if missing else f"{path.name} is not drawn: {text}"
-
-
-def _problem(folder: pathlib.Path) -> str | None:
-    """Why nothing can be written into a folder; tried, because permissions do not say all."""
-    probe = folder / f".probe_{uuid.uuid4().hex[:8]}"
-    try:
-        probe.write_bytes(PROBE)
-    except OSError as error:
-        return (error.strerror or one_line(error)).lower()
-    finally:
-        _remove(probe)
-    return None
-
-
-def _remove(path: pathlib.Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
