@@ -5,8 +5,12 @@ batch depends on the batch's size.
 """
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from jaxrobust.inputs import InputError
 
 GENERATOR = "threefry2x32"
 
@@ -46,3 +50,28 @@ def key_of_data(data: Array) -> Array:
       True
     """
     return jax.random.wrap_key_data(data, impl=GENERATOR)
+
+
+def per_example_keys(key: Array, batch_size: int) -> Array:
+    """Keys `[b]`: of one key by folding in the position, or `key` itself if it is a batch.
+
+    An evaluation passes keys folded with the index in the data set, so that the noise of an
+    example depends on neither batch size, nor order, nor device count.
+    """
+    dtype = getattr(key, "dtype", np.dtype(object))
+    if dtype == jnp.uint32:  # a key of the old kind
+        key = jax.random.wrap_key_data(key)
+    elif not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise InputError(f"key must be a PRNG key, such as jax.random.key(0), got {key!r}")
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch_size))
+    if key.shape != (batch_size,):
+        raise InputError(
+            f"key must be one key or one per example, here [{batch_size}], got shape {key.shape}"
+        )
+    return key
+
+
+def fold_keys(keys: Array, number: ArrayLike) -> Array:
+    """Keys `[b]` with the same number folded into each."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)

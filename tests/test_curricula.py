@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from jaxrobust import curricula, objectives, threats
+from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, to_dict, use
-from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
-from jaxrobust.training._devices import replicated
+from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.training.test_updates import PlainNet
 
 

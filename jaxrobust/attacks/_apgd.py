@@ -9,23 +9,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust import losses, threats
+from jaxrobust.attackable import as_losses, checked_logits, judging, prepare
 from jaxrobust.attacks._apgd_run import Problem, best_images, run
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    Loss,
-    as_losses,
-    checked_batch,
-    checked_logits,
-    judging,
-    misclassified,
-    nothing_attacked,
-    per_example_keys,
-    prepare,
-    where,
-)
-from jaxrobust.attacks._precision import widened
-from jaxrobust.inputs import InputError, as_count, as_labels, as_number
+from jaxrobust.attacks._attacked import Attacked, nothing_attacked, where
+from jaxrobust.inputs import InputError, as_batch, as_count, as_labels, as_number
+from jaxrobust.keys import per_example_keys
+from jaxrobust.precision import widened
+from jaxrobust.typing import LogitsFn, Loss, Norm
+from jaxrobust.verdicts import misclassified
 
 StochasticLogitsFn = Callable[[Array, Array], Array]  # images, keys [b] -> logits
 
@@ -47,7 +38,7 @@ def apgd(
     images: ArrayLike,
     labels: ArrayLike,
     *,
-    norm: Literal["linf", "l2", "l1"],
+    norm: Norm,
     eps: ArrayLike,
     loss: Literal["ce", "dlr", "dlr_targeted", "margin"] | Loss = "ce",
     targets: ArrayLike | None = None,
@@ -129,7 +120,7 @@ def apgd(
         raise InputError(
             f"keep must be 'fooling', or 'loss' with one restart; got {keep!r}, {restarts} restarts"
         )
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     problem = _problem(
         logits_fn,
         images,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrobust.attacks._precision import rounded_inward
+from jaxrobust.precision import rounded_inward
 
 
 class Checkpoints(NamedTuple):

@@ -10,8 +10,11 @@ from jax import Array
 
 from jaxrobust.attacks._apgd_checkpoints import CheckpointSteps, checkpoints
 from jaxrobust.attacks._apgd_l1 import SparseSteps, radius_stages, sparsity_checks
-from jaxrobust.attacks._attacked import Loss, finite, fold_keys, misclassified, where
-from jaxrobust.attacks._precision import rounded_inward
+from jaxrobust.attacks._attacked import finite, where
+from jaxrobust.keys import fold_keys
+from jaxrobust.precision import rounded_inward
+from jaxrobust.typing import Loss
+from jaxrobust.verdicts import misclassified
 
 Steps = CheckpointSteps | SparseSteps
 

@@ -7,30 +7,24 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    checked_batch,
-    checked_logits,
-    finite,
-    fold_keys,
-    hard_labels,
-    misclassified,
-    network,
-    per_example_keys,
-    where,
-)
+from jaxrobust.attackable import checked_logits, network
+from jaxrobust.attacks._attacked import Attacked, finite, where
 from jaxrobust.attacks._box_hyperplane import to_hyperplane
-from jaxrobust.attacks._fab_boundaries import (
-    Linearise,
-    Norm,
-    boundary_to,
-    nearest_boundary,
-    norm_of,
+from jaxrobust.attacks._fab_boundaries import Linearise, boundary_to, nearest_boundary, norm_of
+from jaxrobust.inputs import (
+    as_batch,
+    as_choice,
+    as_count,
+    as_labels,
+    as_logits,
+    as_number,
+    as_radius,
 )
-from jaxrobust.attacks._precision import shown, widened
-from jaxrobust.inputs import as_choice, as_count, as_labels, as_logits, as_number, as_radius
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import margin
+from jaxrobust.precision import shown, widened
+from jaxrobust.typing import LogitsFn, Norm
+from jaxrobust.verdicts import hard_labels, misclassified
 
 # Stands in for "no adversarial point yet" where a number is needed.
 FAR = 1e10
@@ -123,7 +117,7 @@ def fab(
       Croce and Hein, Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary
       Attack, 2020 (arXiv:1907.02044), Algorithm 1 without its final search; FAB-T: 2003.01690.
     """
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     labels = hard_labels(labels)
     _check(norm, steps, restarts, unroll, alpha_max=alpha_max, eta=eta, beta=beta)
     clean, images = images, widened(images)

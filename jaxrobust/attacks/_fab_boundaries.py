@@ -1,15 +1,15 @@
 """FAB's view of a classifier: which decision boundary it goes to, and its linearisation."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.attacks._attacked import LogitsFn, finite, where
+from jaxrobust.attacks._attacked import finite, where
+from jaxrobust.typing import LogitsFn, Norm
 
-Norm = Literal["linf", "l2", "l1"]
 # A decision function at images [b, h, w, c]: its values [b] (0 on the boundary, negative where
 # the label wins) and their gradients [b, h, w, c], all finite.
 Linearise = Callable[[Array], tuple[Array, Array]]

@@ -7,18 +7,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    Loss,
-    checked_batch,
-    per_example_keys,
-)
+from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._pgd import pgd
-from jaxrobust.attacks._precision import widened
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.keys import per_example_keys
 from jaxrobust.losses import cross_entropy
+from jaxrobust.precision import widened
 from jaxrobust.threats import Threat, batched
+from jaxrobust.typing import LogitsFn, Loss
 
 
 def fgsm(
@@ -64,7 +60,7 @@ def fgsm(
     References:
       Goodfellow et al., Explaining and Harnessing Adversarial Examples, 2015 (arXiv:1412.6572).
     """
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     if step_size is None:
         step_size = getattr(threat, "eps", None)
     if step_size is None:

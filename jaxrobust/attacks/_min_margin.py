@@ -1,29 +1,21 @@
 """MinMargin: APGD that keeps the point of the least margin, fooled or not."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.attackable import checked_logits, network
 from jaxrobust.attacks._apgd import _problem
 from jaxrobust.attacks._apgd_run import run
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    checked_batch,
-    checked_logits,
-    fold_keys,
-    hard_labels,
-    has_nan,
-    network,
-    nothing_attacked,
-    per_example_keys,
-    where,
-)
-from jaxrobust.attacks._targets import loss_of_run
-from jaxrobust.inputs import as_count, as_logits, at_label, pick
+from jaxrobust.attacks._attacked import Attacked, nothing_attacked, where
+from jaxrobust.inputs import as_batch, as_count, as_logits, at_label, pick
+from jaxrobust.keys import fold_keys, per_example_keys
+from jaxrobust.losses import loss_of_run
+from jaxrobust.typing import LogitsFn, Norm
+from jaxrobust.verdicts import hard_labels, has_nan
 
 
 def min_margin(
@@ -32,7 +24,7 @@ def min_margin(
     images: ArrayLike,
     labels: ArrayLike,
     *,
-    norm: Literal["linf", "l2", "l1"],
+    norm: Norm,
     eps: ArrayLike,
     steps: int = 100,
     targets: int = 9,
@@ -76,7 +68,7 @@ def min_margin(
     References:
       Bai et al., MixedNUTS, 2024 (arXiv:2402.02263), the MinMargin attack of its search.
     """
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     keys = per_example_keys(key, len(images))
     as_count(targets, name="targets", least=0)
     if not len(images):

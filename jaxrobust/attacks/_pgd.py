@@ -7,25 +7,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    Loss,
-    as_losses,
-    checked_batch,
-    checked_logits,
-    finite,
-    fold_keys,
-    judging,
-    misclassified,
-    per_example_keys,
-    prepare,
-    where,
-)
-from jaxrobust.attacks._precision import shown, widened
-from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_step_size
+from jaxrobust.attackable import as_losses, checked_logits, judging, prepare
+from jaxrobust.attacks._attacked import Attacked, finite, where
+from jaxrobust.inputs import InputError, as_batch, as_choice, as_count, as_number, as_step_size
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
+from jaxrobust.precision import shown, widened
 from jaxrobust.threats import BatchedThreat, Threat, batched
+from jaxrobust.typing import LogitsFn, Loss
+from jaxrobust.verdicts import misclassified
 
 # Loop steps per iteration of the compiled loop. Rolled everywhere: with the convolutions of
 # `jaxrobust.convolutions` a rolled loop runs as fast as an unrolled one on CPU and compiles in a
@@ -138,7 +128,7 @@ def pgd(
       (arXiv:1710.06081). Zhang et al., Attacks Which Do Not Kill Training Make Adversarial
       Learning Stronger, 2020 (arXiv:2002.11242).
     """
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     _check(steps, restarts, momentum, keep, stop_after)
     as_step_size(step_size, batch=len(images))
     if state is not None and restarts > 1:

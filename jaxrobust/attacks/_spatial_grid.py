@@ -6,19 +6,14 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    Loss,
-    checked_batch,
-    fold_keys,
-    per_example_keys,
-)
+from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, spatial_part, worst
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
+from jaxrobust.precision import wide_type
 from jaxrobust.threats import Spatial, Threat, Transform
-from jaxrobust.threats._rotate import wide_type
+from jaxrobust.typing import LogitsFn, Loss
 
 
 def spatial_grid(
@@ -77,7 +72,7 @@ def spatial_grid(
       Engstrom et al., Exploring the Landscape of Spatial Robustness, 2019 (arXiv:1712.02779):
       5 x 5 x 31 points, 3 pixels and 30 degrees on CIFAR-10.
     """
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     if len(counts) != 3:
         raise InputError(f"counts must be (right, down, angle), got {counts!r}")
     check_counts(chunk=chunk, **dict(zip(("right", "down", "angle"), counts, strict=True)))

@@ -7,23 +7,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    Loss,
-    as_losses,
-    checked_batch,
-    checked_logits,
-    fold_keys,
-    misclassified,
-    network,
-    per_example_keys,
-    predicted,
-)
-from jaxrobust.attacks._precision import shown, widened
+from jaxrobust.attackable import as_losses, checked_logits, network
+from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, spatial_part, worst
+from jaxrobust.inputs import as_batch
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
+from jaxrobust.precision import shown, widened
 from jaxrobust.threats import Threat, batched
+from jaxrobust.typing import LogitsFn, Loss
+from jaxrobust.verdicts import misclassified, predicted
 
 
 class AverageCase(NamedTuple):
@@ -92,7 +85,7 @@ def worst_of_k(
     References:
       Engstrom et al., Exploring the Landscape of Spatial Robustness, 2019 (arXiv:1712.02779).
     """
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     check_counts(k=k, chunk=chunk)
     drawn = threat if inner is None else spatial_part(threat, inner)[1]
     verbs, keys = batched(drawn, len(images)), per_example_keys(key, len(images))
@@ -150,7 +143,7 @@ def average_case(
       Kamath et al., Can we have it all? On the Trade-off between Spatial and Adversarial
       Robustness of Neural Networks, 2020 (arXiv:2002.11318).
     """
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     check_counts(draws=draws)
     wide = widened(images)
     logits_fn = network(logits_fn, images)

@@ -8,19 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    Loss,
-    as_losses,
-    checked_logits,
-    misclassified,
-    network,
-    where,
-)
-from jaxrobust.attacks._precision import shown, widened
+from jaxrobust.attackable import as_losses, checked_logits, network
+from jaxrobust.attacks._attacked import Attacked, where
 from jaxrobust.inputs import InputError, as_count
+from jaxrobust.precision import shown, widened
 from jaxrobust.threats import Spatial, Threat, Transform, batched, compose
-from jaxrobust.threats._compose import Compose
+from jaxrobust.typing import Loss
+from jaxrobust.verdicts import misclassified
 
 Inner = Callable[..., Attacked]  # (logits_fn, keys, images, labels, *, threat) -> Attacked
 # Candidate number `[]` -> the perturbations of all examples.
@@ -118,7 +112,7 @@ def spatial_part(threat: Any, inner: Inner | None) -> tuple[int | None, Spatial]
                 "inner needs a threat composed of spatial and others, got spatial alone"
             )
         return None, threat
-    parts = threat.parts if isinstance(threat, Compose) else ()
+    parts = getattr(threat, "parts", ())
     places = [place for place, part in enumerate(parts) if isinstance(part, Spatial)]
     if len(places) != 1:
         raise InputError(

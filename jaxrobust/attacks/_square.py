@@ -1,33 +1,22 @@
 """Square, the score-based random search: no gradients, only logits."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import (
-    Attacked,
-    LogitsFn,
-    checked_batch,
-    checked_logits,
-    fold_keys,
-    hard_labels,
-    has_nan,
-    misclassified,
-    network,
-    nothing_attacked,
-    per_example_keys,
-    where,
-)
-from jaxrobust.attacks._precision import shown, widened
+from jaxrobust.attackable import checked_logits, network
+from jaxrobust.attacks._attacked import Attacked, nothing_attacked, where
 from jaxrobust.attacks._square_proposals import draw, draw_start, propose, start
-from jaxrobust.inputs import as_choice, as_count, as_number, as_radius
+from jaxrobust.inputs import as_batch, as_choice, as_count, as_number, as_radius
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import margin
-
-Norm = Literal["linf", "l2", "l1"]
+from jaxrobust.precision import shown, widened
+from jaxrobust.typing import LogitsFn, Norm
+from jaxrobust.verdicts import hard_labels, has_nan, misclassified
 
 
 class SquareState(NamedTuple):
@@ -104,7 +93,7 @@ def square(
     """
     as_count(restarts, name="restarts")
     _check_static(queries, p_init)
-    images, labels = checked_batch(images, labels)
+    images, labels = as_batch(images, labels)
     keys = per_example_keys(key, len(images))
     if not len(images):
         return nothing_attacked(images)
@@ -239,7 +228,7 @@ def _check_static(queries: int, p_init: float) -> None:
 def _checked(
     keys: Array, clean: ArrayLike, classes: ArrayLike, norm: str, eps: ArrayLike
 ) -> tuple[Array, Array, Array, Array]:
-    images, labels = checked_batch(clean, classes)
+    images, labels = as_batch(clean, classes)
     as_choice(norm, name="norm", choices=("linf", "l2", "l1"))
     radius = as_radius(eps, batch=len(images), largest=1 if norm == "linf" else math.inf)
     radius = jnp.broadcast_to(radius.astype(widened(images).dtype), (len(images),))

@@ -7,8 +7,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import fold_keys
-from jaxrobust.attacks._precision import rounded_inward
 from jaxrobust.attacks._square_patterns import (
     corners,
     inside,
@@ -18,6 +16,8 @@ from jaxrobust.attacks._square_patterns import (
     tiling,
     window_sides,
 )
+from jaxrobust.keys import fold_keys
+from jaxrobust.precision import rounded_inward
 from jaxrobust.threats import l1_box_correction
 
 

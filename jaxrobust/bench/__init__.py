@@ -12,6 +12,7 @@ from jaxrobust.bench._compile import variants as variants
 from jaxrobust.bench._compile_case import PROGRAMS as PROGRAMS
 from jaxrobust.bench._compile_case import Case as Case
 from jaxrobust.bench._compile_figure import draw_compile_curves as draw_compile_curves
+from jaxrobust.bench._compile_worker import can_serialize as can_serialize
 from jaxrobust.bench._convolutions import ConvolutionRow as ConvolutionRow
 from jaxrobust.bench._convolutions import convolution_table as convolution_table
 from jaxrobust.bench._forms import LoopRow as LoopRow
@@ -28,12 +29,14 @@ from jaxrobust.bench._plan import Plan as Plan
 from jaxrobust.bench._plan import ProgramPlan as ProgramPlan
 from jaxrobust.bench._plan import plan as plan
 from jaxrobust.bench._plan_chips import TPUCompilerError as TPUCompilerError
+from jaxrobust.bench._plan_chips import check_compiler as check_compiler
 from jaxrobust.bench._step import StepRow as StepRow
 from jaxrobust.bench._step import step_table as step_table
 from jaxrobust.bench._throughput import Throughput as Throughput
 from jaxrobust.bench._throughput import matmul_peak as matmul_peak
 from jaxrobust.bench._throughput import throughput as throughput
 from jaxrobust.bench._torch import TorchRow as TorchRow
+from jaxrobust.bench._torch import has_torch as has_torch
 from jaxrobust.bench._torch import torch_table as torch_table
 from jaxrobust.bench._torch_step import TorchStepRow as TorchStepRow
 from jaxrobust.bench._torch_step import torch_step_table as torch_step_table

@@ -12,11 +12,10 @@ from jax.sharding import Mesh
 
 from jaxrobust import models, objectives, threats
 from jaxrobust.attacks import _pgd, apgd, pgd
+from jaxrobust.devices import AXIS
 from jaxrobust.evaluation import _work
 from jaxrobust.evaluation._protocol import AttackSettings
-from jaxrobust.training import StepSettings, TrainState, make_train_step
-from jaxrobust.training._devices import AXIS
-from jaxrobust.training._runners import share
+from jaxrobust.training import StepSettings, TrainState, make_train_step, share
 
 PROGRAMS = ("train step", "pgd", "apgd", "autoattack")
 FORMS = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxrobust.bench._compile import CompileRow
-from jaxrobust.evaluation._figures import COLOURS, MARKERS, pyplot
+from jaxrobust.drawing import COLOURS, MARKERS, pyplot
 
 FORMS = {
     "rolled": "rolled: one loop over the steps",

@@ -28,7 +28,7 @@ def main() -> None:
     import jax
 
     from jaxrobust.bench._compile_case import Case, parts_of
-    from jaxrobust.training import device_mesh
+    from jaxrobust.devices import device_mesh
 
     case, folder = Case(**task["case"]), pathlib.Path(task["folder"])
     if task["mode"] == "tpu":
@@ -138,9 +138,8 @@ def _for_tpu(case: Any, topology: str) -> dict[str, Any]:
 
     from jaxrobust.bench._compile_case import parts_of
     from jaxrobust.bench._plan_chips import parse_topology, slice_devices
-    from jaxrobust.training import device_mesh
-    from jaxrobust.training._devices import AXIS
-    from jaxrobust.training._program_cost import program_cost
+    from jaxrobust.bench._program_cost import program_cost
+    from jaxrobust.devices import AXIS, device_mesh
 
     chip, _ = parse_topology(topology)
     mesh = device_mesh(slice_devices(topology))

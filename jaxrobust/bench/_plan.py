@@ -23,11 +23,10 @@ from jaxrobust.bench._plan_programs import (
     stock_convolutions,
     train_step_program,
 )
+from jaxrobust.bench._program_cost import program_cost
+from jaxrobust.devices import check_split, device_mesh
 from jaxrobust.experiment import Experiment
 from jaxrobust.reasons import first_line
-from jaxrobust.training import device_mesh
-from jaxrobust.training._devices import check_split
-from jaxrobust.training._program_cost import program_cost
 
 
 class ProgramPlan(NamedTuple):

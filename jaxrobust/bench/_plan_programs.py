@@ -13,15 +13,18 @@ from jax.sharding import PartitionSpec as P
 
 from jaxrobust.bench._plan_data import DataShape
 from jaxrobust.data import mixed_steps
+from jaxrobust.devices import AXIS
 from jaxrobust.evaluation import PGD
 from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
-from jaxrobust.training import create_state, make_train_step
-from jaxrobust.training._devices import AXIS
-from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._rows import LANES
-from jaxrobust.training._runs import build_model
-from jaxrobust.training._settings import step_settings
+from jaxrobust.training import (
+    LANES,
+    build_model,
+    build_optimizer,
+    create_state,
+    make_train_step,
+    step_settings,
+)
 
 Program = tuple[Any, tuple[Any, ...]]  # a jitted function, and its arguments' shapes
 

@@ -14,8 +14,9 @@ from jax import Array
 from jaxrobust import models, objectives, threats
 from jaxrobust.bench._timing import least_times
 from jaxrobust.convolutions import compiler_options, fast_on_cpu
+from jaxrobust.devices import device_mesh
 from jaxrobust.losses import cross_entropy
-from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
+from jaxrobust.training import StepSettings, TrainState, make_train_step
 
 # What the attack of an objective runs besides its steps, and how many attacks there are.
 CLEAN_FORWARDS = {"trades": 1, "score": 1, "distance_trades": 1, "gair_trades": 1}

@@ -12,12 +12,9 @@ from jaxrobust.bench._model_flops import model_flops
 from jaxrobust.bench._plan_data import DataShape, data_shape
 from jaxrobust.bench._plan_programs import stock_convolutions, train_step_program
 from jaxrobust.convolutions import compiler_options
+from jaxrobust.devices import bytes_per_device, check_split, device_mesh
 from jaxrobust.experiment import Experiment
-from jaxrobust.training import create_state, device_mesh
-from jaxrobust.training._devices import check_split
-from jaxrobust.training._footprint import footprint
-from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._runs import build_model
+from jaxrobust.training import build_model, build_optimizer, create_state
 
 _LARGEST_PRODUCT = 8192  # rows and columns
 _ENOUGH_SECONDS = 0.25  # for one measurement of products
@@ -113,7 +110,7 @@ def throughput(
         flops_per_second=flops / seconds,
         peak_flops_per_second=peak,
         share=flops / seconds / peak,
-        bytes_per_device=footprint(program).get("bytes_per_device", 0),
+        bytes_per_device=bytes_per_device(program).get("bytes_per_device", 0),
         loss=loss,
     )
 

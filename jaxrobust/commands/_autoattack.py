@@ -18,7 +18,8 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.experiment import to_dict
 from jaxrobust.processes import is_first
-from jaxrobust.training import Run, load_run, local_folder
+from jaxrobust.storage import local_folder
+from jaxrobust.training import Run, load_run
 
 
 class Protocol(NamedTuple):

@@ -9,6 +9,7 @@ from rich.table import Table
 from jaxrobust.bench import (
     attack_table,
     convolution_table,
+    has_torch,
     loop_table,
     machine,
     many_table,
@@ -19,7 +20,6 @@ from jaxrobust.bench import (
     torch_table,
     transform_table,
 )
-from jaxrobust.bench._torch import has_torch
 from jaxrobust.commands._console import table_console
 from jaxrobust.evaluation import provenance, write_json
 from jaxrobust.experiment import Experiment, to_dict

@@ -12,6 +12,8 @@ from jaxrobust.bench import (
     TPU_CASES,
     Case,
     CompileRow,
+    can_serialize,
+    check_compiler,
     compile_table,
     curves,
     draw_compile_curves,
@@ -19,12 +21,10 @@ from jaxrobust.bench import (
     rows_as_json,
     variants,
 )
-from jaxrobust.bench._compile_worker import can_serialize
-from jaxrobust.bench._plan_chips import check_compiler
 from jaxrobust.commands._console import table_console
 from jaxrobust.commands._plan import NOTHING_RAN
+from jaxrobust.drawing import pyplot
 from jaxrobust.evaluation import provenance, write_json
-from jaxrobust.evaluation._figures import pyplot
 
 COLUMNS = (
     ("trace s", "trace_seconds"),

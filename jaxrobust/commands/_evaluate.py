@@ -25,7 +25,8 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.experiment import Evaluation, Experiment, to_dict
 from jaxrobust.processes import is_first
-from jaxrobust.training import Run, load_run, local_folder, read_rows
+from jaxrobust.storage import local_folder
+from jaxrobust.training import Run, load_run, read_rows
 
 SHOWN = 8  # images of a picture
 NAMED = 20  # classes whose names are kept in rows, for figures of each class

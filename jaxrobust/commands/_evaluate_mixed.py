@@ -17,11 +17,10 @@ from jaxrobust.commands._identity import short
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import AttackBar, EvaluationBar
 from jaxrobust.evaluation import Report, append_row, autoattack, evaluate, pgd_attacks, provenance
-from jaxrobust.experiment import PARTS
-from jaxrobust.experiment._files import parsed
+from jaxrobust.experiment import PARTS, parsed
 from jaxrobust.spec import Spec, checked, number
-from jaxrobust.training import load_base, load_run, local_folder
-from jaxrobust.training._bucket import in_bucket, run_folder
+from jaxrobust.storage import in_bucket, local_folder, run_folder
+from jaxrobust.training import load_base, load_run
 
 Source = str | Mapping[str, Any]
 

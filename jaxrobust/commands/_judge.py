@@ -19,9 +19,9 @@ from jaxrobust.commands._keeper import Keeper
 from jaxrobust.convolutions import jit
 from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate, provenance
 from jaxrobust.experiment import Certificates, EpsCurves, Evaluation, Experiment, Tradeoff, to_dict
-from jaxrobust.experiment._tradeoff import Norm
 from jaxrobust.losses import margin
 from jaxrobust.training import Run, load_run, read_rows
+from jaxrobust.typing import Norm
 
 NOISY_IMAGES = 2000  # of a forward pass in the sampling of smoothed classifiers
 

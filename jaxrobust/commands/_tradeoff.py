@@ -22,12 +22,12 @@ from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, planned_r
 from jaxrobust.evaluation import provenance, write_json
 from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, to_dict
 from jaxrobust.reasons import one_line
+from jaxrobust.storage import local_folder
 from jaxrobust.training import (
     FolderInUseError,
     Interrupted,
     alike,
     begun,
-    local_folder,
     read_rows,
     train,
     train_many,

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from jaxrobust.experiment import Experiment, Tradeoff, use
-from jaxrobust.experiment._tradeoff import MEMBER, bases
-from jaxrobust.training import local_folder, read_config, read_rows
+from jaxrobust.experiment import MEMBER, Experiment, Tradeoff, bases, use
+from jaxrobust.storage import local_folder
+from jaxrobust.training import read_config, read_rows
 
 
 class PlannedRun(NamedTuple):

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.evaluation._batches import on_every_device
 from jaxrobust.evaluation._checks import (
     Check,
@@ -26,7 +25,7 @@ from jaxrobust.evaluation._ensemble import Ensemble, OneDraw
 from jaxrobust.evaluation._evaluate import checked_data
 from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._protocol import Norm, Protocol, WorkItem, protocol
+from jaxrobust.evaluation._protocol import Protocol, WorkItem, protocol
 from jaxrobust.evaluation._report import Report
 from jaxrobust.evaluation._store import Store, model_digest
 from jaxrobust.evaluation._work import (
@@ -43,6 +42,7 @@ from jaxrobust.inputs import InputError, as_count, as_seed, check_number
 from jaxrobust.keys import key_of
 from jaxrobust.locks import held
 from jaxrobust.processes import from_first, is_first
+from jaxrobust.typing import LogitsFn, Norm
 
 Progress = Callable[[str, int, int], None]
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrobust.attacks._attacked import judging, prepare
+from jaxrobust.attackable import judging, prepare
 from jaxrobust.evaluation._batches import over_devices
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._protocol import Norm
 from jaxrobust.inputs import SWITCH, InputError, as_labels
 from jaxrobust.losses import cross_entropy, dlr
+from jaxrobust.typing import Norm
 
 DEPENDENCE = 1e-2  # of the spread of logits; rounding is far below, other statistics far above
 

@@ -9,8 +9,9 @@ from jax import Array
 
 from jaxrobust.evaluation._checks import AttackResultError
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._protocol import Norm, WorkItem
+from jaxrobust.evaluation._protocol import WorkItem
 from jaxrobust.evaluation._work import Points, Programs, forward
+from jaxrobust.typing import Norm
 
 
 @dataclass

@@ -11,7 +11,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
-from jaxrobust.attacks._attacked import LogitsFn, Loss, has_nan, misclassified
 from jaxrobust.evaluation._batches import batch_shape, example_keys, map_batches
 from jaxrobust.evaluation._checks import (
     AttackResultError,
@@ -32,6 +31,8 @@ from jaxrobust.inputs import (
 )
 from jaxrobust.losses import cross_entropy, margin
 from jaxrobust.threats import default_step
+from jaxrobust.typing import LogitsFn, Loss
+from jaxrobust.verdicts import has_nan, misclassified
 
 KEPT_BYTES = 256 * 2**20  # adversarial images are kept by default while they take no more
 BOX_ROUNDING = 1e-6  # what an attack's images may leave the box by

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxrobust.evaluation._figures import class_name, pyplot
+from jaxrobust.drawing import pyplot
+from jaxrobust.evaluation._figures import class_name
 
 NUMBERED = 20  # classes whose shares are also written as numbers
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.evaluation._figures import pyplot, style
+from jaxrobust.drawing import pyplot, style
 
 
 class Curve(NamedTuple):

@@ -1,12 +1,11 @@
 """What AutoAttack runs, in which order: versions as lists of work items."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jaxrobust.inputs import InputError
+from jaxrobust.typing import NORMS, Norm
 
-Norm = Literal["linf", "l2", "l1"]
-NORMS = ("linf", "l2", "l1")
 ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 VERSIONS: dict[str, tuple[str, ...]] = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),

@@ -10,10 +10,11 @@ import numpy as np
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
-from jaxrobust.evaluation._protocol import Norm, WorkItem
+from jaxrobust.evaluation._protocol import WorkItem
 from jaxrobust.evaluation._results import provenance, write_json
 from jaxrobust.files import replace_text, replacing
 from jaxrobust.reasons import one_line
+from jaxrobust.typing import Norm
 
 
 @dataclass(frozen=True, eq=False)

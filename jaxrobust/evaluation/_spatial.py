@@ -7,7 +7,7 @@ import jax
 from jax import Array
 
 from jaxrobust.attacks import Attacked, spatial_grid, worst_of_k
-from jaxrobust.attacks._attacked import LogitsFn
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

@@ -9,7 +9,6 @@ import numpy as np
 from jax import Array
 
 from jaxrobust.attacks import apgd, fab
-from jaxrobust.attacks._attacked import LogitsFn, misclassified, predicted
 from jaxrobust.attacks._square import SquareState, square_chunk, square_init
 from jaxrobust.evaluation._batches import over_devices
 from jaxrobust.evaluation._programs import Compiled
@@ -17,6 +16,8 @@ from jaxrobust.evaluation._protocol import ATTACKS, AttackSettings, WorkItem
 from jaxrobust.inputs import as_network_logits
 from jaxrobust.keys import key_of
 from jaxrobust.processes import over_processes
+from jaxrobust.typing import LogitsFn
+from jaxrobust.verdicts import misclassified, predicted
 
 CHUNK = 250  # queries of Square between two compactions
 

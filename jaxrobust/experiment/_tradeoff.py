@@ -2,14 +2,13 @@
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment, as_folder_name
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_seed
 from jaxrobust.spec import Number
+from jaxrobust.typing import NORMS, Norm
 
-Norm = Literal["linf", "l2", "l1"]
-NORMS = ("linf", "l2", "l1")
 MEMBER = "member:"
 
 

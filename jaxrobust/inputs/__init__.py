@@ -4,6 +4,7 @@ Shapes and dtypes are checked always, also under `jit`. Values are checked where
 a tracer has none. What passes comes back normalised, so nothing below has to look again.
 """
 
+from jaxrobust.inputs._batch import as_batch as as_batch
 from jaxrobust.inputs._error import InputError as InputError
 from jaxrobust.inputs._error import as_array as as_array
 from jaxrobust.inputs._error import concrete as concrete

@@ -12,10 +12,12 @@ from jaxrobust.losses._divergences import label_distance as label_distance
 from jaxrobust.losses._divergences import squared_error as squared_error
 from jaxrobust.losses._gairat import gair_trades as gair_trades
 from jaxrobust.losses._gairat import gairat as gairat
+from jaxrobust.losses._gairat import gairat_log_weights as gairat_log_weights
 from jaxrobust.losses._gairat import gairat_weights as gairat_weights
 from jaxrobust.losses._margins import dlr as dlr
 from jaxrobust.losses._margins import dlr_targeted as dlr_targeted
 from jaxrobust.losses._margins import margin as margin
 from jaxrobust.losses._mart import mart as mart
 from jaxrobust.losses._score import score as score
+from jaxrobust.losses._targets import loss_of_run as loss_of_run
 from jaxrobust.losses._trades import trades as trades

@@ -63,9 +63,32 @@ def gairat_weights(
 
 
 def gairat_log_weights(
-    kappa: ArrayLike, *, num_steps: int, lam: ArrayLike, kind: str = "tanh"
+    kappa: ArrayLike,
+    *,
+    num_steps: int,
+    lam: ArrayLike,
+    kind: Literal["tanh", "sigmoid", "discrete"] = "tanh",
 ) -> Array:
-    """Logarithms `[b]` of the weights before their normalisation; see `gairat_weights`."""
+    """Logarithms of `gairat_weights` before they are normalised over the batch.
+
+    Args:
+      kappa: `[b]`, as in `gairat_weights`.
+      num_steps: `K`, steps of the attack.
+      lam: shift; infinite for equal weights. May be traced.
+      kind: "tanh", "sigmoid" or "discrete".
+
+    Returns:
+      `[b]`.
+
+    Raises:
+      ValueError: for an unknown `kind`, or too few steps for it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.losses import gairat_log_weights
+      >>> gairat_log_weights(jnp.array([0, 5]), num_steps=10, lam=0.0).round(4).tolist()
+      [0.0, -0.6931]
+    """
     as_choice(kind, name="kind", choices=("tanh", "sigmoid", "discrete"))
     as_count(num_steps, name="num_steps")
     if num_steps < 2 and kind != "discrete":

@@ -1,6 +1,5 @@
 """Mixed classifiers as adaptive attackers see them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,8 @@ from jax.typing import ArrayLike
 
 from jaxrobust.mixing._loss import evading_loss
 from jaxrobust.mixing._mix import checked_share
-from jaxrobust.mixing._mixed import LogitsFn, Mixed, MixedOutputs, as_leaf, as_pytree, float_type
-
-Loss = Callable[[Array, Array], Array]  # (logits [b, k], labels) -> [b]
+from jaxrobust.mixing._mixed import Mixed, MixedOutputs, as_leaf, as_pytree, float_type
+from jaxrobust.typing import LogitsFn, Loss
 
 
 @jax.tree_util.register_dataclass
@@ -119,12 +117,7 @@ def evading(mixed: Mixed, *, weight: ArrayLike) -> Evading:
     if mixed.gamma is None:
         raise ValueError("mixed must have a mixing network (gamma) to evade; it has a fixed alpha")
     checked_share("weight", weight, float_type())
-    return evading_outputs(jax.tree_util.Partial(_outputs, mixed), weight=as_leaf(weight))
-
-
-def evading_outputs(outputs: Callable[[Array], MixedOutputs], *, weight: Array) -> Evading:
-    """`evading` for anything that computes `MixedOutputs`, with weights that may be traced."""
-    return Evading(outputs, weight)
+    return Evading(jax.tree_util.Partial(_outputs, mixed), as_leaf(weight))
 
 
 def _outputs(mixed: Mixed, images: Array) -> MixedOutputs:

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 
 from jaxrobust.inputs import InputError, aligned, as_network_logits, as_number
 from jaxrobust.mixing._mix import checked_share, log_mixture
+from jaxrobust.typing import LogitsFn
 
-LogitsFn = Callable[[Array], Array]
 Features = Mapping[str, Array]
 
 

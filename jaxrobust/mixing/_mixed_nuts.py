@@ -9,8 +9,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.mixing._mix import checked_share
-from jaxrobust.mixing._mixed import LogitsFn, as_leaf, as_pytree, float_type
+from jaxrobust.mixing._mixed import as_leaf, as_pytree, float_type
 from jaxrobust.mixing._nuts import Clamp, mixednuts_mix, mixednuts_surrogate
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

@@ -17,7 +17,7 @@ from jaxrobust.inputs import (
     as_number,
     evaluation_mode,
 )
-from jaxrobust.mixing._mixed import LogitsFn
+from jaxrobust.typing import LogitsFn
 
 
 class SmoothedBounds(NamedTuple):

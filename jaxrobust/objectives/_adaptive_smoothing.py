@@ -9,14 +9,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks import apgd, pgd
-from jaxrobust.attacks._attacked import LogitsFn, fold_keys, per_example_keys
-from jaxrobust.attacks._targets import loss_of_run
 from jaxrobust.inputs import InputError
-from jaxrobust.mixing import MixedOutputs, mixing_loss
-from jaxrobust.mixing._adaptive import evading_outputs
+from jaxrobust.keys import fold_keys, per_example_keys
+from jaxrobust.losses import loss_of_run
+from jaxrobust.mixing import Evading, MixedOutputs, mixing_loss
 from jaxrobust.objectives._objective import Batch, Pass, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat, described, norm_of
+from jaxrobust.typing import LogitsFn
 
 Attack = Literal["apgd", "pgd"]
 
@@ -135,7 +135,7 @@ class AdaptiveSmoothing:
         drawn = jax.random.chisquare(fold_keys(keys, 4)[0], float(self.steps))
         most = self.steps + round(4 * (2 * self.steps) ** 0.5)
         iterations = jnp.clip(jnp.round(drawn).astype(jnp.int32), 1, most)
-        target = evading_outputs(outputs_fn, weight=weight)
+        target = Evading(outputs_fn, weight)
         if self.attack == "apgd":
             return apgd(
                 target,

@@ -8,10 +8,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
-from jaxrobust.attacks._attacked import LogitsFn, Loss, fold_keys, per_example_keys
 from jaxrobust.inputs import InputError
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.objectives._objective import Batch, Stateful
 from jaxrobust.threats import Threat, batched, default_step
+from jaxrobust.typing import LogitsFn, Loss
 
 Start = Literal["uniform", "gaussian", "gaussian_in_box"]
 

@@ -6,7 +6,7 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn, checked_batch
+from jaxrobust.inputs import as_batch
 from jaxrobust.losses import binary_boundary, binary_trades
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import (
@@ -19,6 +19,7 @@ from jaxrobust.objectives._objective import (
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass
@@ -62,7 +63,7 @@ class BinaryTrades:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """PGD on the boundary term."""
-        checked_batch(*batch)
+        as_batch(*batch)
         check_hard_labels("binary_trades", batch)
         clean = jax.lax.stop_gradient(score_of(logits_fn(batch.images)))
         attacked = inner_pgd(

@@ -8,7 +8,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust import losses
-from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import clip_bound, label_distance
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import (
@@ -23,6 +22,7 @@ from jaxrobust.objectives._objective import (
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.objectives._trades import away_from
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

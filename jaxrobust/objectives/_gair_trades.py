@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn, fold_keys, per_example_keys
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import gair_trades, margin
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import (
@@ -22,6 +22,7 @@ from jaxrobust.objectives._objective import (
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.objectives._trades import away_from
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

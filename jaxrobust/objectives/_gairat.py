@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn
-from jaxrobust.losses import cross_entropy
-from jaxrobust.losses._gairat import gairat_log_weights
+from jaxrobust.losses import cross_entropy, gairat_log_weights
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

@@ -6,7 +6,6 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy, mart
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import (
@@ -19,6 +18,7 @@ from jaxrobust.objectives._objective import (
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

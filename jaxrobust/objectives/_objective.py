@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.attacks._attacked import LogitsFn, misclassified
 from jaxrobust.inputs import InputError
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
+from jaxrobust.verdicts import misclassified
 
 AttackStatistics = Literal["running", "batch", "update"]
 Statistics = Literal["running", "batch"]  # of objectives whose attack leaves them alone

@@ -6,12 +6,12 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import AttackStatistics, Batch, Pass, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

@@ -7,13 +7,13 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import score, squared_error
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.objectives._trades import away_from
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import jax
 from jax import Array
 
-from jaxrobust.attacks._attacked import LogitsFn
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn
 
 
 @jax.tree_util.register_dataclass

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks._attacked import LogitsFn, Loss, checked_batch
+from jaxrobust.inputs import as_batch
 from jaxrobust.losses import cross_entropy, distance, kl_divergence, label_distance
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
+from jaxrobust.typing import LogitsFn, Loss
 
 
 @jax.tree_util.register_dataclass
@@ -109,7 +110,7 @@ class Trades:
 
 def away_from(target: str, name: str, logits_fn: LogitsFn, batch: Batch) -> Loss:
     """The attack's loss: a distance from the clean output, computed once, or from the label."""
-    checked_batch(*batch)
+    as_batch(*batch)
     if target == "label":
         return label_distance(name)
     if target != "clean":

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.inputs import as_radius
-from jaxrobust.threats._precision import in_float32
+from jaxrobust.precision import in_float32
 
 
 @jax.tree_util.register_dataclass

@@ -1,12 +1,11 @@
 """Rotation and translation of one image by one bilinear pass."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.precision import wide_type
 from jaxrobust.threats._sample import PADDINGS, Padding, sample
 
 
@@ -79,11 +78,6 @@ def cos_sin(degrees: Array) -> tuple[Array, Array]:
         jnp.select([turn == 0, turn == 1, turn == 2], [cos, -sin, -cos], sin),
         jnp.select([turn == 0, turn == 1, turn == 2], [sin, cos, -sin], -cos),
     )
-
-
-def wide_type(image: Array) -> Any:
-    """Of coordinates: float32 for images of fewer bits, else the images' type."""
-    return image.dtype if image.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def checked_image(image: ArrayLike) -> Array:

@@ -9,7 +9,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.inputs import as_radius
-from jaxrobust.threats._rotate import rotate_translate, wide_type
+from jaxrobust.precision import wide_type
+from jaxrobust.threats._rotate import rotate_translate
 from jaxrobust.threats._rotate_published import rotate_translate_nearest, rotate_translate_twice
 from jaxrobust.threats._sample import PADDINGS, Padding
 

@@ -1,9 +1,7 @@
 """Training: one state, one step, one loop."""
 
 from jaxrobust.locks import FolderInUseError as FolderInUseError
-from jaxrobust.training._bucket import local_folder as local_folder
 from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
-from jaxrobust.training._devices import device_mesh as device_mesh
 from jaxrobust.training._folder import begun as begun
 from jaxrobust.training._folder import read_config as read_config
 from jaxrobust.training._interrupt import Interrupted as Interrupted
@@ -11,12 +9,17 @@ from jaxrobust.training._loop import Trained as Trained
 from jaxrobust.training._loop import train as train
 from jaxrobust.training._many import alike as alike
 from jaxrobust.training._many import train_many as train_many
+from jaxrobust.training._optimizer import build_optimizer as build_optimizer
 from jaxrobust.training._reporting import read_rows as read_rows
+from jaxrobust.training._rows import LANES as LANES
 from jaxrobust.training._runners import Runner as Runner
 from jaxrobust.training._runners import make_train_step as make_train_step
+from jaxrobust.training._runners import share as share
 from jaxrobust.training._runs import Run as Run
+from jaxrobust.training._runs import build_model as build_model
 from jaxrobust.training._runs import load_base as load_base
 from jaxrobust.training._runs import load_run as load_run
+from jaxrobust.training._settings import step_settings as step_settings
 from jaxrobust.training._state import TrainState as TrainState
 from jaxrobust.training._state import create_state as create_state
 from jaxrobust.training._state import evaluated_variables as evaluated_variables

@@ -10,7 +10,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from jaxrobust.processes import is_first
-from jaxrobust.training._bucket import in_bucket
+from jaxrobust.storage import in_bucket
 from jaxrobust.training._stored import (
     METRIC,
     CheckpointError,

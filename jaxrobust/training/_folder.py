@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from jaxrobust.experiment import Experiment, UnknownFieldError, from_dict, to_dict
-from jaxrobust.training._bucket import Folder, run_folder, write_whole
+from jaxrobust.storage import Folder, run_folder, write_whole
 from jaxrobust.training._reporting import read_rows
 from jaxrobust.training._stored import stored_steps
 

@@ -9,7 +9,7 @@ from etils import epath
 from jaxrobust.locks import FolderInUseError as FolderInUseError
 from jaxrobust.locks import held
 from jaxrobust.processes import from_first
-from jaxrobust.training._bucket import in_bucket
+from jaxrobust.storage import in_bucket
 
 
 @contextlib.contextmanager

@@ -10,14 +10,13 @@ import jax
 from etils import epath
 
 from jaxrobust.convolutions import compiler_options
+from jaxrobust.devices import bytes_per_device, device_mesh
 from jaxrobust.experiment import Experiment
 from jaxrobust.inputs import as_count
 from jaxrobust.processes import LostProcessError, from_first, is_first
-from jaxrobust.training._bucket import Folder, run_folder
+from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._devices import device_mesh
 from jaxrobust.training._folder import check_free, claim
-from jaxrobust.training._footprint import footprint
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._lock import holding
 from jaxrobust.training._prepare import lowered, prepare
@@ -138,7 +137,7 @@ def train(
                                 made.train_step, arguments, name=experiment.name
                             )
                             program = traced.compile(compiler_options())
-                            taken = {"devices": mesh.size, **footprint(program)}
+                            taken = {"devices": mesh.size, **bytes_per_device(program)}
                         state, metrics = program(*arguments)
                         first, step = None, step + 1
                         asked = vote.cast(stop.received)

@@ -15,12 +15,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.convolutions import compiler_options
+from jaxrobust.devices import AXIS, bytes_per_device, check_split
 from jaxrobust.experiment import Experiment
 from jaxrobust.inputs import as_count
-from jaxrobust.training._bucket import Folder, run_folder
-from jaxrobust.training._devices import AXIS, check_split
+from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._folder import check_free, claim
-from jaxrobust.training._footprint import footprint
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._lock import holding
 from jaxrobust.training._loop import Trained
@@ -190,7 +189,11 @@ def _trained(
                 rest_of_step = data.images, data.labels, data.orders(epoch), *made.parts
                 if program is None:
                     program = made.traced.compile(compiler_options())
-                    taken = {"devices": made.mesh.size, "members": len(runs), **footprint(program)}
+                    taken = {
+                        "devices": made.mesh.size,
+                        "members": len(runs),
+                        **bytes_per_device(program),
+                    }
                 while step < (epoch + 1) * steps_per_epoch and stop.received is None:
                     states, now = program(states, *rest_of_step)
                     metrics.append(now)

@@ -11,10 +11,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.data import Dataset
+from jaxrobust.devices import replicated
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._devices import replicated
 from jaxrobust.training._feed import Feed
 from jaxrobust.training._interrupt import StopRequest
 from jaxrobust.training._prepare import Validator

@@ -13,7 +13,15 @@ MOMENTUM = "optimizer.momentum"
 def build_optimizer(
     experiment: Experiment, steps_per_epoch: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimizer with its schedules and weight decay, and the learning rate for the log."""
+    """The optimizer with its schedules and weight decay, and the learning rate for the log.
+
+    Args:
+      experiment: whose optimizer.
+      steps_per_epoch: for the schedules, which are written in epochs.
+
+    Returns:
+      The Optax transformation, and the learning rate as a function of the step.
+    """
     schedule = experiment.build("learning_rate")(steps_per_epoch, experiment.epochs)
     if MOMENTUM in experiment.schedules:
         momentum = experiment.schedule(MOMENTUM, steps_per_epoch)

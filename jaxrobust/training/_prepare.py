@@ -8,13 +8,13 @@ import optax
 from jax.sharding import Mesh
 
 from jaxrobust.data import Dataset, Streamed
+from jaxrobust.devices import check_split, replicated
 from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
 from jaxrobust.reasons import first_line
-from jaxrobust.training._devices import check_split, replicated
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._runners import Runner, make_train_step
 from jaxrobust.training._runs import build_model

@@ -18,7 +18,7 @@ from rich.progress import (
 
 from jaxrobust.experiment import Experiment
 from jaxrobust.files import to_json
-from jaxrobust.training._bucket import Folder, append, in_bucket, run_folder, write_whole
+from jaxrobust.storage import Folder, append, in_bucket, run_folder, write_whole
 
 
 class MetricsFile:

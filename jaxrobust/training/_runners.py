@@ -10,9 +10,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxrobust.devices import AXIS
 from jaxrobust.objectives import Objective
 from jaxrobust.threats import Threat
-from jaxrobust.training._devices import AXIS
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._step import Metrics, StepSettings, device_step
 
@@ -116,6 +116,21 @@ def share(
     """The step of one device of `AXIS` on its share of the batch: consecutive places of it.
 
     Without an `order` the images are this share already.
+
+    Args:
+      settings: what the step is made of.
+      state: before the step.
+      images: `[n, h, w, c]` uint8, or rows, see `StepSettings.image_shape`.
+      labels: `[n]`.
+      order: `[steps_per_epoch, batch]` the epoch's indices, or `None`.
+      objective: the recipe.
+      threat: that the recipe attacks in.
+
+    Returns:
+      The state after the step, and metrics averaged over the devices.
+
+    Raises:
+      ValueError: if the batch cannot be split evenly.
     """
     devices = jax.lax.axis_size(AXIS)
     batch = len(labels) * devices if order is None else order.shape[1]

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrobust.data import Dataset
+from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.inputs import as_choice
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
 from jaxrobust.spec import Spec, checked
-from jaxrobust.training._bucket import Folder, run_folder
+from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._devices import device_mesh, replicated
 from jaxrobust.training._folder import read_config
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._state import create_state, evaluated_variables
@@ -74,7 +74,15 @@ def load_run(
 
 
 def build_model(experiment: Experiment, num_classes: int) -> Any:
-    """The experiment's network for the data's number of classes; bases that it names are read."""
+    """The experiment's network for the data's number of classes; bases that it names are read.
+
+    Args:
+      experiment: whose network.
+      num_classes: of the data.
+
+    Returns:
+      The network.
+    """
     make, kwargs = experiment.part("model"), dict(experiment.model.kwargs)
     if make is mixed_classifier:
         kwargs |= {k: load_base(kwargs[k], num_classes=num_classes) for k in ("std", "rob")}

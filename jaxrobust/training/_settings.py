@@ -34,7 +34,18 @@ def step_settings(
     dataset: Described,
     steps_per_epoch: int,
 ) -> StepSettings:
-    """What an experiment's train step is made of, on images as rows of bytes."""
+    """What an experiment's train step is made of, on images as rows of bytes.
+
+    Args:
+      experiment: to be trained.
+      model: its network.
+      optimizer: of `build_optimizer`.
+      dataset: what is trained on, or a description of it.
+      steps_per_epoch: for the schedules.
+
+    Returns:
+      `StepSettings`.
+    """
     paths = [path for path in experiment.schedules if path.startswith(PARTS_THAT_CHANGE)]
     awp = None
     if "awp" in experiment.schedules:

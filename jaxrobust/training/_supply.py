@@ -9,9 +9,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.data import Dataset, Generated, Source, Stream, Streamed, indices_of_steps
+from jaxrobust.devices import AXIS, replicated
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
-from jaxrobust.training._devices import AXIS, replicated
 from jaxrobust.training._feed import Feed, Order
 from jaxrobust.training._rows import image_rows
 from jaxrobust.training._runners import Runner

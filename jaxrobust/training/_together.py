@@ -9,9 +9,9 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxrobust.devices import AXIS
 from jaxrobust.processes import is_first
 from jaxrobust.reasons import first_line
-from jaxrobust.training._devices import AXIS
 from jaxrobust.training._reporting import MetricsFile
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from jaxrobust.attacks import _square, _square_patterns, _square_proposals
-from jaxrobust.attacks._attacked import fold_keys
 from jaxrobust.attacks._square import square, square_chunk, square_init
+from jaxrobust.keys import fold_keys
 from jaxrobust.losses import margin
 from tests.conftest import GOLDEN
 

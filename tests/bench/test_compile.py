@@ -12,7 +12,7 @@ from jaxrobust.bench import _compile as bench
 from jaxrobust.bench._compile_case import checked, parts_of
 from jaxrobust.cli_bench import bench as command
 from jaxrobust.commands import markdown_table
-from jaxrobust.training import device_mesh
+from jaxrobust.devices import device_mesh
 
 TINY = Case("pgd", steps=2, depth=10, batch_size=2, size=8)
 

@@ -19,16 +19,19 @@ from jaxrobust.bench import _plan as bench
 from jaxrobust.bench._plan_chips import CHIPS, parse_topology
 from jaxrobust.bench._plan_data import data_shape
 from jaxrobust.bench._plan_programs import attack_program, steps_per_epoch, train_step_program
+from jaxrobust.bench._program_cost import program_cost
 from jaxrobust.commands._plan import plan_lines
+from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
-from jaxrobust.training import create_state, device_mesh, make_train_step
-from jaxrobust.training._devices import replicated
-from jaxrobust.training._optimizer import build_optimizer
+from jaxrobust.training import (
+    build_model,
+    build_optimizer,
+    create_state,
+    make_train_step,
+    step_settings,
+)
 from jaxrobust.training._prepare import on_device
-from jaxrobust.training._program_cost import program_cost
 from jaxrobust.training._rows import image_rows
-from jaxrobust.training._runs import build_model
-from jaxrobust.training._settings import step_settings
 from jaxrobust.training._supply import make_supply
 
 needs_libtpu = pytest.mark.skipif(

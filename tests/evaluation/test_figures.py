@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from jaxrobust.drawing import pyplot
 from jaxrobust.evaluation import draw_adversarial_images, draw_classes
 from jaxrobust.evaluation._figure_plane import Point, pareto_front
-from jaxrobust.evaluation._figures import pyplot
 
 
 def test_the_front_is_what_nothing_beats_in_both():

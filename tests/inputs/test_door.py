@@ -61,6 +61,8 @@ CALLS = {
     "losses.gairat": {
         "adv_logits": LOGITS, "labels": LABELS, "kappa": LABELS, "num_steps": 10, "lam": 0.0,
     },
+    "losses.gairat_log_weights": {"kappa": LABELS, "num_steps": 10, "lam": 0.0, "kind": "tanh"},
+    "losses.loss_of_run": {"clean_logits": LOGITS, "labels": LABELS},
     "losses.gairat_weights": {"kappa": LABELS, "num_steps": 10, "lam": 0.0, "kind": "tanh"},
     "losses.dlr": {"logits": LOGITS, "labels": LABELS},
     "losses.dlr_targeted": {"logits": LOGITS, "labels": LABELS, "targets": LABELS[::-1]},

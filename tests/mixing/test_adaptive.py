@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrobust import attacks, evaluation, losses, mixing, threats
-from jaxrobust.attacks._attacked import fold_keys, per_example_keys
+from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.mixing import MixedOutputs, evading_loss
 
 IMAGES = jax.random.uniform(jax.random.key(3), (12, 4, 4, 1), minval=0.2, maxval=0.8)

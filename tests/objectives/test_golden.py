@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from jaxrobust import objectives, threats
+from jaxrobust.devices import device_mesh
 from jaxrobust.objectives import Batch
-from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
+from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.tiny import TinyNet, tiny_logits, tiny_params, tiny_variables
 
 DTYPES = [np.float64, np.float32]

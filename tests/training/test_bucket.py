@@ -14,8 +14,8 @@ import pytest
 
 from jaxrobust.commands import evaluate_run, run_tradeoff
 from jaxrobust.experiment import Tradeoff, to_dict
-from jaxrobust.training import Checkpoints, local_folder, read_config, read_rows, train
-from jaxrobust.training._bucket import append, run_folder, write_whole
+from jaxrobust.storage import append, local_folder, run_folder, write_whole
+from jaxrobust.training import Checkpoints, read_config, read_rows, train
 from jaxrobust.training._reporting import MetricsFile
 from tests.training.test_processes import Pair, free_port, small, state_of
 

@@ -12,18 +12,11 @@ import optax
 import pytest
 
 from jaxrobust import augment, objectives, threats
+from jaxrobust.bench._program_cost import program_cost
+from jaxrobust.devices import AXIS, device_mesh, replicated
 from jaxrobust.experiment import Experiment, Validation, use
 from jaxrobust.models._layers import BatchNorm
-from jaxrobust.training import (
-    StepSettings,
-    TrainState,
-    device_mesh,
-    make_train_step,
-    read_rows,
-    train,
-)
-from jaxrobust.training._devices import AXIS, replicated
-from jaxrobust.training._program_cost import program_cost
+from jaxrobust.training import StepSettings, TrainState, make_train_step, read_rows, train
 from jaxrobust.training._rows import image_rows, images_of
 from jaxrobust.training._step import device_step
 

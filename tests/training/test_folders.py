@@ -14,13 +14,13 @@ import jax
 import pytest
 
 from jaxrobust.experiment import Experiment, Validation, to_dict, use
+from jaxrobust.storage import local_folder
 from jaxrobust.training import (
     FolderInUseError,
     Interrupted,
     NonFiniteLossError,
     begun,
     load_run,
-    local_folder,
     read_config,
     read_rows,
     train,

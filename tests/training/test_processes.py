@@ -18,10 +18,10 @@ from PIL import Image
 
 from jaxrobust.commands import autoattack_run, evaluate_run
 from jaxrobust.data import digits as load_digits
+from jaxrobust.devices import device_mesh
 from jaxrobust.experiment import Experiment, Validation, to_dict, use
 from jaxrobust.processes import from_first, join_processes, over_processes, recognised_cluster
 from jaxrobust.training import read_rows, train
-from jaxrobust.training._devices import device_mesh
 from jaxrobust.training._interrupt import StopRequest
 from jaxrobust.training._together import StopVote, check_shared, lost_message
 

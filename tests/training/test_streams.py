@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from jaxrobust.data import Dataset, Generated, Stream, Streamed, image_folder
+from jaxrobust.devices import device_mesh
 from jaxrobust.experiment import Experiment, Validation, use
 from jaxrobust.training import read_rows, train
-from jaxrobust.training._devices import device_mesh
 from jaxrobust.training._feed import Feed
 from jaxrobust.training._supply import InMemory, OneByOne, _Joined, make_supply
 

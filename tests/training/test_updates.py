@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from jaxrobust import objectives, threats
+from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, override, to_dict, use
-from jaxrobust.training import StepSettings, TrainState, device_mesh, make_train_step
-from jaxrobust.training._devices import replicated
-from jaxrobust.training._optimizer import build_optimizer, kernels, no_norm
+from jaxrobust.training import StepSettings, TrainState, build_optimizer, make_train_step
+from jaxrobust.training._optimizer import kernels, no_norm
 from jaxrobust.training._updates import Averaging, weight_perturbation
 from tests.tiny import TinyNet
 

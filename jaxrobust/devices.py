@@ -62,3 +62,20 @@ def replicated(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     return jax.tree.map(place, tree)
+
+
+def bytes_per_device(compiled: Any) -> dict[str, int]:
+    """What a compiled program takes of every device's memory, as a part of a row.
+
+    Args:
+      compiled: of `jitted.lower(...).compile()`.
+
+    Returns:
+      `{"bytes_per_device": ...}`: arguments, results and what lies between; empty where the backend
+      does not tell.
+    """
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return {}
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return {"bytes_per_device": used + memory.temp_size_in_bytes - memory.alias_size_in_bytes}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxrobust.training._hlo import Computation, Instruction, matrix_flops, read_program
+from jaxrobust.bench._hlo import Computation, Instruction, matrix_flops, read_program
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 # They move nothing: other names for what is there, or places without content.
