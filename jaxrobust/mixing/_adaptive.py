@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import InputError
 from jaxrobust.mixing._loss import evading_loss
 from jaxrobust.mixing._mix import checked_share
 from jaxrobust.mixing._mixed import Mixed, MixedOutputs, as_leaf, as_pytree, float_type
@@ -115,7 +116,7 @@ def evading(mixed: Mixed, *, weight: ArrayLike) -> Evading:
       Bai et al., 2023 (arXiv:2301.12554); the adaptive attacks of the authors' evaluation.
     """
     if mixed.gamma is None:
-        raise ValueError("mixed must have a mixing network (gamma) to evade; it has a fixed alpha")
+        raise InputError("mixed must have a mixing network (gamma) to evade; it has a fixed alpha")
     checked_share("weight", weight, float_type())
     return Evading(jax.tree_util.Partial(_outputs, mixed), as_leaf(weight))
 

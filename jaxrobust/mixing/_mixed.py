@@ -143,13 +143,13 @@ def mixed(
       Bai et al., 2023 (arXiv:2301.12554).
     """
     if (alpha is None) == (gamma is None):
-        raise ValueError("give alpha, a number, or gamma, a mixing function: one of the two")
+        raise InputError("give alpha, a number, or gamma, a mixing function: one of the two")
     if gamma is None:
         alpha = checked_share("alpha", alpha, float_type())  # type: ignore[arg-type]
     else:
         for name, base in (("std", std), ("rob", rob)):
             if not hasattr(base, "with_features"):
-                raise ValueError(
+                raise InputError(
                     f"{name} must have with_features(images), as models.logits_fn(...) has: "
                     "the mixing function reads the bases' features"
                 )
@@ -191,7 +191,7 @@ def _check_range(scale: ArrayLike, bias: ArrayLike) -> None:
         return
     low, high = float(np.min(bias)), float(np.max(np.add(bias, scale)))
     if not (0 <= low <= high <= 1 + 1e-6):  # .96 + .04 is more than 1 in float32
-        raise ValueError(
+        raise InputError(
             "alpha_bias to alpha_bias + alpha_scale must be a range in [0, 1], "
             f"got alpha_bias={bias!r}, alpha_scale={scale!r}"
         )

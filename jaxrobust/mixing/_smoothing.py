@@ -17,6 +17,7 @@ from jaxrobust.inputs import (
     as_number,
     evaluation_mode,
 )
+from jaxrobust.keys import per_example_keys
 from jaxrobust.typing import LogitsFn
 
 
@@ -78,8 +79,7 @@ def smoothed_counts(
     as_number(sigma, name="sigma", low=0)
     images = jnp.asarray(as_images(images))
     examples = len(images)
-    if key.ndim == 0:
-        key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(examples))
+    key = per_example_keys(key, examples)
     with evaluation_mode():
         shapes = jax.eval_shape(lambda x: as_network_logits(logits_fn(x), batch=len(x)), images)
     classes = shapes.shape[-1]

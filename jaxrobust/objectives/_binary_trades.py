@@ -6,7 +6,7 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import InputError, as_batch
 from jaxrobust.losses import binary_boundary, binary_trades
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import (
@@ -95,7 +95,7 @@ class BinaryTrades:
 def score_of(logits: Array) -> Array:
     """`z_1 - z_0` `[b, 1]` of logits `[b, 2]`."""
     if logits.shape[-1] != 2:
-        raise ValueError(
+        raise InputError(
             f"binary_trades needs a network of 2 classes, got logits of shape {logits.shape}"
         )
     return logits[..., 1:] - logits[..., :1]

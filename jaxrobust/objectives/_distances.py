@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust import losses
+from jaxrobust.inputs import InputError
 from jaxrobust.losses import clip_bound, label_distance
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import (
@@ -195,7 +196,7 @@ def check_distance(name: str, label_smoothing: float) -> None:
     """Refuses distances that do not exist or are infinite against a label."""
     losses.distance(name)  # names the choices
     if name in ("rkl", "sqrt_rkl") and not label_smoothing:
-        raise ValueError(
+        raise InputError(
             f"distance {name!r} is infinite against a one-hot label: set label_smoothing above 0, "
             "or choose 'kl', 'js' or another distance"
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import InputError, as_batch
 from jaxrobust.losses import cross_entropy, distance, kl_divergence, label_distance
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
@@ -114,6 +114,6 @@ def away_from(target: str, name: str, logits_fn: LogitsFn, batch: Batch) -> Loss
     if target == "label":
         return label_distance(name)
     if target != "clean":
-        raise ValueError(f"attack_target must be 'clean' or 'label', got {target!r}")
+        raise InputError(f"attack_target must be 'clean' or 'label', got {target!r}")
     clean = jax.lax.stop_gradient(logits_fn(batch.images))
     return lambda logits, labels: distance(name)(clean, logits)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from jaxrobust.inputs import InputError
 from jaxrobust.threats._questions import default_step, described
 from jaxrobust.threats._threat import Perturbation, Threat
 
@@ -82,5 +83,5 @@ def compose(*threats: Threat) -> Compose:
       [0.625, 0.625, 0.625, 0.625]
     """
     if not threats:
-        raise ValueError("threats: compose needs at least one threat, got none")
+        raise InputError("threats: compose needs at least one threat, got none")
     return Compose(tuple(threats))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_radius
+from jaxrobust.inputs import InputError, as_radius
 from jaxrobust.precision import in_float32
 
 
@@ -83,7 +83,7 @@ def l1(eps: ArrayLike, *, sparsity: float = 0.05) -> L1:
       Robustness for Multiple Perturbations, 2019 (arXiv:1904.13000), for the step.
     """
     if not 0 < sparsity <= 1:
-        raise ValueError(f"sparsity must be a share in (0, 1], got {sparsity!r}")
+        raise InputError(f"sparsity must be a share in (0, 1], got {sparsity!r}")
     return L1(as_radius(eps), sparsity)
 
 

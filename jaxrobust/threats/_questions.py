@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrobust.inputs import concrete
+from jaxrobust.inputs import InputError, concrete
 
 
 def default_step(threat: Any, steps: int) -> Any:
@@ -37,7 +37,7 @@ def default_step(threat: Any, steps: int) -> Any:
     if own is not None:
         return own(steps)
     if not hasattr(threat, "eps"):
-        raise ValueError(
+        raise InputError(
             f"step_size must be given for {type(threat).__name__}, which has neither eps nor "
             "default_step(steps)"
         )

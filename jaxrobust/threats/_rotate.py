@@ -5,6 +5,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import InputError
 from jaxrobust.precision import wide_type
 from jaxrobust.threats._sample import PADDINGS, Padding, sample
 
@@ -52,7 +53,7 @@ def rotate_translate(
     """
     image = checked_image(image)
     if padding not in PADDINGS:
-        raise ValueError(
+        raise InputError(
             f"padding must be one of {', '.join(map(repr, PADDINGS))}, not {padding!r}"
         )
     dtype = wide_type(image)
@@ -84,7 +85,7 @@ def checked_image(image: ArrayLike) -> Array:
     """`image` as an array `[h, w, c]` of floating point numbers."""
     image = jnp.asarray(image)
     if image.ndim != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(
+        raise InputError(
             "image must be one image [h, w, c], floating point in [0, 1] (jax.vmap for a batch), "
             f"got {image.dtype}{list(image.shape)}"
         )

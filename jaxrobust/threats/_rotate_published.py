@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrobust.inputs import InputError
 from jaxrobust.threats._rotate import checked_image, cos_sin, rotate_translate
 from jaxrobust.threats._sample import Padding
 
@@ -49,13 +50,13 @@ def rotate_translate_twice(
     image = checked_image(image)
     shortest = min(image.shape[:2]) - (padding == "reflect")
     if padding in ("reflect", "symmetric") and pad > shortest:
-        raise ValueError(
+        raise InputError(
             f"pad must be at most {shortest} for {padding!r} padding of an image of "
             f"{image.shape[0]} x {image.shape[1]} pixels, got {pad}"
         )
     modes = {"zeros": "constant", "edge": "edge", "reflect": "reflect", "symmetric": "symmetric"}
     if padding not in modes:
-        raise ValueError(f"padding must be one of {', '.join(map(repr, modes))}, not {padding!r}")
+        raise InputError(f"padding must be one of {', '.join(map(repr, modes))}, not {padding!r}")
     height, width = image.shape[:2]
     canvas = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), modes[padding])
     canvas = rotate_translate(canvas, degrees, jnp.zeros(2, canvas.dtype), padding="zeros")
@@ -94,7 +95,7 @@ def rotate_translate_nearest(image: ArrayLike, degrees: ArrayLike, shift_px: Arr
     """
     image = jnp.asarray(image)
     if image.ndim != 3:
-        raise ValueError(f"image must be one image [h, w, c], got shape {image.shape}")
+        raise InputError(f"image must be one image [h, w, c], got shape {image.shape}")
     height, width = image.shape[:2]
     degrees, shift = (jnp.asarray(a, jnp.result_type(float)) for a in (degrees, shift_px))
     cos, sin = cos_sin(degrees)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_radius
+from jaxrobust.inputs import InputError, as_radius
 from jaxrobust.precision import wide_type
 from jaxrobust.threats._rotate import rotate_translate
 from jaxrobust.threats._rotate_published import rotate_translate_nearest, rotate_translate_twice
@@ -135,11 +135,11 @@ def spatial(
     """
     for name, value, choices in (("padding", padding, PADDINGS), ("method", method, METHODS)):
         if value not in choices:
-            raise ValueError(
+            raise InputError(
                 f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
             )
     if method == "nearest" and padding != "zeros":
-        raise ValueError(f"padding must be 'zeros' for method 'nearest', not {padding!r}")
+        raise InputError(f"padding must be 'zeros' for method 'nearest', not {padding!r}")
     degrees = as_radius(max_degrees, name="max_degrees", largest=180, unit=" (degrees)")
     shift = as_radius(max_shift_px, name="max_shift_px", unit=" (pixels)")
     return Spatial(degrees, shift, padding, method)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxrobust.inputs import InputError
+
 Perturbation = Any  # a pytree of arrays; each threat has its own
 
 
@@ -66,7 +68,7 @@ def batched(threat: Threat, batch_size: int) -> BatchedThreat:
     """
     for leaf in jax.tree.leaves(threat):
         if jnp.shape(leaf) not in ((), (batch_size,)):
-            raise ValueError(
+            raise InputError(
                 f"a radius of {type(threat).__name__} has shape {jnp.shape(leaf)}; "
                 f"it must be one number or one per example, shape ({batch_size},)"
             )
