@@ -1,6 +1,8 @@
 """The command line of the benchmarks: `python -m benchmarks --help`."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -32,6 +34,15 @@ def options(*decorators: Any) -> Any:
     return decorated
 
 
+@contextlib.contextmanager
+def mistakes() -> Iterator[None]:
+    """Wrong settings end in their own line, without the place in this code where they are found."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def benchmarks() -> None:
     """Compare with other libraries, and forms of a program with each other."""
@@ -56,7 +67,8 @@ def pytorch(path: pathlib.Path | None, **settings: int) -> None:
     """Passes and the train step of TRADES beside PyTorch's (pip install torch)."""
     from benchmarks.commands import pytorch
 
-    pytorch(path, **settings)
+    with mistakes():
+        pytorch(path, **settings)
 
 
 @benchmarks.command()
@@ -65,7 +77,8 @@ def forms(path: pathlib.Path | None, **settings: Any) -> None:
     """PGD rolled and unrolled; train steps with and without random rotations and shifts."""
     from benchmarks.commands import forms
 
-    forms(path, **settings)
+    with mistakes():
+        forms(path, **settings)
 
 
 @benchmarks.command()
@@ -142,11 +155,12 @@ def compile_(
         refuse("depth", because="belongs to --model wide_resnet")
     from benchmarks.compile_command import compile_programs
 
-    points: dict[str, Any] = {
-        "curve_steps": _numbers("--curve-steps", curve_steps),
-        "curve_depths": _numbers("--curve-depths", curve_depths),
-    }
-    compile_programs(path, topology=topology, **points, **settings)
+    with mistakes():
+        points: dict[str, Any] = {
+            "curve_steps": _numbers("--curve-steps", curve_steps),
+            "curve_depths": _numbers("--curve-depths", curve_depths),
+        }
+        compile_programs(path, topology=topology, **points, **settings)
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -163,7 +177,8 @@ def table(results: pathlib.Path) -> None:
     """Print RESULTS, what one of these commands wrote with --json, as Markdown."""
     from benchmarks.markdown import table
 
-    echo(table(results))
+    with mistakes():
+        echo(table(results))
 
 
 if __name__ == "__main__":

@@ -39,12 +39,14 @@ def table(path: pathlib.Path) -> str:
     """
     try:
         results = json.loads(path.read_text())
-        head, *body = with_machine(results, RENDERED[results["bench"]](results))
+        kind = results["bench"]
+        head, *body = with_machine(results, RENDERED[kind](results)) if kind in RENDERED else [[]]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} must be what python -m benchmarks {' or '.join(RENDERED)} wrote with --json "
-            f"({type(error).__name__}: {error})"
+            f"{path} holds no rows of a benchmark ({type(error).__name__}: {error})"
         ) from None
+    if not head:
+        raise ValueError(f"{path} is of bench {kind!r}, not of {' or '.join(RENDERED)}")
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, *body)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 

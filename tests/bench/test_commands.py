@@ -68,9 +68,17 @@ def test_rows_are_kept_and_printed_again(measured, tmp_path, command, rows):
     assert table[2:] == rows
 
 
-def test_a_table_of_another_file_ends_in_one_line(tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"bench": "attack", "rows": []}', "is of bench 'attack', not of compile or convolutions"),
+        ('{"bench": "peers"}', "holds no rows of a benchmark (KeyError: 'rows')"),
+        ("no JSON", "holds no rows of a benchmark (JSONDecodeError: "),
+    ],
+)
+def test_a_table_of_another_file_ends_in_one_line(tmp_path, monkeypatch, capfd, text, expected):
     path = tmp_path / "rows.json"
-    path.write_text('{"bench": "attack", "rows": []}')
+    path.write_text(text)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "table", str(path)])
     monkeypatch.setattr("jaxrobust.cli.set_up_compilation_cache", lambda: None)
     with pytest.raises(SystemExit) as ended:
@@ -78,4 +86,4 @@ def test_a_table_of_another_file_ends_in_one_line(tmp_path, monkeypatch, capfd):
     assert ended.value.code == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
-    assert f"{path} must be what python -m benchmarks compile or convolutions" in err
+    assert err.startswith(f"jaxrobust: {path} {expected}")
