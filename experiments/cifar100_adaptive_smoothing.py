@@ -21,11 +21,16 @@ Cost:     training 10 accelerator hours, AutoAttack 24, estimated from the passe
 Result:   published: clean 85.21, AutoAttack 38.72; MixedNUTS 83.08, 41.91 (adaptive 41.80).
 """
 
-from jaxrobust.experiment import Evaluation, Experiment, Validation, use
+import pathlib
+
+from jaxrobust.experiment import Experiment, load, replace, use
 from jaxrobust.mixing import ADAPTIVE_SMOOTHING
 
 preset = ADAPTIVE_SMOOTHING["cifar100-edm"]
-config = Experiment(
+recipe = load(pathlib.Path(__file__).with_name("cifar10_adaptive_smoothing.py"))
+assert isinstance(recipe, Experiment)
+config = replace(
+    recipe,
     name="cifar100_adaptive_smoothing",
     data=use("cifar100"),
     model=use(
@@ -40,15 +45,6 @@ config = Experiment(
         gamma_bias=preset.gamma_bias,
         **preset.options,
     ),
-    objective=use("adaptive_smoothing", copies=10, steps=75, **preset.loss._asdict()),
-    threat=use("linf", eps=8 / 255),
-    optimizer=use("adamw", weight_decay=1e-5),
-    learning_rate=use("exponential_warmup", peak=5e-5),
-    clip_norm=10.0,
-    epochs=3,
-    batch_size=320,
-    augment=(use("flip"), use("pad_crop", pad=4)),
-    validation=Validation(size=512, steps=20),
-    evaluation=Evaluation(steps=20, step_size=0.0027, batch_size=64),
+    objective=use("adaptive_smoothing", **{**recipe.objective.kwargs, **preset.loss._asdict()}),
     published={"clean": 85.21, "autoattack": 38.72},
 )

@@ -13,27 +13,15 @@ Cost:     about 0.1 accelerator hours, estimated from the passes of the network 
 Result:   none published for this recipe.
 """
 
-from jaxrobust.experiment import Evaluation, Experiment, Validation, use
+import pathlib
 
-config = Experiment(
+from jaxrobust.experiment import Experiment, load, replace, use
+
+recipe = load(pathlib.Path(__file__).with_name("cifar10_trades_preact18.py"))
+assert isinstance(recipe, Experiment)
+config = replace(
+    recipe,
     name="cifar10_score_preact18",
-    data=use("cifar10"),
-    model=use(
-        "preact_resnet18",
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2471, 0.2435, 0.2616),
-        dtype="bfloat16",
-    ),
     objective=use("score", beta=3.0, steps=10, step_size=2 / 255),
-    threat=use("linf", eps=8 / 255),
-    optimizer=use("sgd", momentum=0.9, nesterov=True),
     learning_rate=use("cosine", peak=0.1, warmup_epochs=2),
-    weight_decay=5e-4,
-    epochs=30,
-    batch_size=256,
-    augment=(use("pad_crop", pad=4), use("flip")),
-    ema_decay=0.995,
-    ema_warmup=0.1,
-    validation=Validation(size=1024, every=5),
-    evaluation=Evaluation(steps=20, step_size=2 / 255),
 )

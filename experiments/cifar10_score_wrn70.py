@@ -17,35 +17,15 @@ Cost:     about 110 accelerator hours, estimated from the passes of the network 
 Result:   published: clean 89.01, AutoAttack 63.35.
 """
 
-from jaxrobust.experiment import Evaluation, Experiment, Validation, use
+import pathlib
 
-config = Experiment(
+from jaxrobust.experiment import Experiment, load, replace, use
+
+recipe = load(pathlib.Path(__file__).with_name("cifar10_score_wrn28.py"))
+assert isinstance(recipe, Experiment)
+config = replace(
+    recipe,
     name="cifar10_score_wrn70",
-    data=use("cifar10"),
-    generated=use("generated", path="cifar10_ddpm.npz", fraction=0.7),
-    model=use(
-        "wide_resnet",
-        depth=70,
-        width=16,
-        activation="silu",
-        padding="same",
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2471, 0.2435, 0.2616),
-        bn_momentum=0.99,
-    ),
-    objective=use("score", beta=3.0, steps=10, step_size=2 / 255),
-    threat=use("linf", eps=8 / 255),
-    optimizer=use("sgd", momentum=0.9, nesterov=True),
-    learning_rate=use("one_cycle", peak=0.2),
-    schedules={"optimizer.momentum": use("one_cycle", peak=0.85, start=0.95, end=0.95)},
-    weight_decay=5e-4,
-    decayed="no_norm",
-    epochs=400,
-    batch_size=512,
-    augment=(use("pad_crop", pad=4), use("flip")),
-    ema_decay=0.995,
-    ema_warmup=0.025,
-    validation=Validation(size=1024, steps=40),
-    evaluation=Evaluation(steps=20, step_size=2 / 255),
+    model=use("wide_resnet", **{**recipe.model.kwargs, "depth": 70, "width": 16}),
     published={"clean": 89.01, "autoattack": 63.35},
 )

@@ -16,13 +16,15 @@ Command:  jaxrobust tradeoff experiments/cifar10_tradeoff.py
           --set 'data={"name": "synthetic", "kwargs": {"size": 32, "train": 640, "test": 64}}'
           --set validation.size=64 --set epochs=1 --set batch_size=64 --set evaluation.steps=2
           --set 'evaluation.spatial_grid=[1,1,3]'
-          Seeds, norms, radii and how many images are fields of the trade-off: fewer of them in a
-          copy of this file.
+          Seeds, norms, radii and how many images are fields of the trade-off:
+          --set tradeoff.seeds=[0]
 Cost:     not run. About 4.5 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak), 1.7 of them for the evaluations.
 Result:   none: this has not been run.
 """
 
+import pathlib
+import runpy
 from dataclasses import replace
 
 from jaxrobust import curricula
@@ -36,6 +38,7 @@ from jaxrobust.experiment import (
     use,
 )
 
+papers = runpy.run_path(str(pathlib.Path(__file__).with_name("digits_tradeoff.py")))["papers"]
 EPS, DEGREES, EPOCHS = 8 / 255, 30.0, 30
 base = Experiment(
     name="standard",
@@ -65,7 +68,6 @@ base = Experiment(
         spatial_grid=(3, 3, 31),
     ),
 )
-attack = {"steps": 10, "step_size": 2 / 255}
 cusp = curricula.staged(
     epochs=(0, 0.6 * EPOCHS, 0.75 * EPOCHS),
     threat__eps=(2 / 255, 4 / 255, EPS),
@@ -96,26 +98,7 @@ config = Tradeoff(
     per_class=True,
     certificates=Certificates(sigma=0.12, samples=10_000, images=500, radii=(0.1, 0.25)),
     members=(
-        base,
-        replace(base, name="PGD-AT", objective=use("pgd_at", **attack)),
-        replace(base, name="TRADES", objective=use("trades", beta=6.0, **attack)),
-        replace(base, name="SCORE", objective=use("score", beta=4.0, **attack)),
-        replace(base, name="MART", objective=use("mart", beta=6.0, **attack)),
-        replace(
-            base,
-            name="GAIRAT",
-            objective=use("gairat", **attack),
-            schedules={
-                "objective.lam": use("stages", values=[(0, float("inf")), (EPOCHS // 2, -1.0)])
-            },
-        ),
-        replace(
-            base,
-            name="CuSP",
-            objective=use("pgd_at", **attack),
-            transform=use("spatial", max_degrees=DEGREES, max_shift_px=0.0),
-            **cusp,
-        ),
+        *papers(base, cusp, steps=10, step_size=2 / 255),
         mixture,
     ),
 )

@@ -25,6 +25,7 @@ Result:   experiments/results/digits_tradeoff.json, docs/gallery.md.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jaxrobust import curricula
 from jaxrobust.experiment import (
@@ -38,6 +39,25 @@ from jaxrobust.experiment import (
 )
 
 EPS, DEGREES = 0.2, 30.0
+
+
+def papers(base: Experiment, cusp: dict[str, Any], **attack: Any) -> tuple[Experiment, ...]:
+    """The methods but for mixtures, each with the network, data and budget of `base`."""
+    burn_in = use("stages", values=[(0, float("inf")), (base.epochs // 2, -1.0)])
+    rotated = use("spatial", max_degrees=DEGREES, max_shift_px=0.0)
+    pgd_at = replace(base, name="PGD-AT", objective=use("pgd_at", **attack))
+    gairat = replace(base, name="GAIRAT", objective=use("gairat", **attack))
+    return (
+        base,
+        pgd_at,
+        replace(base, name="TRADES", objective=use("trades", beta=6.0, **attack)),
+        replace(base, name="SCORE", objective=use("score", beta=4.0, **attack)),
+        replace(base, name="MART", objective=use("mart", beta=6.0, **attack)),
+        replace(gairat, schedules={"objective.lam": burn_in}),
+        replace(pgd_at, name="CuSP", transform=rotated, **cusp),
+    )
+
+
 base = Experiment(
     name="standard",
     data=use("digits"),
@@ -88,24 +108,7 @@ config = Tradeoff(
     per_class=True,
     certificates=Certificates(sigma=0.25, samples=1000, images=120, radii=(0.25, 0.5)),
     members=(
-        base,
-        replace(base, name="PGD-AT", objective=use("pgd_at", steps=10)),
-        replace(base, name="TRADES", objective=use("trades", beta=6.0, steps=10)),
-        replace(base, name="SCORE", objective=use("score", beta=4.0, steps=10)),
-        replace(base, name="MART", objective=use("mart", beta=6.0, steps=10)),
-        replace(
-            base,
-            name="GAIRAT",
-            objective=use("gairat", steps=10),
-            schedules={"objective.lam": use("stages", values=[(0, float("inf")), (20, -1.0)])},
-        ),
-        replace(
-            base,
-            name="CuSP",
-            objective=use("pgd_at", steps=10),
-            transform=use("spatial", max_degrees=DEGREES, max_shift_px=0.0),
-            **cusp,
-        ),
+        *papers(base, cusp, steps=10),
         mixture,
     ),
 )

@@ -157,14 +157,14 @@ def plan(
     plan_experiment(config, topology, path=path, say=echo, **settings)
 
 
-def main() -> None:
+def main(command: click.Command = cli) -> None:
     """Entry point. Errors end in one line: 2 for mistakes of the user, else 1 (JAXROBUST_DEBUG=1
     shows the traceback); an interrupted run ends with 128 + the signal's number."""
     set_up_compilation_cache()
     hush_orbax()
     plain_warnings()
     try:
-        code = cli.main(standalone_mode=False)
+        code = command.main(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         end(error)
     if isinstance(code, int) and code:  # of a command that asked to exit

@@ -29,6 +29,23 @@ QUIET = click.option(
 JSON = click.option(
     "--json", "path", type=click.Path(path_type=pathlib.Path), help="Also write the rows there."
 )
+
+
+def count_option(name: str, default: int, help_text: str | None = None) -> Callable:
+    """An option that takes a positive integer.
+
+    Args:
+      name: such as "--steps".
+      default: shown in the help.
+      help_text: of the option.
+
+    Returns:
+      The decorator of a command.
+    """
+    kind = click.IntRange(min=1)
+    return click.option(name, type=kind, default=default, show_default=True, help=help_text)
+
+
 TOPOLOGY = click.option(
     "--topology",
     required=True,

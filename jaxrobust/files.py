@@ -12,6 +12,28 @@ from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
+def beside(path: os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """The path of a temporary file, which is renamed to `path` at the end.
+
+    Args:
+      path: the name that it gets; after an error there is what was there before.
+
+    Returns:
+      A context manager of the temporary path, with the ending of `path`.
+    """
+    path = pathlib.Path(path)
+    # Each process has a name of its own: several may write the same file at the same time.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file under another name, which is forced to the disk and renamed once it is written.
 
@@ -21,19 +43,10 @@ def replacing(path: os.PathLike[str]) -> Iterator[BinaryIO]:
     Returns:
       A context manager of the open file.
     """
-    folder, name = os.path.split(os.fspath(path))
-    # Each process has a name of its own: several may write the same file at the same time.
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # a rename may reach the disk before the content
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
+    with beside(path) as temporary, open(temporary, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())  # a rename may reach the disk before the content
 
 
 def unwritable(folder: os.PathLike[str]) -> str | None:

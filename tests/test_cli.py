@@ -72,20 +72,6 @@ MISTAKES = {
         ["list", "optimiser"],
         "'optimiser' is unknown; choose from data, generated, model",
     ),
-    "topology": (
-        ["bench", "compile", "--topology", "v5e:2x2", "--steps", "10", "--model", "wide_resnet"],
-        "--model, --steps has no effect with --topology",
-    ),
-    "curves": (["bench", "compile", "--curve-steps", "1,2"], "--curve-steps belongs to --figure"),
-    "depth": (
-        ["bench", "compile", "--model", "preact_resnet18", "--depth", "22"],
-        "--depth belongs to --model wide_resnet",
-    ),
-    "peers": (["bench", "attack", "--peers", "--queries", "100"], "--queries has no effect"),
-    "torch only": (
-        ["bench", "step", "--torch-only", "--objective", "trades"],
-        "--objective has no effect with --torch-only",
-    ),
     "generated": (
         ["plan", TRADES, "--topology", "v5e:2x2", "--generated-size", "9"],
         "--generated-size belongs to generated images, and digits_trades has none",

@@ -17,11 +17,6 @@ from jaxrobust.threats import BatchedThreat, Threat, batched
 from jaxrobust.typing import LogitsFn, Loss
 from jaxrobust.verdicts import misclassified
 
-# Loop steps per iteration of the compiled loop. Rolled everywhere: with the convolutions of
-# `jaxrobust.convolutions` a rolled loop runs as fast as an unrolled one on CPU and compiles in a
-# time that does not depend on the number of steps.
-UNROLL = {"cpu": 1, "gpu": 1, "tpu": 1}
-
 
 class _Settings(NamedTuple):
     """What does not change between restarts."""
@@ -61,7 +56,7 @@ def pgd(
     momentum: ArrayLike = 0.0,
     keep: Literal["last", "best"] = "last",
     stop_after: ArrayLike | None = None,
-    unroll: int | None = None,
+    unroll: int = 1,
     state: Any = None,
 ) -> Attacked:
     r"""Projected gradient ascent on `loss` inside a threat's set.
@@ -98,7 +93,8 @@ def pgd(
         the highest loss).
       stop_after: freeze an example this many steps after it is first found misclassified (the
         tau of friendly training); `[]` or `[b]`, may be traced. Default: never.
-      unroll: steps per iteration of the compiled loop; default per backend, see `UNROLL`.
+      unroll: steps per iteration of the compiled loop. The default compiles fastest and, with the
+        convolutions of `jaxrobust.convolutions`, runs as fast as an unrolled loop on CPU.
       state: of a model that changes with every forward pass (BatchNorm in training mode): any
         pytree. `logits_fn` is then `(images, state) -> (logits, state)`, and `Attacked.state` is
         the state after `steps` passes. One start only.
@@ -133,9 +129,7 @@ def pgd(
     as_step_size(step_size, batch=len(images))
     if state is not None and restarts > 1:
         raise InputError(f"restarts must be 1 for a model with state, got {restarts}")
-    as_count(1 if unroll is None else unroll, name="unroll")
-    if unroll is None:
-        unroll = UNROLL.get(jax.default_backend(), 1)
+    as_count(unroll, name="unroll")
     wide = widened(images)
     start = jax.tree.map(
         lambda leaf: _in_type(jnp.asarray(as_number(leaf, name="start")), wide), start

@@ -11,9 +11,9 @@ from jax import Array
 
 from jaxrobust import models
 from jaxrobust.attacks import apgd, fab, square
+from jaxrobust.bench._passes import forward_passes, gradient_passes
 from jaxrobust.bench._timing import least_times
 from jaxrobust.convolutions import compiler_options, fast_on_cpu
-from jaxrobust.losses import cross_entropy
 
 
 class AttackRow(NamedTuple):
@@ -114,25 +114,14 @@ def _attack(attack: Callable, *, targeted: bool = False, **options: Any) -> Call
 
 
 def _gradient_loop(steps: int) -> Callable:
-    """Forward and input-gradient passes in a loop, each depending on the one before."""
-
     def run(logits_fn: Any, key: Array, images: Array, labels: Array, targets: Array) -> Array:
-        fast = fast_on_cpu(lambda x: logits_fn(x))
-        gradient = jax.grad(lambda x: jnp.sum(cross_entropy(fast(x), labels)))
-        return jax.lax.fori_loop(0, steps, lambda _, x: x + 1e-9 * gradient(x), images)
+        return gradient_passes(fast_on_cpu(lambda x: logits_fn(x)), images, labels, steps)
 
     return run
 
 
 def _forward_loop(queries: int) -> Callable:
-    """Forward passes in a loop, each depending on the one before."""
-
     def run(logits_fn: Any, key: Array, images: Array, labels: Array, targets: Array) -> Array:
-        fast = fast_on_cpu(lambda x: logits_fn(x))
-
-        def again(_: int, x: Array) -> Array:
-            return x + 1e-9 * jnp.mean(fast(x), -1).reshape(-1, 1, 1, 1)
-
-        return jax.lax.fori_loop(0, queries, again, images)
+        return forward_passes(fast_on_cpu(lambda x: logits_fn(x)), images, queries)
 
     return run

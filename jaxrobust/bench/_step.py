@@ -12,6 +12,7 @@ import optax
 from jax import Array
 
 from jaxrobust import models, objectives, threats
+from jaxrobust.bench._passes import forward_passes, gradient_passes
 from jaxrobust.bench._timing import least_times
 from jaxrobust.convolutions import compiler_options, fast_on_cpu
 from jaxrobust.devices import device_mesh
@@ -240,27 +241,17 @@ def _logits_fn(bench: Setting, variables: Any, mode: str) -> Callable[[Array], A
 
 
 def _forwards(bench: Setting, mode: str, steps: int) -> tuple[Callable, Any]:
-    """Forward passes in a loop, each depending on the one before."""
-
     def run(variables: Any) -> Array:
-        logits_fn = _logits_fn(bench, variables, mode)
-
-        def again(_: int, x: Array) -> Array:
-            return x + 1e-9 * jnp.mean(logits_fn(x), -1).reshape(-1, 1, 1, 1)
-
-        return jax.lax.fori_loop(0, steps, again, bench.images.astype(jnp.float32) / 255)
+        images = bench.images.astype(jnp.float32) / 255
+        return forward_passes(_logits_fn(bench, variables, mode), images, steps)
 
     return run, bench.variables
 
 
 def _gradients(bench: Setting, mode: str, steps: int) -> tuple[Callable, Any]:
-    """Forward and input-gradient passes in a loop, each depending on the one before."""
-
     def run(variables: Any) -> Array:
-        logits_fn = _logits_fn(bench, variables, mode)
-        gradient = jax.grad(lambda x: jnp.sum(cross_entropy(logits_fn(x), bench.labels)))
         images = bench.images.astype(jnp.float32) / 255
-        return jax.lax.fori_loop(0, steps, lambda _, x: x + 1e-9 * gradient(x), images)
+        return gradient_passes(_logits_fn(bench, variables, mode), images, bench.labels, steps)
 
     return run, bench.variables
 

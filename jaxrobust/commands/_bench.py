@@ -6,68 +6,33 @@ from typing import Any
 
 from rich.table import Table
 
-from jaxrobust.bench import (
-    attack_table,
-    convolution_table,
-    has_torch,
-    loop_table,
-    machine,
-    many_table,
-    peer_table,
-    step_table,
-    throughput,
-    torch_step_table,
-    torch_table,
-    transform_table,
-)
+from jaxrobust.bench import attack_table, machine, many_table, step_table, throughput
 from jaxrobust.commands._console import table_console
 from jaxrobust.evaluation import provenance, write_json
 from jaxrobust.experiment import Experiment, to_dict
 
+Rows = list[dict[str, Any]]
 
-def bench_attack(
-    path: pathlib.Path | None, *, peers: bool = False, **settings: Any
-) -> list[dict[str, Any]]:
+
+def bench_attack(path: pathlib.Path | None, **settings: Any) -> Rows:
     """Times the attacks against the model's own passes; prints a table, writes JSON.
 
     Args:
       path: the JSON file, or `None`.
-      peers: time PGD of this and of other libraries that are installed instead.
-      **settings: of `bench.attack_table`; `queries` has no meaning for `peers`.
-
-    Returns:
-      The rows.
-    """
-    host = machine()
-    if peers:
-        settings.pop("queries", None)
-        rows = [row._asdict() for row in peer_table(**settings)]
-        shown = ("library", "version", "seconds", "ratio", "robust", "image_difference", "problem")
-        return _shown("peers", "PGD of several libraries", rows, shown, path, settings, host)
-    rows = [row._asdict() for row in attack_table(**settings)]
-    columns = ("attack", "compile_seconds", "seconds", "passes_seconds", "ratio")
-    return _shown("attack", "attacks against their own passes", rows, columns, path, settings, host)
-
-
-def bench_convolutions(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
-    """Times passes and gradient steps in loops with stock and with fast convolutions.
-
-    Args:
-      path: the JSON file, or `None`.
-      **settings: of `bench.convolution_table`.
+      **settings: of `bench.attack_table`.
 
     Returns:
       The rows as dictionaries.
     """
     host = machine()
-    rows = [row._asdict() | {"speedup": row.speedup} for row in convolution_table(**settings)]
-    columns = ("name", "images", "gradient", "stock_ms", "fast_ms", "speedup")
-    return _shown(
-        "convolutions", "convolutions inside a loop, per step", rows, columns, path, settings, host
-    )
+    rows = [row._asdict() for row in attack_table(**settings)]
+    columns = ("attack", "compile_seconds", "seconds", "passes_seconds", "ratio")
+    show_rows("attacks against their own passes", rows, columns)
+    keep_rows(path, "attack", settings, host, rows=rows)
+    return rows
 
 
-def bench_many(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any]]:
+def bench_many(path: pathlib.Path | None, **settings: Any) -> Rows:
     """Times the training of many runs one after the other and as one program.
 
     Args:
@@ -80,58 +45,38 @@ def bench_many(path: pathlib.Path | None, **settings: Any) -> list[dict[str, Any
     host = machine()
     rows = [row._asdict() for row in many_table(**settings)]
     columns = ("form", "runs", "seconds", "ratio", "loss_difference", "accuracy_difference")
-    return _shown("many", "TRADES, several beta and seeds", rows, columns, path, settings, host)
+    show_rows("TRADES, several beta and seeds", rows, columns)
+    keep_rows(path, "many", settings, host, rows=rows)
+    return rows
 
 
-def bench_step(
-    path: pathlib.Path | None,
-    *,
-    objectives: Sequence[str],
-    model: str,
-    width: int,
-    batch_size: int,
-    steps: int,
-    repeats: int,
-    torch_only: bool = False,
-) -> dict[str, list[dict[str, Any]]]:
-    """Times train steps against their passes, loops rolled against unrolled, and PyTorch.
-
-    PyTorch is compared where it is installed and the network is `preact_resnet18`.
+def bench_step(path: pathlib.Path | None, *, objectives: Sequence[str], **settings: Any) -> Rows:
+    """Times train steps against the passes that they consist of.
 
     Args:
       path: the JSON file, or `None`.
       objectives: names of objectives.
-      model: network of `jaxrobust.models`.
-      width: of the network.
-      batch_size: images per step.
-      steps: attack steps.
-      repeats: of each measurement.
-      torch_only: only the comparisons with PyTorch.
+      **settings: of `bench.step_table`.
 
     Returns:
-      The rows of each table.
+      The rows as dictionaries.
 
     Raises:
-      ValueError: if only PyTorch is to be compared and cannot be.
+      ValueError: if an objective or network is unknown.
     """
-    comparable = model == "preact_resnet18" and has_torch()
-    if torch_only and not comparable:
-        raise ValueError("--torch-only needs PyTorch (pip install torch) and preact_resnet18")
     host = machine()
-    network = {"model": model, "width": width, "batch_size": batch_size, "repeats": repeats}
-    tables = {} if torch_only else _own_tables(objectives, steps, network)
-    if comparable:
-        tables |= _torch_tables(width=width, batch_size=batch_size, steps=steps, repeats=repeats)
-    if path is not None:
-        settings = {**network, "steps": steps}
-        found = {"bench": "step", "settings": settings, **tables, "machine": host}
-        write_json(path, found | {"provenance": provenance()})
-    return tables
+    rows = [row._asdict() for row in step_table(objectives, **settings)]
+    parts = ("attack_seconds", "forward_seconds", "outer_seconds")
+    columns = ("objective", "seconds", *parts, "ratio", "compile_seconds", "temporary_mib")
+    title = "a train step against its passes: {model}, width {width}, batch {batch_size}, "
+    show_rows((title + "{steps} attack steps").format(**settings), rows, columns)
+    keep_rows(path, "step", {"objectives": list(objectives), **settings}, host, rows=rows)
+    return rows
 
 
 def bench_throughput(
     experiments: Sequence[Experiment], path: pathlib.Path | None, **settings: Any
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Times the train steps of experiments on the devices that are here.
 
     Args:
@@ -151,62 +96,20 @@ def bench_throughput(
     rows = [throughput(each, say=say, **settings)._asdict() for each in experiments]
     rates = ("images_per_second", "flops_per_second", "peak_flops_per_second", "share")
     columns = ("experiment", "device", "batch_size", "step_seconds", *rates)
+    show_rows("training", rows, columns)
     configurations = {"experiments": [to_dict(each) for each in experiments]}
-    return _shown("throughput", "training", rows, columns, path, settings | configurations, host)
-
-
-def _own_tables(
-    objectives: Sequence[str], steps: int, network: dict[str, Any]
-) -> dict[str, list[dict[str, Any]]]:
-    tables = {}
-    rows = [row._asdict() for row in step_table(objectives, steps=steps, **network)]
-    columns = ("objective", "seconds", "attack_seconds", "forward_seconds", "outer_seconds")
-    tables["steps"] = _table(
-        f"a train step against its passes: {network['model']}, width {network['width']}, "
-        f"batch {network['batch_size']}, {steps} attack steps",
-        rows,
-        (*columns, "ratio", "compile_seconds", "temporary_mib"),
-    )
-    loops = [row._asdict() for row in loop_table(steps=(steps, 4 * steps), **network)]
-    columns = ("form", "steps", "compile_seconds", "seconds", "loss")
-    tables["loops"] = _table("the attack's loop, rolled and unrolled", loops, columns)
-    moved = [row._asdict() for row in transform_table(steps=steps, **network)]
-    tables["transforms"] = _table(
-        "a step of PGD-AT with random rotations and shifts",
-        moved,
-        ("method", "seconds", "plain_seconds", "share"),
-    )
-    return tables
-
-
-def _torch_tables(*, steps: int, **network: int) -> dict[str, list[dict[str, Any]]]:
-    beside = [row._asdict() for row in torch_table(**network)]
-    columns = ("program", "width", "seconds", "torch_seconds", "ratio", "difference")
-    whole = [row._asdict() for row in torch_step_table(steps=steps, **network)]
-    shown = ("form", "seconds", "ratio", "compile_seconds", "loss_difference", "problem")
-    return {
-        "torch": _table("beside PyTorch, channels_last", beside, columns),
-        "torch_step": _table("the step of TRADES beside PyTorch", whole, shown),
-    }
-
-
-def _shown(
-    bench: str,
-    title: str,
-    rows: list[dict[str, Any]],
-    columns: Sequence[str],
-    path: pathlib.Path | None,
-    settings: dict[str, Any],
-    host: dict[str, Any],
-) -> list[dict[str, Any]]:
-    _table(title, rows, columns)
-    if path is not None:
-        found = {"bench": bench, "settings": settings, "rows": rows}
-        write_json(path, found | {"machine": host, "provenance": provenance()})
+    keep_rows(path, "throughput", settings | configurations, host, rows=rows)
     return rows
 
 
-def _table(title: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+def show_rows(title: str, rows: Rows, columns: Sequence[str]) -> None:
+    """Prints rows as a table.
+
+    Args:
+      title: above the table.
+      rows: at least one.
+      columns: the names of the values that are shown, in their order.
+    """
     table = Table(title=title, title_justify="left")
     for column in columns:
         number = isinstance(rows[0][column], float)
@@ -215,4 +118,24 @@ def _table(title: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> li
         values = (row[column] for column in columns)
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values))
     table_console().print(table)
-    return rows
+
+
+def keep_rows(
+    path: pathlib.Path | None,
+    bench: str,
+    settings: dict[str, Any],
+    host: dict[str, Any],
+    **found: Any,
+) -> None:
+    """Writes what a benchmark found as JSON, with its settings and where it ran.
+
+    Args:
+      path: the file; with `None` nothing is written.
+      bench: the name of the benchmark.
+      settings: that it ran with.
+      host: of `bench.machine`, taken before the measurement.
+      **found: rows by the name of their table.
+    """
+    if path is not None:
+        head = {"bench": bench, "settings": settings, **found}
+        write_json(path, head | {"machine": host, "provenance": provenance()})

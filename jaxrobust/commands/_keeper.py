@@ -1,13 +1,10 @@
 """Writing results: what cannot be written or drawn never costs what was computed."""
 
-import contextlib
-import os
 import pathlib
-import uuid
 from collections.abc import Callable
 from typing import Any
 
-from jaxrobust.files import unwritable
+from jaxrobust.files import beside, unwritable
 from jaxrobust.processes import from_first, is_first
 from jaxrobust.reasons import no_room, one_line
 
@@ -76,19 +73,15 @@ class Keeper:
         """
         if not self.usable:
             return False
-        partial = path.with_name(f".{uuid.uuid4().hex[:8]}_{path.name}")
         try:
             content = of()
             if not is_first():
                 return False
-            draw(partial, content)
-            os.replace(partial, path)
+            with beside(path) as partial:
+                draw(partial, content)
         except Exception as error:  # a picture is never worth more than the numbers
             self.warn(f"warning: {self._reason(path, error)}")
             return False
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
         return True
 
     def warn(self, line: str) -> None:

@@ -5,10 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -16,6 +14,7 @@ from rich.progress import (
 )
 
 from jaxrobust.processes import is_first
+from jaxrobust.progress import progress_bar
 
 
 class _Bar:
@@ -24,16 +23,10 @@ class _Bar:
     def __init__(
         self, *columns: ProgressColumn, quiet: bool, say: Callable[[str], None] | None
     ) -> None:
-        console = Console(stderr=True)
         silent = quiet or not is_first()
-        logged = not (console.is_terminal and sys.stdout.isatty())
+        self._progress = progress_bar(*columns, quiet=silent)
+        logged = not (self._progress.console.is_terminal and sys.stdout.isatty())
         self._say = say if logged and not silent else None
-        self._progress = Progress(
-            *columns,
-            console=console,
-            disable=silent or not console.is_terminal,
-            transient=True,
-        )
         self._started = time.perf_counter()
 
     def __enter__(self) -> Any:

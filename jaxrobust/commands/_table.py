@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxrobust.commands._bench_markdown import bench_rows
 from jaxrobust.commands._summary import attack_text, cell, columns_of
+from jaxrobust.rows import read_rows
 from jaxrobust.storage import local_folder
-from jaxrobust.training import read_rows
 
 FILES = ("results.json", "results.jsonl")
 WANTED = (

@@ -19,8 +19,8 @@ from jaxrobust.evaluation._figures import draw_sweep as draw_sweep
 from jaxrobust.evaluation._intervals import Accuracy as Accuracy
 from jaxrobust.evaluation._intervals import accuracy as accuracy
 from jaxrobust.evaluation._report import Report as Report
-from jaxrobust.evaluation._results import append_row as append_row
 from jaxrobust.evaluation._results import provenance as provenance
 from jaxrobust.evaluation._results import write_json as write_json
 from jaxrobust.evaluation._spatial import RandomTransform as RandomTransform
 from jaxrobust.evaluation._spatial import SpatialGrid as SpatialGrid
+from jaxrobust.rows import append_row as append_row

@@ -1,4 +1,4 @@
-"""Result rows and files: JSON that survives crashes, and where results come from."""
+"""Files of results, written whole, and where results come from."""
 
 import importlib.metadata
 import pathlib
@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxrobust.files import append_line, replace_text, to_json
+from jaxrobust.files import replace_text, to_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "jaxrobust")
 
@@ -49,33 +49,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return None if not tracked else commit + ("-dirty" if changes else "")
-
-
-def append_row(path: pathlib.Path, row: dict[str, Any]) -> None:
-    """Adds one JSON row to a file and forces it to the disk.
-
-    A last line that a crash cut off stays as it is; the row starts a new line.
-
-    Args:
-      path: the `.jsonl` file.
-      row: plain JSON types. Numbers that JSON does not have become "nan", "inf" and "-inf".
-
-    Returns:
-      Nothing; the file has one more row.
-
-    Raises:
-      OSError: if the row does not fit on the disk.
-
-    Example:
-      >>> import pathlib, tempfile
-      >>> from jaxrobust.evaluation import append_row
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     path = pathlib.Path(folder, "results.jsonl")
-      ...     append_row(path, {"clean": 0.9, "radius": float("inf")})
-      ...     path.read_text()
-      '{"clean": 0.9, "radius": "inf"}\\n'
-    """
-    append_line(path, to_json(row))
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 from jax import Array
 
+from jaxrobust.models._depths import BLOCKS, BOTTLENECKS, named
 from jaxrobust.models._layers import (
     Activation,
     Dtype,
@@ -89,207 +90,64 @@ class PreActResNet(nn.Module):
         return torch_dense(self.num_classes, x.shape[-1], "dense")(x)
 
 
-def preact_resnet18(
-    *,
-    num_classes: int = 10,
-    width: int = 64,
-    activation: Activation = "relu",
-    shortcut: Shortcut = "activated",
-    padding: Padding = "symmetric",
-    final_norm: bool = True,
-    image_padding: int = 0,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    bn_momentum: float = 0.9,
-    dtype: Dtype | None = None,
-    remat: bool = False,
-) -> PreActResNet:
-    """Pre-activation ResNet-18 for images of about 32 x 32 pixels.
+SUMMARY = """Pre-activation ResNet-{depth} for images of about 32 x 32 pixels.
 
-    The defaults are SCORE's PreActResNet-18 (11,172,170 parameters). DeepMind's (12,548,426) is
-    `activation="silu", shortcut="raw_3x3", padding="same"` with the data set's `mean`
-    and `std`; Wong et al. and Andriushchenko et al. use `shortcut="raw", final_norm=False`.
-
-    Args:
-      num_classes: number of classes `k`.
-      width: channels of the first stage; each later one has twice as many.
-      activation: "relu", "silu" (the papers' Swish) or "softplus" (with beta 10).
-      shortcut: what a shortcut that changes the shape reads: a 1x1 convolution of the
-        "activated" or of the "raw" input of the block, or a 3x3 convolution ("raw_3x3").
-      padding: of the convolutions with stride 2: "symmetric", PyTorch's, or "same", which pads
-        even sizes only below and to the right.
-      final_norm: normalise and activate once more before the pooling.
-      image_padding: pixels of black added on each side, before the normalisation.
-      mean: subtracted from every channel, inside the network.
-      std: divides every channel, inside the network.
-      bn_momentum: share of the old running statistics that an update keeps, in [0, 1].
-      dtype: "bfloat16" or "float32" for the computation, None for the images' type; parameters,
-        statistics and logits stay float32.
-      remat: recompute each block in the backward pass: less memory for about a third more time.
-
-    Returns:
-      A Flax module; images `[b, h, w, c]` in [0, 1] -> logits `[b, num_classes]`. The features
-      "stage1" to "stage4" and "pooled" are sown into the collection "intermediates".
-
-    Raises:
-      ValueError: if an option is unknown.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxrobust import models
-      >>> model, images = models.preact_resnet18(), jnp.zeros((1, 32, 32, 3))
-      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-      11172170
-
-    References:
-      He et al., Identity Mappings in Deep Residual Networks, 2016 (arXiv:1603.05027); Pang et
-      al., 2022 (arXiv:2202.10103); Rebuffi et al., 2021 (arXiv:2103.01946).
-    """
-    check_choice("shortcut", shortcut, get_args(Shortcut))
-    layers = Layers(activation, padding, bn_momentum, dtype)
-    return PreActResNet(
-        num_classes,
-        (2, 2, 2, 2),
-        False,
-        width,
-        shortcut,
-        final_norm,
-        image_padding,
-        tuple(mean),
-        tuple(std),
-        layers,
-        remat,
-    )
+The defaults are SCORE's; its PreActResNet-18 has 11,172,170 parameters. DeepMind's (12,548,426) is
+`activation="silu", shortcut="raw_3x3", padding="same"` with the data set's `mean`
+and `std`; Wong et al. and Andriushchenko et al. use `shortcut="raw", final_norm=False`.
+"""
+OPTIONS = """
+  activation: "relu", "silu" (the papers' Swish) or "softplus" (with beta 10).
+  shortcut: what a shortcut that changes the shape reads: a 1x1 convolution of the
+    "activated" or of the "raw" input of the block, or a 3x3 convolution ("raw_3x3").
+  padding: of the convolutions with stride 2: "symmetric", PyTorch's, or "same", which pads
+    even sizes only below and to the right.
+  final_norm: normalise and activate once more before the pooling.
+  image_padding: pixels of black added on each side, before the normalisation.
+"""
+REFERENCES = """
+  He et al., Identity Mappings in Deep Residual Networks, 2016 (arXiv:1603.05027); Pang et
+  al., 2022 (arXiv:2202.10103); Rebuffi et al., 2021 (arXiv:2103.01946).
+"""
 
 
-def preact_resnet34(
-    *,
-    num_classes: int = 10,
-    width: int = 64,
-    activation: Activation = "relu",
-    shortcut: Shortcut = "activated",
-    padding: Padding = "symmetric",
-    final_norm: bool = True,
-    image_padding: int = 0,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    bn_momentum: float = 0.9,
-    dtype: Dtype | None = None,
-    remat: bool = False,
-) -> PreActResNet:
-    """Pre-activation ResNet-34 for images of about 32 x 32 pixels, see `preact_resnet18`.
+def _of_depth(depth: int, parameters: int):  # type checkers infer what it returns
+    """The factory of one depth."""
 
-    Args:
-      num_classes: number of classes `k`.
-      width: channels of the first stage; each later one has twice as many.
-      activation: "relu", "silu" (the papers' Swish) or "softplus" (with beta 10).
-      shortcut: what a shortcut that changes the shape reads: a 1x1 convolution of the
-        "activated" or of the "raw" input of the block, or a 3x3 convolution ("raw_3x3").
-      padding: of the convolutions with stride 2: "symmetric", PyTorch's, or "same", which pads
-        even sizes only below and to the right.
-      final_norm: normalise and activate once more before the pooling.
-      image_padding: pixels of black added on each side, before the normalisation.
-      mean: subtracted from every channel, inside the network.
-      std: divides every channel, inside the network.
-      bn_momentum: share of the old running statistics that an update keeps, in [0, 1].
-      dtype: "bfloat16" or "float32" for the computation, None for the images' type; parameters,
-        statistics and logits stay float32.
-      remat: recompute each block in the backward pass: less memory for about a third more time.
+    def make(
+        *,
+        num_classes: int = 10,
+        width: int = 64,
+        activation: Activation = "relu",
+        shortcut: Shortcut = "activated",
+        padding: Padding = "symmetric",
+        final_norm: bool = True,
+        image_padding: int = 0,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        bn_momentum: float = 0.9,
+        dtype: Dtype | None = None,
+        remat: bool = False,
+    ) -> PreActResNet:
+        check_choice("shortcut", shortcut, get_args(Shortcut))
+        return PreActResNet(
+            num_classes,
+            BLOCKS[depth],
+            depth in BOTTLENECKS,
+            width,
+            shortcut,
+            final_norm,
+            image_padding,
+            tuple(mean),
+            tuple(std),
+            Layers(activation, padding, bn_momentum, dtype),
+            remat,
+        )
 
-    Returns:
-      A Flax module; images `[b, h, w, c]` in [0, 1] -> logits `[b, num_classes]`. The features
-      "stage1" to "stage4" and "pooled" are sown into the collection "intermediates".
-
-    Raises:
-      ValueError: if an option is unknown.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxrobust import models
-      >>> model, images = models.preact_resnet34(), jnp.zeros((1, 32, 32, 3))
-      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-      21280330
-    """
-    check_choice("shortcut", shortcut, get_args(Shortcut))
-    layers = Layers(activation, padding, bn_momentum, dtype)
-    return PreActResNet(
-        num_classes,
-        (3, 4, 6, 3),
-        False,
-        width,
-        shortcut,
-        final_norm,
-        image_padding,
-        tuple(mean),
-        tuple(std),
-        layers,
-        remat,
-    )
+    texts = {"summary": SUMMARY, "options": OPTIONS, "references": REFERENCES}
+    return named(make, "preact_resnet", depth, parameters=parameters, **texts)
 
 
-def preact_resnet50(
-    *,
-    num_classes: int = 10,
-    width: int = 64,
-    activation: Activation = "relu",
-    shortcut: Shortcut = "activated",
-    padding: Padding = "symmetric",
-    final_norm: bool = True,
-    image_padding: int = 0,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    bn_momentum: float = 0.9,
-    dtype: Dtype | None = None,
-    remat: bool = False,
-) -> PreActResNet:
-    """Pre-activation ResNet-50 (bottlenecks), see `preact_resnet18`.
-
-    Args:
-      num_classes: number of classes `k`.
-      width: a quarter of the first stage's channels; each later stage has twice as many.
-      activation: "relu", "silu" (the papers' Swish) or "softplus" (with beta 10).
-      shortcut: what a shortcut that changes the shape reads: a 1x1 convolution of the
-        "activated" or of the "raw" input of the block, or a 3x3 convolution ("raw_3x3").
-      padding: of the convolutions with stride 2: "symmetric", PyTorch's, or "same", which pads
-        even sizes only below and to the right.
-      final_norm: normalise and activate once more before the pooling.
-      image_padding: pixels of black added on each side, before the normalisation.
-      mean: subtracted from every channel, inside the network.
-      std: divides every channel, inside the network.
-      bn_momentum: share of the old running statistics that an update keeps, in [0, 1].
-      dtype: "bfloat16" or "float32" for the computation, None for the images' type; parameters,
-        statistics and logits stay float32.
-      remat: recompute each block in the backward pass: less memory for about a third more time.
-
-    Returns:
-      A Flax module; images `[b, h, w, c]` in [0, 1] -> logits `[b, num_classes]`. The features
-      "stage1" to "stage4" and "pooled" are sown into the collection "intermediates".
-
-    Raises:
-      ValueError: if an option is unknown.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxrobust import models
-      >>> model, images = models.preact_resnet50(), jnp.zeros((1, 32, 32, 3))
-      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-      23513162
-    """
-    check_choice("shortcut", shortcut, get_args(Shortcut))
-    layers = Layers(activation, padding, bn_momentum, dtype)
-    return PreActResNet(
-        num_classes,
-        (3, 4, 6, 3),
-        True,
-        width,
-        shortcut,
-        final_norm,
-        image_padding,
-        tuple(mean),
-        tuple(std),
-        layers,
-        remat,
-    )
+preact_resnet18 = _of_depth(18, 11172170)
+preact_resnet34 = _of_depth(34, 21280330)
+preact_resnet50 = _of_depth(50, 23513162)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jax import Array
 
+from jaxrobust.models._depths import BLOCKS, BOTTLENECKS, named
 from jaxrobust.models._layers import Activation, Dtype, Layers, torch_dense
 
 
@@ -67,133 +68,43 @@ class ResNet(nn.Module):
         return torch_dense(self.num_classes, x.shape[-1], "dense")(x)
 
 
-def resnet18(
-    *,
-    num_classes: int = 10,
-    width: int = 64,
-    activation: Activation = "relu",
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    bn_momentum: float = 0.9,
-    dtype: Dtype | None = None,
-    remat: bool = False,
-) -> ResNet:
-    """ResNet-18 for images of about 32 x 32 pixels: a 3x3 stem, no pooling before the end.
-
-    Args:
-      num_classes: number of classes `k`.
-      width: channels of the first stage; each later one has twice as many.
-      activation: "relu", "silu" or "softplus" (with beta 10).
-      mean: subtracted from every channel, inside the network.
-      std: divides every channel, inside the network.
-      bn_momentum: share of the old running statistics that an update keeps, in [0, 1].
-      dtype: "bfloat16" or "float32" for the computation, None for the images' type; parameters,
-        statistics and logits stay float32.
-      remat: recompute each block in the backward pass: less memory for about a third more time.
-
-    Returns:
-      A Flax module; images `[b, h, w, c]` in [0, 1] -> logits `[b, num_classes]`. The features
-      "stage1" to "stage4" and "pooled" are sown into the collection "intermediates".
-
-    Raises:
-      ValueError: if an option is unknown.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxrobust import models
-      >>> model, images = models.resnet18(), jnp.zeros((1, 32, 32, 3))
-      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-      11173962
-
-    References:
-      He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385).
-    """
-    layers = Layers(activation, bn_momentum=bn_momentum, dtype=dtype)
-    return ResNet(num_classes, (2, 2, 2, 2), False, width, tuple(mean), tuple(std), layers, remat)
+SUMMARY = "ResNet-{depth} for images of about 32 x 32 pixels: a 3x3 stem, no early pooling."
+OPTIONS = """
+  activation: "relu", "silu" or "softplus" (with beta 10).
+"""
+REFERENCES = "He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385)."
 
 
-def resnet34(
-    *,
-    num_classes: int = 10,
-    width: int = 64,
-    activation: Activation = "relu",
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    bn_momentum: float = 0.9,
-    dtype: Dtype | None = None,
-    remat: bool = False,
-) -> ResNet:
-    """ResNet-34 for images of about 32 x 32 pixels, see `resnet18`.
+def _of_depth(depth: int, parameters: int):  # type checkers infer what it returns
+    """The factory of one depth."""
 
-    Args:
-      num_classes: number of classes `k`.
-      width: channels of the first stage; each later one has twice as many.
-      activation: "relu", "silu" or "softplus" (with beta 10).
-      mean: subtracted from every channel, inside the network.
-      std: divides every channel, inside the network.
-      bn_momentum: share of the old running statistics that an update keeps, in [0, 1].
-      dtype: "bfloat16" or "float32" for the computation, None for the images' type; parameters,
-        statistics and logits stay float32.
-      remat: recompute each block in the backward pass: less memory for about a third more time.
+    def make(
+        *,
+        num_classes: int = 10,
+        width: int = 64,
+        activation: Activation = "relu",
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        bn_momentum: float = 0.9,
+        dtype: Dtype | None = None,
+        remat: bool = False,
+    ) -> ResNet:
+        layers = Layers(activation, bn_momentum=bn_momentum, dtype=dtype)
+        return ResNet(
+            num_classes,
+            BLOCKS[depth],
+            depth in BOTTLENECKS,
+            width,
+            tuple(mean),
+            tuple(std),
+            layers,
+            remat,
+        )
 
-    Returns:
-      A Flax module; images `[b, h, w, c]` in [0, 1] -> logits `[b, num_classes]`. The features
-      "stage1" to "stage4" and "pooled" are sown into the collection "intermediates".
-
-    Raises:
-      ValueError: if an option is unknown.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxrobust import models
-      >>> model, images = models.resnet34(), jnp.zeros((1, 32, 32, 3))
-      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-      21282122
-    """
-    layers = Layers(activation, bn_momentum=bn_momentum, dtype=dtype)
-    return ResNet(num_classes, (3, 4, 6, 3), False, width, tuple(mean), tuple(std), layers, remat)
+    texts = {"summary": SUMMARY, "options": OPTIONS, "references": REFERENCES}
+    return named(make, "resnet", depth, parameters=parameters, **texts)
 
 
-def resnet50(
-    *,
-    num_classes: int = 10,
-    width: int = 64,
-    activation: Activation = "relu",
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    bn_momentum: float = 0.9,
-    dtype: Dtype | None = None,
-    remat: bool = False,
-) -> ResNet:
-    """ResNet-50 (bottlenecks) for images of about 32 x 32 pixels, see `resnet18`.
-
-    Args:
-      num_classes: number of classes `k`.
-      width: a quarter of the first stage's channels; each later stage has twice as many.
-      activation: "relu", "silu" or "softplus" (with beta 10).
-      mean: subtracted from every channel, inside the network.
-      std: divides every channel, inside the network.
-      bn_momentum: share of the old running statistics that an update keeps, in [0, 1].
-      dtype: "bfloat16" or "float32" for the computation, None for the images' type; parameters,
-        statistics and logits stay float32.
-      remat: recompute each block in the backward pass: less memory for about a third more time.
-
-    Returns:
-      A Flax module; images `[b, h, w, c]` in [0, 1] -> logits `[b, num_classes]`. The features
-      "stage1" to "stage4" and "pooled" are sown into the collection "intermediates".
-
-    Raises:
-      ValueError: if an option is unknown.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxrobust import models
-      >>> model, images = models.resnet50(), jnp.zeros((1, 32, 32, 3))
-      >>> shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-      23520842
-    """
-    layers = Layers(activation, bn_momentum=bn_momentum, dtype=dtype)
-    return ResNet(num_classes, (3, 4, 6, 3), True, width, tuple(mean), tuple(std), layers, remat)
+resnet18 = _of_depth(18, 11173962)
+resnet34 = _of_depth(34, 21282122)
+resnet50 = _of_depth(50, 23520842)

@@ -1,6 +1,7 @@
 """Training: one state, one step, one loop."""
 
 from jaxrobust.locks import FolderInUseError as FolderInUseError
+from jaxrobust.rows import read_rows as read_rows
 from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
 from jaxrobust.training._folder import begun as begun
 from jaxrobust.training._folder import read_config as read_config
@@ -10,7 +11,6 @@ from jaxrobust.training._loop import train as train
 from jaxrobust.training._many import alike as alike
 from jaxrobust.training._many import train_many as train_many
 from jaxrobust.training._optimizer import build_optimizer as build_optimizer
-from jaxrobust.training._reporting import read_rows as read_rows
 from jaxrobust.training._rows import LANES as LANES
 from jaxrobust.training._runners import Runner as Runner
 from jaxrobust.training._runners import make_train_step as make_train_step

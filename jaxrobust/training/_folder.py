@@ -7,8 +7,8 @@ from typing import Any
 from etils import epath
 
 from jaxrobust.experiment import Experiment, UnknownFieldError, from_dict, to_dict
+from jaxrobust.rows import read_rows
 from jaxrobust.storage import Folder, run_folder, write_whole
-from jaxrobust.training._reporting import read_rows
 from jaxrobust.training._stored import stored_steps
 
 CONFIG, COPY = "config.json", "config.copy.json"

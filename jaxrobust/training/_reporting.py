@@ -1,24 +1,17 @@
 """What a run tells: JSON lines, TensorBoard if wanted, a progress bar or a line per epoch."""
 
 import importlib.util
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from jaxrobust.experiment import Experiment
-from jaxrobust.files import to_json
-from jaxrobust.storage import Folder, append, in_bucket, run_folder, write_whole
+from jaxrobust.progress import progress_bar
+from jaxrobust.rows import append_row, read_rows, write_rows
+from jaxrobust.storage import in_bucket
 
 
 class MetricsFile:
@@ -38,18 +31,15 @@ class MetricsFile:
     def __init__(
         self, path: epath.Path | pathlib.Path, *, resume_step: int = 0, tensorboard: bool = False
     ) -> None:
-        if path.exists():
-            steps = range(resume_step + 1)
-            kept = [row for row in read_rows(path) if row.get("step") in steps]
-            write_whole(path, "".join(to_json(row) + "\n" for row in kept))
-        else:
-            write_whole(path, "")
+        steps = range(resume_step + 1)
+        kept = read_rows(path) if path.exists() else []
+        write_rows(path, [row for row in kept if row.get("step") in steps])
         self._path = path
         self._board = _board(path.parent) if tensorboard else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends one row."""
-        append(self._path, to_json({"step": step, **values}))
+        append_row(self._path, {"step": step, **values})
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -59,35 +49,6 @@ class MetricsFile:
         """Closes the TensorBoard events."""
         if self._board is not None:
             self._board.close()
-
-
-def read_rows(path: Folder) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; lines that a crash or a full disk damaged are left out.
-
-    Args:
-      path: the `.jsonl` file.
-
-    Returns:
-      One dictionary per undamaged line.
-
-    Example:
-      >>> import pathlib, tempfile
-      >>> from jaxrobust.training import read_rows
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     path = pathlib.Path(folder, "metrics.jsonl")
-      ...     _ = path.write_text('{"step": 1}\\n{"step": 2, "lo\\n{"step": 3}\\n')
-      ...     read_rows(path)
-      [{'step': 1}, {'step': 3}]
-    """
-    rows = []
-    for line in run_folder(path).read_bytes().split(b"\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:  # no JSON, or no text
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def check_board(workdir: epath.Path) -> None:
@@ -127,17 +88,16 @@ class TrainingBar:
     """
 
     def __init__(self, name: str, total: int, *, done: int = 0, quiet: bool = False) -> None:
-        console = Console(stderr=True)
-        self.visible = console.is_terminal and not quiet
-        self._progress = Progress(
+        self._progress = progress_bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not self.visible,
+            quiet=quiet,
+            transient=False,
         )
+        self.visible = not self._progress.disable
         self._task = self._progress.add_task(name, total=total, completed=done, figures="")
         self._progress.start()
 

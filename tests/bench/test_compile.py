@@ -7,11 +7,12 @@ import jax
 import pytest
 from click.testing import CliRunner
 
-from jaxrobust.bench import Case, compile_table, curves, draw_compile_curves, variants
-from jaxrobust.bench import _compile as bench
-from jaxrobust.bench._compile_case import checked, parts_of
-from jaxrobust.cli_bench import bench as command
-from jaxrobust.commands import markdown_table
+from benchmarks import compile_table as bench
+from benchmarks.__main__ import benchmarks
+from benchmarks.compile_case import Case, checked, parts_of
+from benchmarks.compile_figure import draw_compile_curves
+from benchmarks.compile_table import compile_table, curves, variants
+from benchmarks.markdown import table
 from jaxrobust.devices import device_mesh
 
 TINY = Case("pgd", steps=2, depth=10, batch_size=2, size=8)
@@ -124,13 +125,13 @@ def test_the_figure_and_the_table(monkeypatch, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     words = ["compile", "--program", "pgd", "--depth", "28", "--repeats", "1", "--quiet"]
     words += ["--json", str(tmp_path / "rows.json")]
-    done = CliRunner().invoke(command, words, catch_exceptions=False)
+    done = CliRunner().invoke(benchmarks, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert "not finished in 15 minutes" in done.output
     found = json.loads((tmp_path / "rows.json").read_text())
     assert found["bench"] == "compile"
     assert found["machine"]["cores"] >= 1
-    lines = markdown_table(tmp_path / "rows.json").splitlines()
+    lines = table(tmp_path / "rows.json").splitlines()
     assert lines[0].startswith("| program, form (")
     assert len(lines) == 2 + len(found["rows"])
     assert "not finished in 15 minutes" in "\n".join(lines)
@@ -140,7 +141,13 @@ def test_wrong_options_are_refused():
     for words, message in (
         (["--figure", "x.png", "--curve-steps", "1,x"], "--curve-steps must be positive integers"),
         (["--topology", "v9:2x2"], "chip 'v9' is unknown"),
+        (
+            ["--topology", "v5e:2x2", "--steps", "10", "--model", "wide_resnet"],
+            "--model, --steps has no effect with",
+        ),
+        (["--curve-steps", "1,2"], "--curve-steps belongs to --figure"),
+        (["--model", "preact_resnet18", "--depth", "22"], "--depth belongs to --model wide_resnet"),
     ):
-        done = CliRunner().invoke(command, ["compile", *words])
+        done = CliRunner().invoke(benchmarks, ["compile", *words])
         assert done.exit_code != 0
         assert message in f"{done.exception} {done.output}"

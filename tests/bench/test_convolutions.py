@@ -3,7 +3,7 @@
 import pytest
 from jax import lax
 
-from jaxrobust.bench import _convolutions as bench
+from benchmarks import convolution_table as bench
 
 TINY = bench.ConvolutionCase("tiny", (2, 6, 6, 8), ((3, 8, 1),), residual=True)
 

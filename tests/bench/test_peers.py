@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrobust.bench import _peers as bench
+from benchmarks import peer_table as bench
 
 
 def table():

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import form_tables as forms
 from jaxrobust import models, objectives
-from jaxrobust.bench import _forms as forms
 from jaxrobust.bench import _step as bench
 
 
@@ -65,7 +65,7 @@ def test_unknown_names_are_refused():
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 def test_pytorch_computes_the_same():
-    from jaxrobust.bench import torch_table
+    from benchmarks.pytorch_passes import torch_table
 
     rows = torch_table(width=4, batch_size=2, repeats=1)
     assert [r.program for r in rows] == ["forward", "input gradient", "training gradients"]
@@ -75,7 +75,7 @@ def test_pytorch_computes_the_same():
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.filterwarnings("ignore")  # what PyTorch's compiler tells of itself
 def test_the_step_in_pytorch_has_the_same_loss():
-    from jaxrobust.bench import torch_step_table
+    from benchmarks.pytorch_step import torch_step_table
 
     rows = torch_step_table(width=4, batch_size=4, steps=2, repeats=1)
     assert {row.form for row in rows} == {"jaxrobust", "PyTorch eager", "PyTorch torch.compile"}

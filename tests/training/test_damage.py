@@ -200,4 +200,4 @@ def test_rows_are_strict_json(tmp_path):
         assert json.loads(text, parse_constant=refuse) == expected
     assert read_rows(tmp_path / "rows.jsonl") == [expected]
     assert float(expected["b"][1]) == -float("inf")
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.tmp*"))

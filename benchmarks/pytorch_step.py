@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrobust import threats
-from jaxrobust.bench._step import Setting, chained, objective_of, setting, step_program
-from jaxrobust.bench._timing import least_times
-from jaxrobust.bench._torch import has_torch, torch_net
+from benchmarks.pytorch_passes import has_torch, torch_net
+from jaxrobust.bench import (
+    Setting,
+    chained,
+    least_times,
+    objective_of,
+    setting,
+    step_program,
+)
 from jaxrobust.convolutions import compiler_options
-from jaxrobust.objectives._attack import initial
+from jaxrobust.keys import fold_keys
 from jaxrobust.reasons import first_line
 
 EPS, BETA = 8 / 255, 6.0
@@ -137,9 +142,9 @@ def attack_noise(bench: Setting) -> np.ndarray:
     key = jax.random.fold_in(jax.random.key(1), 0)
     positions = jnp.arange(len(bench.labels), dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
-    attack_keys = jax.vmap(jax.random.split)(keys)[:, 1]
-    images = bench.images.astype(jnp.float32) / 255
-    return np.array(initial(attack_keys, images, threats.linf(EPS), "gaussian"))
+    attack_keys = fold_keys(jax.vmap(jax.random.split)(keys)[:, 1], 0)
+    shape = bench.images.shape[1:]
+    return np.array(1e-3 * jax.vmap(lambda key: jax.random.normal(key, shape))(attack_keys))
 
 
 def _torch_step(bench: Setting, width: int, steps: int, *, compiled: bool) -> Callable[[], Any]:

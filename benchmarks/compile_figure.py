@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrobust.bench._compile import CompileRow
+from benchmarks.compile_table import CompileRow
 from jaxrobust.drawing import COLOURS, MARKERS, pyplot
 
 FORMS = {

@@ -12,8 +12,14 @@ from jax import Array
 
 from jaxrobust import threats
 from jaxrobust.attacks import pgd
-from jaxrobust.bench._step import Setting, chained, objective_of, setting, step_program
-from jaxrobust.bench._timing import least_times
+from jaxrobust.bench import (
+    Setting,
+    chained,
+    least_times,
+    objective_of,
+    setting,
+    step_program,
+)
 from jaxrobust.convolutions import compiler_options
 
 

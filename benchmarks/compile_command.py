@@ -1,30 +1,28 @@
 """Compile times in several forms: a table, JSON and a figure."""
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from click import echo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from jaxrobust.bench import (
+from benchmarks.compile_case import Case, network_name
+from benchmarks.compile_figure import draw_compile_curves
+from benchmarks.compile_table import (
     TPU_CASES,
-    Case,
     CompileRow,
-    can_serialize,
-    check_compiler,
     compile_table,
     curves,
-    draw_compile_curves,
-    machine,
     rows_as_json,
     variants,
 )
-from jaxrobust.commands._console import table_console
-from jaxrobust.commands._plan import NOTHING_RAN
+from benchmarks.compile_worker import can_serialize
+from jaxrobust.bench import check_compiler, machine
+from jaxrobust.commands import NOTHING_RAN, keep_rows, show_rows
 from jaxrobust.drawing import pyplot
-from jaxrobust.evaluation import provenance, write_json
+from jaxrobust.progress import progress_bar
 
 COLUMNS = (
     ("trace s", "trace_seconds"),
@@ -40,7 +38,7 @@ COLUMNS = (
 )
 
 
-def bench_compile(
+def compile_programs(
     path: pathlib.Path | None,
     *,
     programs: Sequence[str],
@@ -57,12 +55,12 @@ def bench_compile(
     topology: str | None,
     limit_minutes: float,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> None:
     """Measures compilation in fresh processes; prints tables, writes JSON and a figure.
 
     Args:
       path: the JSON file, or `None`.
-      programs: some of `bench.PROGRAMS`.
+      programs: some of `compile_case.PROGRAMS`.
       model: "wide_resnet" or "preact_resnet18".
       depth: of the WideResNet.
       width: of the network.
@@ -73,12 +71,9 @@ def bench_compile(
       figure: a PNG of the curves, or `None` for no curves.
       curve_steps: numbers of attack steps of the curves.
       curve_depths: depths of the curves.
-      topology: a TPU slice that `bench.TPU_CASES` are compiled for instead, or `None`.
+      topology: a TPU slice that `TPU_CASES` are compiled for instead, or `None`.
       limit_minutes: for one process.
       quiet: no progress bar.
-
-    Returns:
-      What the JSON file holds.
 
     Raises:
       ValueError: if a program, network or slice does not exist, or matplotlib is missing.
@@ -103,29 +98,31 @@ def bench_compile(
     limits = {"repeats": repeats, "limit_seconds": 60 * limit_minutes}
     again = [case for case in chosen if topology is None and case.steps == steps]
     everything = list(dict.fromkeys([*chosen, *drawn]))
-    with CaseBar(repeats * (len(everything) + len(again)), quiet=quiet) as bar:
+    with _progress(quiet=quiet) as bar:
+        task = bar.add_task("", total=repeats * (len(everything) + len(again)))
+        begun = itertools.count()  # when a process begins, those before it are done
         table = compile_table(
             everything,
             again=again,
             topology=topology,
-            advance=bar.advance,
+            advance=lambda case: bar.update(task, description=case, completed=next(begun)),
             **limits,  # type: ignore[arg-type]
         )
     rows = [row for row in table if row.case in chosen]
     curve = [row for row in table if row.case in drawn]
     where = f"compiled for {topology}; nothing ran" if topology else host["processor"]
-    _print(f"compilation, {where}", rows)
+    _show(f"compilation, {where}", rows)
     if drawn:
-        _print("PGD over its steps and over the depth", curve)
+        _show("PGD over its steps and over the depth", curve)
     if topology is None and not can_serialize():
-        Console(stderr=True).print("exported programs were not measured: pip install flatbuffers")
-    found: dict[str, Any] = {"bench": "compile", "topology": topology}
-    found |= {"settings": {**limits, "eager_steps": eager_steps}, "rows": rows_as_json(rows)}
-    found |= {"curves": rows_as_json(curve), "machine": host, "provenance": provenance()}
-    if topology:
-        found |= {"ran": False, "note": NOTHING_RAN}
-    if path is not None:
-        write_json(path, found)
+        echo("exported programs were not measured: pip install flatbuffers", err=True)
+    found: dict[str, Any] = {
+        "topology": topology,
+        "rows": rows_as_json(rows),
+        "curves": rows_as_json(curve),
+    }
+    found |= {"ran": False, "note": NOTHING_RAN} if topology else {}
+    keep_rows(path, "compile", {**limits, "eager_steps": eager_steps}, host, **found)
     if drawn:  # last: a picture that fails must not cost the measurements
         draw_compile_curves(
             figure,  # type: ignore[arg-type]
@@ -134,69 +131,36 @@ def bench_compile(
             f"{host['processor']}, {host['cores']} cores{', busy' if host['busy'] else ''};\n"
             f"median of {curve[0].repeats} processes, bars from lowest to highest",
         )
-    return found
 
 
-def _print(title: str, rows: Sequence[CompileRow]) -> None:
+def _show(title: str, rows: Sequence[CompileRow]) -> None:
     shown = [(head, name) for head, name in COLUMNS if any(name in row.figures for row in rows)]
-    table = Table(title=title, title_justify="left")
-    for head in ("program", "form", "network", "steps"):
-        table.add_column(head, no_wrap=True)
-    for head, _ in shown:
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("difference", justify="right")
+    table = []
     for row in rows:
-        case = row.case
-        names = (case.program, case.form, network_name(case._asdict()), str(case.steps))
-        if row.problem:
-            table.add_row(*names, row.problem)
-            continue
-        cells = [
-            _cell(name, row.figures[name]) if name in row.figures else "-" for _, name in shown
-        ]
-        difference = "-" if row.difference is None else f"{row.difference:.1g}"
-        table.add_row(*names, *cells, difference)
-    table_console().print(table)
+        case = row.case._asdict()
+        cells = {"network": network_name(case)}
+        cells |= {name: str(case[name]) for name in ("program", "form", "steps")}
+        cells |= {head: _cell(name, row.figures.get(name)) for head, name in shown}
+        cells["difference"] = "-" if row.difference is None else f"{row.difference:.1g}"
+        table.append(cells | {"problem": row.problem})
+    columns = ("program", "form", "network", "steps", *(head for head, _ in shown))
+    show_rows(title, table, (*columns, "difference", "problem"))
 
 
 def _cell(name: str, spread: Any) -> str:
+    if spread is None:
+        return "-"
     if name == "instructions":
         return f"{spread.median:,.0f}"
     return f"{spread.median / (2**20 if name == 'temporary_bytes' else 1):.3g}"
 
 
-def network_name(case: dict[str, Any]) -> str:
-    """WRN-28-10, or PreActResNet-18 with its width."""
-    if case["model"] == "wide_resnet":
-        return f"WRN-{case['depth']}-{case['width']}"
-    return f"PreActResNet-18, width {case['width']}"
-
-
-class CaseBar:
+def _progress(*, quiet: bool) -> Progress:
     """A progress bar over processes; silent where output is not a terminal."""
-
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("[bold]{task.description:<22}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=quiet or not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=total)
-        self._begun = 0
-
-    def __enter__(self) -> "CaseBar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def advance(self, case: str) -> None:
-        """A process begins: those before it are done."""
-        self._progress.update(self._task, description=case, completed=self._begun)
-        self._begun += 1
+    return progress_bar(
+        TextColumn("[bold]{task.description:<22}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        quiet=quiet,
+    )

@@ -1,7 +1,7 @@
 """Measures one program in a process that has done nothing else: a task on stdin, JSON on stdout.
 
 Command:  echo '{"mode": "cold", "case": {"program": "pgd"}}' \
-            | python -m jaxrobust.bench._compile_worker
+            | python -m benchmarks.compile_worker
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ def main() -> None:
         os.environ["JAXROBUST_FAST_CONVOLUTIONS"] = "0"
     import jax
 
-    from jaxrobust.bench._compile_case import Case, parts_of
+    from benchmarks.compile_case import Case, parts_of
     from jaxrobust.devices import device_mesh
 
     case, folder = Case(**task["case"]), pathlib.Path(task["folder"])
@@ -136,9 +136,8 @@ def _for_tpu(case: Any, topology: str) -> dict[str, Any]:
     from jax.sharding import NamedSharding
     from jax.sharding import PartitionSpec as P
 
-    from jaxrobust.bench._compile_case import parts_of
-    from jaxrobust.bench._plan_chips import parse_topology, slice_devices
-    from jaxrobust.bench._program_cost import program_cost
+    from benchmarks.compile_case import parts_of
+    from jaxrobust.bench import parse_topology, program_cost, slice_devices
     from jaxrobust.devices import AXIS, device_mesh
 
     chip, _ = parse_topology(topology)

@@ -1,6 +1,7 @@
 """What compilation costs: stages, sizes and runs of programs in several forms, side by side."""
 
 import json
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -8,13 +9,14 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from jaxrobust.bench._compile_case import Case, checked
+from benchmarks.compile_case import Case, checked
 
 # Of the mean loss of an attack, or of a step's loss and update. All forms compute the same up to
 # rounding, but an attack takes the sign of a gradient, and where that is nearly zero rounding
 # turns it.
 TOLERANCE = 0.02
 LOOPS = ("rolled", "unrolled")
+CLONE = pathlib.Path(__file__).parents[1]
 
 
 # For a TPU: what AutoAttack and PGD training loop over, on real networks.
@@ -199,10 +201,15 @@ def _processes(
 
 
 def _measured(task: dict[str, Any], limit_seconds: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "jaxrobust.bench._compile_worker"]
+    command = [sys.executable, "-m", "benchmarks.compile_worker"]
     try:
         done = subprocess.run(
-            command, input=json.dumps(task), capture_output=True, text=True, timeout=limit_seconds
+            command,
+            cwd=CLONE,
+            input=json.dumps(task),
+            capture_output=True,
+            text=True,
+            timeout=limit_seconds,
         )
     except subprocess.TimeoutExpired:
         return {"problem": f"not finished in {limit_seconds / 60:g} minutes"}

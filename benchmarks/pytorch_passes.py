@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrobust.bench._step import Setting, setting
-from jaxrobust.bench._timing import least_times
+from jaxrobust.bench import Setting, least_times, setting
 from jaxrobust.convolutions import compiler_options, fast_on_cpu
 from jaxrobust.losses import cross_entropy
 

@@ -1,6 +1,7 @@
 """The programs whose compilation is measured, in the forms that they can be written in."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,8 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxrobust import models, objectives, threats
-from jaxrobust.attacks import _pgd, apgd, pgd
+from jaxrobust.attacks import apgd, fab, pgd, square
 from jaxrobust.devices import AXIS
-from jaxrobust.evaluation import _work
-from jaxrobust.evaluation._protocol import AttackSettings
 from jaxrobust.training import StepSettings, TrainState, make_train_step, share
 
 PROGRAMS = ("train step", "pgd", "apgd", "autoattack")
@@ -51,6 +50,13 @@ class Case(NamedTuple):
     width: int = 1
     batch_size: int = 8
     size: int = 32
+
+
+def network_name(case: dict[str, Any]) -> str:
+    """WRN-28-10, or PreActResNet-18 with its width, from the fields of a case."""
+    if case["model"] == "wide_resnet":
+        return f"WRN-{case['depth']}-{case['width']}"
+    return f"PreActResNet-18, width {case['width']}"
 
 
 class Part(NamedTuple):
@@ -136,26 +142,24 @@ def parts_of(case: Case, mesh: Mesh, place: Callable[[Any, bool], Any]) -> list[
     return [_part(case.program, attack, (weights, *batch), lambda out: [float(np.mean(out[0]))])]
 
 
-AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
+AUTOATTACK: dict[str, tuple[Callable, dict[str, Any]]] = {
+    "apgd-ce": (apgd, {}),
+    "apgd-t": (apgd, {"loss": "dlr_targeted"}),
+    "fab-t": (fab, {}),
+    "square": (square, {}),
+}
 
 
 def _batch_program(case: Case, model: Any, name: str, arguments: tuple) -> Part:
-    """A program that `evaluation.autoattack` runs on a batch."""
-    loss = "dlr_targeted" if name == "apgd-t" else "ce"
-    settings = AttackSettings(name, "linf", loss=loss, steps=case.steps)
+    """An attack of AutoAttack on a batch."""
+    run, options = AUTOATTACK[name]
+    counted = {"queries" if name == "square" else "steps": case.steps}
 
     def attack(variables: Any, keys: Array, images: Array, labels: Array) -> Any:
         logits_fn, keys = models.logits_fn(model, variables), jax.random.wrap_key_data(keys)
-        eps = jnp.float32(EPS)
-        if name == "square":
-            batch = (keys, images, labels, eps)
-            state = _work._square_init("linf", logits_fn, *batch)
-            first = jnp.zeros((), jnp.int32)
-            state = _work._square_chunk("linf", case.steps, logits_fn, state, *batch, first)
-            return state.images - images
-        run = _work.fab_batch if name == "fab-t" else _work.apgd_batch
-        targets = (labels + 1) % 10
-        return run(settings, logits_fn, keys, images, labels, targets, eps)[1] - images
+        chosen = {"targets": (labels + 1) % 10} if name.endswith("-t") else {}
+        batch = (logits_fn, keys, images, labels)
+        return run(*batch, norm="linf", eps=EPS, **counted, **options, **chosen).images - images
 
     return _part(name, attack, arguments, lambda out: [float(np.abs(out[0]).mean())])
 
@@ -178,8 +182,8 @@ def _train_step(
         ema_params=None,
         key=np.array([0, 1], np.uint32),  # type: ignore[arg-type]
     )
-    if case.form == "unrolled":  # this process measures nothing else
-        _pgd.UNROLL = dict.fromkeys(_pgd.UNROLL, case.steps)
+    if case.form == "unrolled":  # the only loop of the step; this process measures nothing else
+        jax.lax.fori_loop = partial(_unrolled, jax.lax.fori_loop)
     settings = StepSettings(model, optimizer)
     step = _eager_step(settings) if case.form == "eager" else make_train_step(settings, mesh)
     objective = objectives.trades(steps=case.steps)
@@ -193,6 +197,10 @@ def _train_step(
 
     arguments = place((state, images, labels, order), False)
     return _part("train step", run, arguments, lambda out: [float(value) for value in out[:3]])
+
+
+def _unrolled(loop: Callable, *arguments: Any, **options: Any) -> Any:
+    return loop(*arguments, **{**options, "unroll": True})
 
 
 def _eager_step(settings: StepSettings) -> Callable:

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.pytorch_passes import has_torch, torch_net
+from benchmarks.pytorch_step import with_spread_logits
 from jaxrobust import models, threats
 from jaxrobust.attacks import pgd
-from jaxrobust.bench._step import setting
-from jaxrobust.bench._timing import least_times
-from jaxrobust.bench._torch import torch_net
-from jaxrobust.bench._torch_step import with_spread_logits
+from jaxrobust.bench import least_times, setting
 from jaxrobust.convolutions import compiler_options
 from jaxrobust.reasons import first_line
 
@@ -125,8 +124,7 @@ def _problem(width: int, batch_size: int, steps: int) -> _Problem:
     logits_fn = models.logits_fn(bench.model, bench.variables)
     images = np.asarray(bench.images, np.float32) / np.float32(255)
     labels = np.asarray(jax.jit(lambda f, x: f(x).argmax(-1))(logits_fn, images), np.int32)
-    torch = importlib.util.find_spec("torch") is not None
-    net = torch_net(bench.variables, width).eval() if torch else None
+    net = torch_net(bench.variables, width).eval() if has_torch() else None
     return _Problem(logits_fn, net, images, labels, steps, 2.5 * EPS / steps)
 
 

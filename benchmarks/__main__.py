@@ -1,0 +1,185 @@
+"""The command line of the benchmarks: `python -m benchmarks --help`."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from jaxrobust.cli import main
+from jaxrobust.cli_bench import without_a_cache
+from jaxrobust.cli_options import JSON, QUIET, count_option, echo, refuse, without_a_tpu
+
+# JAX and the library are imported inside the commands: `--help` answers at once.
+
+NETWORK = (count_option("--width", 16), count_option("--batch-size", 32))
+RUN = (count_option("--steps", 10, "Attack steps."), count_option("--repeats", 3), JSON)
+
+# What `compile` measures on this machine, and not with --topology.
+MEASURED = (
+    *("programs", "model", "depth", "width", "batch_size", "steps", "eager_steps"),
+    *("figure", "curve_steps", "curve_depths"),
+)
+
+
+def options(*decorators: Any) -> Any:
+    """Several options as one decorator, in the order in which the help shows them."""
+
+    def decorated(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorated
+
+
+@contextlib.contextmanager
+def mistakes() -> Iterator[None]:
+    """Wrong settings end in their own line, without the place in this code where they are found."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def benchmarks() -> None:
+    """Compare with other libraries, and forms of a program with each other."""
+    without_a_cache()
+
+
+@benchmarks.command()
+@options(*NETWORK, *RUN)
+def peers(path: pathlib.Path | None, **settings: int) -> None:
+    """PGD of foolbox, torchattacks, ART and AdverTorch on the same network beside ours.
+
+    The first three run on a PyTorch copy of it: pip install torch foolbox torchattacks
+    """
+    from benchmarks.commands import peers
+
+    peers(path, **settings)
+
+
+@benchmarks.command()
+@options(*NETWORK, *RUN)
+def pytorch(path: pathlib.Path | None, **settings: int) -> None:
+    """Passes and the train step of TRADES beside PyTorch's (pip install torch)."""
+    from benchmarks.commands import pytorch
+
+    with mistakes():
+        pytorch(path, **settings)
+
+
+@benchmarks.command()
+@options(click.option("--model", default="preact_resnet18", show_default=True), *NETWORK, *RUN)
+def forms(path: pathlib.Path | None, **settings: Any) -> None:
+    """PGD rolled and unrolled; train steps with and without random rotations and shifts."""
+    from benchmarks.commands import forms
+
+    with mistakes():
+        forms(path, **settings)
+
+
+@benchmarks.command()
+@options(count_option("--repeats", 3), JSON)
+def convolutions(path: pathlib.Path | None, **settings: int) -> None:
+    """Passes and gradient steps in a loop with stock and with fast convolutions (CPU)."""
+    from benchmarks.commands import convolutions
+
+    convolutions(path, **settings)
+
+
+@benchmarks.command("compile")
+@click.option(
+    "--program",
+    "programs",
+    type=click.Choice(["train step", "pgd", "apgd", "autoattack"]),
+    multiple=True,
+    default=("train step", "pgd", "autoattack"),
+    show_default=True,
+    help="May be given several times.",
+)
+@click.option("--model", default="wide_resnet", show_default=True, help="Or preact_resnet18.")
+@count_option("--depth", 22, "Of the WideResNet.")
+@count_option("--width", 1)
+@count_option("--batch-size", 8)
+@count_option("--steps", 10, "Attack steps.")
+@count_option("--eager-steps", 2, "Attack steps of the form that is not compiled as a whole.")
+@count_option("--repeats", 3)
+@JSON
+@click.option(
+    "--figure",
+    type=click.Path(path_type=pathlib.Path),
+    help="Also measure PGD over steps and depth, and draw it there.",
+)
+@click.option("--curve-steps", default="1,10,40,100", show_default=True)
+@click.option("--curve-depths", default="10,28,46,70", show_default=True)
+@click.option(
+    "--topology",
+    metavar="CHIP:SHAPE",
+    help="Compile PGD-10 of WRN-28-10 and APGD-100 of PreActResNet-18 for v5e:2x2 or another "
+    "TPU slice instead; nothing runs. Only --repeats, --limit-minutes and --json go with it.",
+)
+@click.option(
+    "--limit-minutes",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=15.0,
+    show_default=True,
+    help="Of one process.",
+)
+@QUIET
+def compile_(
+    path: pathlib.Path | None,
+    curve_steps: str,
+    curve_depths: str,
+    topology: str | None,
+    **settings: Any,
+) -> None:
+    """Trace, lower, compile (cold, cached, exported), first and next runs, size and memory.
+
+    Eager, rolled, unrolled, with scanned blocks, with stock convolutions; every measurement in a
+    fresh process, all in turn, their results compared.
+
+    \b
+    python -m benchmarks compile --program pgd --repeats 1
+    python -m benchmarks compile --json compile.json --figure compile.png
+    python -m benchmarks compile --topology v5e:2x2 --repeats 1
+    """
+    if topology is not None:
+        refuse(*MEASURED, because="has no effect with --topology, whose programs are fixed")
+        without_a_tpu()
+    if settings["figure"] is None:
+        refuse("curve_steps", "curve_depths", because="belongs to --figure")
+    if settings["model"] != "wide_resnet":
+        refuse("depth", because="belongs to --model wide_resnet")
+    from benchmarks.compile_command import compile_programs
+
+    with mistakes():
+        points: dict[str, Any] = {
+            "curve_steps": _numbers("--curve-steps", curve_steps),
+            "curve_depths": _numbers("--curve-depths", curve_depths),
+        }
+        compile_programs(path, topology=topology, **points, **settings)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Positive integers from a list with commas."""
+    found = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() and int(word) > 0 for word in found):
+        raise ValueError(f"{option} must be positive integers with commas between, got {text!r}")
+    return [int(word) for word in found]
+
+
+@benchmarks.command()
+@click.argument("results", type=click.Path(path_type=pathlib.Path, exists=True, dir_okay=False))
+def table(results: pathlib.Path) -> None:
+    """Print RESULTS, what one of these commands wrote with --json, as Markdown."""
+    from benchmarks.markdown import table
+
+    with mistakes():
+        echo(table(results))
+
+
+if __name__ == "__main__":
+    main(benchmarks)

@@ -1,0 +1,79 @@
+"""What the commands of the benchmarks do: measure, print a table, write JSON."""
+
+import pathlib
+from typing import Any
+
+from benchmarks.convolution_table import convolution_table
+from benchmarks.form_tables import loop_table, transform_table
+from benchmarks.peer_table import peer_table
+from benchmarks.pytorch_passes import torch_table
+from benchmarks.pytorch_step import torch_step_table
+from jaxrobust.bench import machine
+from jaxrobust.commands import keep_rows, show_rows
+
+
+def peers(path: pathlib.Path | None, **settings: int) -> None:
+    """Times PGD of this and of other libraries that are installed.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `peer_table`.
+    """
+    host = machine()
+    rows = [row._asdict() for row in peer_table(**settings)]
+    columns = ("library", "version", "seconds", "ratio", "robust", "image_difference", "problem")
+    show_rows("PGD of several libraries", rows, columns)
+    keep_rows(path, "peers", settings, host, rows=rows)
+
+
+def pytorch(path: pathlib.Path | None, *, steps: int, **settings: int) -> None:
+    """Times the passes of a network and the train step of TRADES in both libraries.
+
+    Args:
+      path: the JSON file, or `None`.
+      steps: of the attack.
+      **settings: of `torch_table`.
+
+    Raises:
+      ValueError: if PyTorch is not installed.
+    """
+    host = machine()
+    passes = [row._asdict() for row in torch_table(**settings)]
+    columns = ("program", "width", "seconds", "torch_seconds", "ratio", "difference")
+    show_rows("beside PyTorch, channels_last", passes, columns)
+    step = [row._asdict() for row in torch_step_table(steps=steps, **settings)]
+    columns = ("form", "seconds", "ratio", "compile_seconds", "loss_difference", "problem")
+    show_rows("the step of TRADES beside PyTorch", step, columns)
+    keep_rows(path, "pytorch", {**settings, "steps": steps}, host, passes=passes, step=step)
+
+
+def forms(path: pathlib.Path | None, *, steps: int, **settings: Any) -> None:
+    """Times the attack's loop rolled and unrolled, and steps with a random transform.
+
+    Args:
+      path: the JSON file, or `None`.
+      steps: of the attack; its compilation is also timed with four times as many.
+      **settings: of `loop_table` and `transform_table`.
+    """
+    host = machine()
+    loops = [row._asdict() for row in loop_table(steps=(steps, 4 * steps), **settings)]
+    shown = ("form", "steps", "compile_seconds", "seconds", "loss")
+    show_rows("the attack's loop, rolled and unrolled", loops, shown)
+    moved = [row._asdict() for row in transform_table(steps=steps, **settings)]
+    columns = ("method", "seconds", "plain_seconds", "share")
+    show_rows("a step of PGD-AT with random rotations and shifts", moved, columns)
+    keep_rows(path, "forms", {**settings, "steps": steps}, host, loops=loops, transforms=moved)
+
+
+def convolutions(path: pathlib.Path | None, **settings: Any) -> None:
+    """Times passes and gradient steps in loops with stock and with fast convolutions.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `convolution_table`.
+    """
+    host = machine()
+    rows = [row._asdict() | {"speedup": row.speedup} for row in convolution_table(**settings)]
+    columns = ("name", "images", "gradient", "stock_ms", "fast_ms", "speedup")
+    show_rows("convolutions inside a loop, per step", rows, columns)
+    keep_rows(path, "convolutions", settings, host, rows=rows)

@@ -1,0 +1,151 @@
+"""What the benchmarks wrote as Markdown, with the machine that it is of in the first cell."""
+
+import json
+import pathlib
+from typing import Any
+
+from benchmarks.compile_case import network_name
+from jaxrobust.bench import number_text, seconds_text
+from jaxrobust.commands import with_machine
+
+Rows = list[list[str]]
+
+COMPILE_COLUMNS = (
+    ("trace", "trace_seconds"),
+    ("lower", "lower_seconds"),
+    ("compile", "compile_seconds"),
+    ("processor time of the three", "total_cpu_seconds"),
+    ("from the cache", "warm_compile_seconds"),
+    ("exported, compile", "exported_compile_seconds"),
+    ("first run", "first_seconds"),
+    ("next runs", "steady_seconds"),
+    ("bound of a run", "bound_seconds"),
+    ("instructions", "instructions"),
+    ("temporary", "temporary_bytes"),
+)
+
+
+def table(path: pathlib.Path) -> str:
+    """The results in a file as a Markdown table.
+
+    Args:
+      path: what a benchmark wrote with `--json`.
+
+    Returns:
+      The table.
+
+    Raises:
+      ValueError: if the file holds nothing that a benchmark wrote.
+    """
+    try:
+        results = json.loads(path.read_text())
+        kind = results["bench"]
+        head, *body = with_machine(results, RENDERED[kind](results)) if kind in RENDERED else [[]]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no rows of a benchmark ({type(error).__name__}: {error})"
+        ) from None
+    if not head:
+        raise ValueError(f"{path} is of bench {kind!r}, not of {' or '.join(RENDERED)}")
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *body)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+def _compile(results: dict[str, Any]) -> Rows:
+    rows = results["rows"]
+    shown = [c for c in COMPILE_COLUMNS if any(c[1] in row["figures"] for row in rows)]
+    table = [["program, form", "network", "steps", *(head for head, _ in shown)]]
+    for row in rows:
+        names = [f"{row['program']}, {row['form']}", network_name(row), str(row["steps"])]
+        cells = [_figure(name, row["figures"].get(name)) for _, name in shown]
+        if row["problem"]:
+            cells = [row["problem"], *["-"] * (len(shown) - 1)]
+        table.append([*names, *cells])
+    return table
+
+
+def _figure(name: str, spread: dict[str, float] | None) -> str:
+    """Median, and for stages that take long the lowest and the highest."""
+    if spread is None:
+        return "-"
+    median, low, high = (spread[part] for part in ("median", "low", "high"))
+    if name == "instructions":
+        return f"{median:,.0f}"
+    if name == "temporary_bytes":
+        return f"{median / 2**20:.3g} MiB"
+    if name == "compile_seconds" and high > low:
+        return f"{seconds_text(median)} ({number_text(low)} to {number_text(high)})"
+    return seconds_text(median)
+
+
+def _convolutions(results: dict[str, Any]) -> Rows:
+    table = [["network", "images", "gradient of", "stock", "fast", "stock over fast"]]
+    for row in results["rows"]:
+        times = (seconds_text(row[name] / 1e3) for name in ("stock_ms", "fast_ms"))
+        shape = " x ".join(map(str, row["images"]))
+        table.append([row["name"], shape, row["gradient"], *times, f"{row['speedup']:.2f}"])
+    return table
+
+
+def _peers(results: dict[str, Any]) -> Rows:
+    table = [["PGD of", "version", "time", "over ours", "robust", "images differ by (eps)"]]
+    for row in results["rows"]:
+        cells = [row["problem"], "-", "-", "-"]
+        if not row["problem"]:
+            difference = f"{row['image_difference']:.2g}"
+            cells = [
+                seconds_text(row["seconds"]),
+                f"{row['ratio']:.2f}",
+                str(row["robust"]),
+                difference,
+            ]
+        table.append([row["library"], row["version"] or "-", *cells])
+    return table
+
+
+HEAD = ["what", "time", "beside", "its time", "ratio"]
+
+
+def _forms(results: dict[str, Any]) -> Rows:
+    table = [HEAD]
+    rolled = {row["steps"]: row for row in results["loops"] if row["form"] == "rolled"}
+    for row in results["loops"]:
+        if row["form"] == "unrolled":
+            looped = rolled[row["steps"]]["seconds"]
+            table.append(
+                [f"PGD-{row['steps']}, rolled", *_beside(looped, "unrolled", row["seconds"])]
+            )
+    few, many = min(rolled), max(rolled)
+    compiled = [rolled[steps]["compile_seconds"] for steps in (many, few)]
+    table.append([f"compilation of PGD-{many}", *_beside(compiled[0], f"PGD-{few}", compiled[1])])
+    for row in results["transforms"]:
+        cells = _beside(row["seconds"], "without", row["plain_seconds"])
+        table.append([f"train step, pgd_at, images moved ({row['method']})", *cells])
+    return table
+
+
+def _beside(seconds: float, other: str, its: float) -> list[str]:
+    return [seconds_text(seconds), other, seconds_text(its), f"{seconds / its:.2f}"]
+
+
+def _pytorch(results: dict[str, Any]) -> Rows:
+    table = [HEAD]
+    for row in results["passes"]:
+        cells = _beside(row["seconds"], "PyTorch eager", row["torch_seconds"])
+        table.append([row["program"], *cells])
+    ours, *others = results["step"]
+    for row in others:
+        cells = [seconds_text(ours["seconds"]), row["form"], row["problem"], "-"]
+        if not row["problem"]:
+            cells = _beside(ours["seconds"], row["form"], row["seconds"])
+        table.append(["train step, trades", *cells])
+    return table
+
+
+RENDERED = {
+    "compile": _compile,
+    "convolutions": _convolutions,
+    "forms": _forms,
+    "peers": _peers,
+    "pytorch": _pytorch,
+}
