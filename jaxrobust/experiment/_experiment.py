@@ -10,8 +10,8 @@ import optax
 import pydantic
 
 from jaxrobust.experiment._parts import PARTS, per_step
+from jaxrobust.experiment._traced import check_tree, traced
 from jaxrobust.inputs import InputError, as_count, as_number, as_seed
-from jaxrobust.reasons import first_line
 from jaxrobust.spec import (
     Number,
     Spec,
@@ -26,6 +26,7 @@ from jaxrobust.spec import (
     use,
 )
 
+OPTIONAL = ("generated", "transform")  # parts that may be None
 FORBID_EXTRA = pydantic.ConfigDict(extra="forbid")
 
 
@@ -200,13 +201,14 @@ class Experiment:
             object.__setattr__(self, name, specs)
         for name in ("learning_rate", "augment", "batch_augment"):
             self._made(name)
+        traced(lambda: self.build("optimizer", learning_rate=lambda step: 0.1), "optimizer")
         object.__setattr__(self, "schedules", self._checked_schedules())
         self._check_numbers()
         self._check_effects()
 
     def _made(self, part: str) -> Any:
         """A part that needs nothing else, made without any array: for checks only."""
-        return _traced(lambda: self.build(part), part)
+        return traced(lambda: self.build(part), part)
 
     def _check_numbers(self) -> None:
         as_count(self.epochs, name="epochs", least=0)
@@ -267,8 +269,8 @@ class Experiment:
         for path, spec in self.schedules.items():
             where = f"schedules[{path!r}]"
             found[path] = checked(spec, PARTS["learning_rate"], where)
-            _traced(partial(self._value, found[path], where), where)
-        _traced(partial(self._value, self.learning_rate, "learning_rate"), "learning_rate")
+            traced(partial(self._value, found[path], where), where)
+        traced(partial(self._value, self.learning_rate, "learning_rate"), "learning_rate")
         return found
 
     def changing(self) -> list[str]:
@@ -278,7 +280,7 @@ class Experiment:
             paths.append("optimizer.momentum")
         for head in ("objective", "threat", "transform"):
             part = self._made(head)
-            _check_tree(part, head)
+            check_tree(part, head)
             for each in fields(part) if is_dataclass(part) else ():
                 value = getattr(part, each.name)
                 number = value is None or jax.tree_util.all_leaves([value])
@@ -339,34 +341,3 @@ class Experiment:
                 built(spec, PARTS[part], f"{part}[{i}]", **supplied) for i, spec in enumerate(value)
             )
         return built(value, PARTS[part], part, **supplied)
-
-
-OPTIONAL = ("generated", "transform")
-
-
-def _traced(make: Callable[[], Any], where: str) -> Any:
-    """What a call makes, under a trace: it starts no device, and numbers are still checked.
-
-    Raises:
-      ValueError: in one line, if it fails.
-    """
-    made = []
-    try:
-        jax.eval_shape(lambda: made.append(make()))
-    except ValueError as error:
-        told = " ".join(str(error).split())
-        raise ValueError(told if told.startswith(where) else f"{where}: {told}") from None
-    except Exception as error:  # code from outside may fail in any way
-        kind = type(error).__name__
-        raise ValueError(f"{where}: {kind}: {first_line(error)}") from error
-    return made[0]
-
-
-def _check_tree(part: Any, where: str) -> None:
-    """A part that the step takes as an argument must be a pytree of numbers."""
-    for leaf in jax.tree.leaves(part):
-        if not isinstance(leaf, int | float | jax.Array) and not hasattr(leaf, "dtype"):
-            raise ValueError(
-                f"{where}: {type(leaf).__name__} is no pytree of numbers; decorate its class with "
-                "jax.tree_util.register_dataclass, and mark what is no number as static"
-            )

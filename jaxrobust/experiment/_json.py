@@ -69,7 +69,10 @@ def with_parts(values: Mapping[str, Any], kind: type = Experiment) -> dict[str, 
     """
     found = dict(values)
     if kind is Tradeoff and isinstance(found.get("members"), list | tuple):
-        found["members"] = [with_parts(member) for member in found["members"]]
+        found["members"] = [
+            with_parts(member) if isinstance(member, dict) else member
+            for member in found["members"]
+        ]
     if kind is not Experiment:
         return found
     for name in PARTS:

@@ -15,10 +15,8 @@ from jaxrobust.spec._parts import choices as choices
 from jaxrobust.spec._parts import receives as receives
 from jaxrobust.spec._signatures import signature_of as signature_of
 from jaxrobust.spec._spec import Spec as Spec
-from jaxrobust.spec._spec import inside as inside
 from jaxrobust.spec._spec import use as use
 from jaxrobust.spec._targets import resolved as resolved
-from jaxrobust.spec._trust import TRUST as TRUST
 from jaxrobust.spec._trust import UntrustedError as UntrustedError
 from jaxrobust.spec._trust import check_stored as check_stored
 from jaxrobust.spec._trust import packages_of as packages_of

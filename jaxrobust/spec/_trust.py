@@ -36,7 +36,7 @@ def trusted(packages: Iterable[str] = ()) -> frozenset[str]:
       ['my_project']
     """
     given = [packages] if isinstance(packages, str) else list(packages)
-    found = [*given, *re.split(r"[\s,]+", os.environ.get(TRUST, ""))]
+    found = re.split(r"[\s,]+", ",".join([*given, os.environ.get(TRUST, "")]))
     names = frozenset(name for name in found if name)
     for name in sorted(names):
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):

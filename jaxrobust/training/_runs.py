@@ -11,7 +11,7 @@ from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.inputs import as_choice
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
-from jaxrobust.spec import built, checked, use
+from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._folder import read_config
@@ -61,7 +61,7 @@ def load_run(
       CheckpointError: if no checkpoint can be read.
     """
     as_choice(checkpoint, name="checkpoint", choices=("best", "last"))
-    workdir = run_folder(workdir)
+    workdir, trust = run_folder(workdir), tuple(trusted(trust))
     experiment = read_config(workdir, trust=trust, say=say)
     dataset = experiment.build("data")
     model = build_model(experiment, dataset.num_classes, trust=trust)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import jax
 import pytest
 
 from jaxrobust.cli import main
-from jaxrobust.experiment import from_dict, load, override, to_dict
+from jaxrobust.experiment import from_dict, load, override, to_dict, use
 from jaxrobust.spec import UntrustedError
 from jaxrobust.training import load_run, read_rows, train
 
@@ -113,12 +114,26 @@ def test_assignments_reach_into_parts_and_are_checked_once(project):
         "objective.weight=much": "objective.weight: Input should be a valid number",
         "threat=own_parts:stripes": "made Dataset, which is no threat: it has no init",
         "augment.0.p.q=1": "no part that 'q'",
-        "optimizer=own_parts:upside_down": "optimizer: own_parts:upside_down takes no learning_rate",
+        "optimizer=own_parts:upside_down": "made function, which is no optimizer: it has no init",
         "model=own_parts:Big": "the module own_parts has no Big",
     }.items():
         with pytest.raises(ValueError, match=message) as refused:
             override(config, [word])
         assert "\n" not in str(refused.value)
+
+
+def test_the_parts_of_the_page_on_contributing(project):
+    text = (HERE.parents[1] / "CONTRIBUTING.md").read_text()
+    for code in re.findall(r"```python\n(# (?:my_project|own)\.py\n.*?)```", text, re.S):
+        (project / code[2 : code.index("\n")]).write_text(code)
+    words = re.findall(r"--set (\S+=\S+)", text[text.index("jaxrobust train own.py") :])[:2]
+    config = override(load(project / "own.py"), words)
+    assert config.augment == (use("my_project:upside_down", p=0.5),)
+    assert config.optimizer.args[0] == use("clip_by_global_norm", max_norm=5.0)
+    with jax.numpy_dtype_promotion("standard"):
+        assert float(config.schedule("learning_rate", 5)(25)) == pytest.approx(0.075)
+    assert config.packages() == ("my_project",)
+    forget("my_project")
 
 
 def test_names_of_experiment_files(project, tmp_path):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from dataclasses import dataclass
 
 import jax
 import optax
@@ -32,6 +33,14 @@ class Net(nnx.Module):
 
 def takes_anything(value):
     """What its argument is, is known to nobody."""
+
+
+@dataclass(frozen=True)
+class Unregistered:
+    """A threat that JAX does not know to be a pytree."""
+
+    eps: float
+    init = ascend = project = apply = len
 
 
 class Threat:
@@ -142,6 +151,7 @@ MISTAKES = {
     "of another field": ("threat", use("jaxrobust.objectives:trades"), "no threat: it has no init"),
     "nested": ("optimizer", use("chain", use("adamw", b1="x")), r"optimizer\.0\.b1: .*number"),
     "no JSON": ("data", use(takes_anything, value=jax), "must be a number, a text"),
+    "no pytree": ("threat", use(Unregistered, 0.1), "threat: Unregistered is no pytree of numbers"),
     "two kinds of schedules": (
         "learning_rate",
         use("join_schedules", schedules=[use("cosine", peak=0.1)], boundaries=[]),
