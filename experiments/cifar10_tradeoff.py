@@ -13,7 +13,7 @@ Command:  jaxrobust tradeoff experiments/cifar10_tradeoff.py
           Interrupted, it goes on when given again; nothing that is finished is done twice. --set
           reaches all members at once, and may only say what all of them have. To see it run on
           images that mean nothing:
-          --set 'data={"name": "synthetic", "kwargs": {"size": 32, "train": 640, "test": 64}}'
+          --set data=synthetic --set data.size=32 --set data.train=640 --set data.test=64
           --set validation.size=64 --set epochs=1 --set batch_size=64 --set evaluation.steps=2
           --set 'evaluation.spatial_grid=[1,1,3]'
           Seeds, norms, radii and how many images are fields of the trade-off:

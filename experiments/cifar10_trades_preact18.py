@@ -15,9 +15,9 @@ two busy cores. Accuracy on 1,000 held-out training images, clean / margin PGD-2
 epochs: 35.4 / 22.5, 37.7 / 22.1, 40.3 / 23.0 %; on the first 200 test images in TFDS's order 42.0 % clean
 and 24.5 % under the standard AutoAttack (experiments/results/cifar10_jpeg_narrow.jsonl), with
 
-    --set 'data={"name": "tfds", "kwargs": {"name": "cifar10", "train_split": "train[:20%]"}}'
+    --set data=tfds --set data.name=cifar10 --set 'data.train_split=train[:20%]'
     --set name=cifar10_jpeg_narrow --set model.width=16 --set model.dtype=null --set epochs=3
-    --set 'learning_rate={"name": "cosine", "kwargs": {"peak": 0.1, "warmup_epochs": 0.5}}'
+    --set learning_rate=cosine --set learning_rate.peak=0.1 --set learning_rate.warmup_epochs=0.5
     --set batch_size=64 --set validation.every=1 --set validation.size=1000
     --set evaluation.batch_size=250
     evaluate ... --attack autoattack --norm linf --eps 8/255 --n 200

@@ -15,9 +15,9 @@ Not the recipe, but what two epochs on two busy CPU cores make of it (an hour, h
 for other jobs; 24 more for AutoAttack): 96.2 % clean and 55.8 % under the standard AutoAttack at eps
 0.3 on the first 500 test images in TFDS's order (experiments/results/mnist_trades.jsonl), with
 
-    --set 'data={"name": "tfds", "kwargs": {"name": "mnist"}}' --set epochs=2
+    --set data=tfds --set data.name=mnist --set epochs=2
     --set objective.steps=10 --set objective.step_size=0.06
-    --set 'learning_rate={"name": "cosine", "kwargs": {"peak": 0.03}}'
+    --set learning_rate=cosine --set learning_rate.peak=0.03
     --set validation.every=1 --set validation.size=500 --set evaluation.batch_size=250
     evaluate ... --attack autoattack --norm linf --eps 0.3 --n 500
 """

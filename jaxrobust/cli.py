@@ -18,6 +18,7 @@ from jaxrobust.cli_options import (
     RUNNER,
     SET,
     TOPOLOGY,
+    TRUST,
     WORKDIR,
     echo,
     join,
@@ -45,6 +46,7 @@ cli.add_command(bench)
 @cli.command()
 @EXPERIMENT
 @SET
+@TRUST
 @WORKDIR
 @click.option("--resume", is_flag=True, help="Continue from the latest readable checkpoint.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events.")
@@ -72,6 +74,7 @@ def train(
 @cli.command()
 @EXPERIMENT
 @SET
+@TRUST
 @WORKDIR
 @QUIET
 def tradeoff(
@@ -111,20 +114,18 @@ def table(results: pathlib.Path) -> None:
 @click.argument("part", required=False)
 def list_parts(part: str | None) -> None:
     """Show what an experiment can be made of: all parts, or one PART with its arguments."""
-    import inspect
-
     from jaxrobust.experiment import PARTS
+    from jaxrobust.spec import signature_of
 
     if part is not None and part not in PARTS:
         raise ValueError(f"part {part!r} is unknown; choose from {', '.join(PARTS)}")
     for name in PARTS if part is None else [part]:
         echo(f"{name}:")
-        for option, call in PARTS[name].items():
-            arguments = inspect.signature(call).parameters.values()
+        for option, call in PARTS[name].names.items():
             shown = ", ".join(
                 p.name if p.default is p.empty else f"{p.name}={p.default!r}"
-                for p in arguments
-                if p.name != "learning_rate"
+                for p in signature_of(call).parameters.values()
+                if p.name not in PARTS[name].supplied
             )
             echo(f"  {option}({shown})" if part else f"  {option}")
 
@@ -132,6 +133,7 @@ def list_parts(part: str | None) -> None:
 @cli.command()
 @EXPERIMENT
 @SET
+@TRUST
 @TOPOLOGY
 @click.option("--attack/--no-attack", default=True, help="Also the attack of the evaluation.")
 @click.option("--largest-batch", is_flag=True, help="Also search the largest batch that fits.")

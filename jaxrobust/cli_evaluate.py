@@ -9,6 +9,7 @@ import click
 from jaxrobust.cli_options import (
     QUIET,
     SEED,
+    TRUST,
     Number,
     autoattack_options,
     echo,
@@ -49,6 +50,7 @@ AUTOATTACK = ("norm", "eps", "eps_sweep", "version", "attacks", "n", "seed", "in
 @click.option("--n", type=click.IntRange(min=1), help="AutoAttack: the first N test images only.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="AutoAttack: of all noise.")
 @click.option("--individual", is_flag=True, help="AutoAttack: each attack on all points.")
+@TRUST
 @process_options
 @QUIET
 def evaluate(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from jaxrobust.cli_options import QUIET, SEED, Number, attack_list, echo, radius, refuse
+from jaxrobust.cli_options import QUIET, SEED, TRUST, Number, attack_list, echo, radius, refuse
 
 
 @click.command("evaluate-mixed")
@@ -68,6 +68,7 @@ from jaxrobust.cli_options import QUIET, SEED, Number, attack_list, echo, radius
     show_default=True,
     help="Where the row and the report go.",
 )
+@TRUST
 @QUIET
 def evaluate_mixed(
     std: str,
@@ -93,7 +94,7 @@ def evaluate_mixed(
     """
     _refuse_without_effect(alpha, options)
     from jaxrobust.commands import MixedEvaluation, Mixture, assigned, evaluate_mixed
-    from jaxrobust.spec import Spec
+    from jaxrobust.spec import use
 
     parts = assigned(assignments)
     sources: dict[str, Any] = {"std": std, "rob": rob}
@@ -107,7 +108,7 @@ def evaluate_mixed(
     chosen = attack_list(options["version"], attacks, options["norm"])
     evaluate_mixed(
         Mixture(**sources, alpha=alpha, **how),
-        Spec(data, parts["data"]),
+        use(data, **parts["data"]),
         workdir,
         evaluation=MixedEvaluation(attacks=chosen, **options),
         quiet=quiet,

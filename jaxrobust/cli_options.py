@@ -18,6 +18,36 @@ SET = click.option(
     metavar="PATH=VALUE",
     help="Override a setting: --set objective.beta=3 --set threat.eps=8/255",
 )
+TRUST_VARIABLE = "JAXROBUST_TRUST"
+
+
+def _trust(context: click.Context, param: click.Parameter, packages: tuple[str, ...]) -> None:
+    """Adds to the packages of the environment variable, until the command ends."""
+    if not packages:
+        return
+    from jaxrobust.spec import trusted
+
+    trusted(packages)
+    before = os.environ.get(TRUST_VARIABLE)
+    os.environ[TRUST_VARIABLE] = ",".join([*packages, before or ""])
+
+    def restore() -> None:
+        os.environ.pop(TRUST_VARIABLE, None)
+        if before is not None:
+            os.environ[TRUST_VARIABLE] = before
+
+    context.call_on_close(restore)
+
+
+TRUST = click.option(
+    "--trust",
+    multiple=True,
+    metavar="PACKAGE",
+    expose_value=False,
+    callback=_trust,
+    help="Package whose code the stored configuration of a run may import and call. May be given "
+    "several times.",
+)
 WORKDIR = click.option(
     "--workdir",
     type=click.Path(path_type=pathlib.Path),
@@ -229,19 +259,19 @@ def autoattack_options(
     """The options of AutoAttack; norm and eps default to the run's own threat."""
     threat = experiment.threat
     if norm is None:
-        if threat.name not in ("linf", "l2", "l1"):
-            raise ValueError(f"--norm must be given: the run's threat {threat.name} has none")
-        norm = threat.name
+        if threat.target not in ("linf", "l2", "l1"):
+            raise ValueError(f"--norm must be given: the run's threat {threat.target} has none")
+        norm = threat.target
     if eps is not None and eps_sweep is not None:
         raise ValueError("--eps and --eps-sweep exclude each other")
     if eps_sweep is not None:
         radii = [radius(text, norm, "--eps-sweep") for text in words("--eps-sweep", eps_sweep)]
     elif eps is not None:
         radii = [radius(eps, norm)]
-    elif norm == threat.name:
+    elif norm == threat.target:
         radii = [radius(threat.kwargs["eps"], norm, "the run's threat.eps")]
     else:
-        raise ValueError(f"--eps must be given: the run's threat is {threat.name}, not {norm}")
+        raise ValueError(f"--eps must be given: the run's threat is {threat.target}, not {norm}")
     chosen = attack_list(version, attacks, norm)
     return {"norm": norm, "eps": radii, "version": version, "attacks": chosen, **options}
 

@@ -30,7 +30,7 @@ def constant(**values: float) -> Fields:
 
     Example:
       >>> from jaxrobust import curricula
-      >>> curricula.constant(threat__eps=0.1)["schedules"]["threat.eps"].name
+      >>> curricula.constant(threat__eps=0.1)["schedules"]["threat.eps"].target
       'constant'
     """
     return {"schedules": {_path(p): use("constant", value=v) for p, v in values.items()}}

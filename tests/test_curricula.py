@@ -40,7 +40,7 @@ def test_cusp_as_published():
         180,
     ]
     assert values(config, "threat.eps", firsts_and_lasts) == [2, 2, 4, 4, 8, 8, 8, 8]
-    rate = config.build("learning_rate")(10, 120)
+    rate = config.schedule("learning_rate", 10)
     rates = [float(rate(epoch * 10)) for epoch in firsts_and_lasts]
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-6)
     assert config.objective.kwargs["step_size"] == pytest.approx(2 / 255)
@@ -59,7 +59,7 @@ def test_the_baselines(kind, objective):
     assert bool(config.schedules) == (kind == "cusp")
     assert (config.transform is None) == (kind == "linf_only")
     expected = "standard" if kind == "augmentation_only" else objective
-    assert config.objective.name == expected
+    assert config.objective.target == expected
     assert config.build("threat").eps == pytest.approx(8 / 255)
 
 

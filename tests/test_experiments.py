@@ -68,9 +68,9 @@ def small_bases(data, folder):
 
 def reduced(config, tmp_path):
     """The experiment on a few small images, with a narrow network."""
-    gray = config.data.name == "mnist"
+    gray = config.data.target == "mnist"
     data = {
-        "size": 28 if gray else 32 if config.model.name == "vgg16" else 16,
+        "size": 28 if gray else 32 if config.model.target == "vgg16" else 16,
         "channels": 1 if gray else 3,
         "train": 40,
         "test": 8,
@@ -81,13 +81,13 @@ def reduced(config, tmp_path):
         objective["steps"] = 2
     if "copies" in objective:
         objective["copies"] = 4
-    model = {**config.model.kwargs, **SMALL.get(config.model.name, {})}
-    if config.model.name == "mixed_classifier":
+    model = {**config.model.kwargs, **SMALL.get(config.model.target, {})}
+    if config.model.target == "mixed_classifier":
         model |= {"planes": (4, 4, 4), **small_bases(data, tmp_path)}
     changes = {
         "data": use("synthetic", **data),
-        "model": use(config.model.name, **model),
-        "objective": use(config.objective.name, **objective),
+        "model": use(config.model.target, **model),
+        "objective": use(config.objective.target, **objective),
         "validation": Validation(size=0),
         "batch_size": 16,
     }

@@ -55,8 +55,8 @@ def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> 
       ValueError: if the data must be read and cannot be.
     """
     spec, assumed, streamed = experiment.data, [], False
-    if spec.name in KNOWN and not set(spec.kwargs) - {"data_dir"}:
-        size, image_shape, num_classes = KNOWN[spec.name]
+    if spec.target in KNOWN and not set(spec.kwargs) - {"data_dir"}:
+        size, image_shape, num_classes = KNOWN[spec.target]
         max_value = 255
     else:
         dataset = experiment.build("data")
@@ -65,9 +65,11 @@ def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> 
         num_classes, max_value = dataset.num_classes, dataset.max_value
     extra = 0
     if experiment.generated is not None:
-        path = pathlib.Path(experiment.generated.kwargs["path"]).expanduser()
+        path = pathlib.Path(experiment.generated.kwargs.get("path", "")).expanduser()
         if generated_size is not None:
             extra = generated_size
+        elif experiment.generated.target != "generated":
+            extra = len(experiment.build("generated").labels)
         elif path.is_file():
             extra = _labels_in(path)
         else:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from jaxrobust.commands._identity import autoattack_name
+from jaxrobust.commands._identity import autoattack_name, provenance_of
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import AttackBar
 from jaxrobust.evaluation import (
@@ -13,7 +13,6 @@ from jaxrobust.evaluation import (
     append_row,
     autoattack,
     draw_sweep,
-    provenance,
     write_json,
 )
 from jaxrobust.experiment import to_dict
@@ -180,8 +179,8 @@ def keep_report(keeper: Keeper, folder: pathlib.Path, report: Report, run: Run |
         report.save(folder, picture=False)
         if run is not None:
             fields = {
-                "dataset": run.experiment.data.name,
-                "architecture": run.experiment.model.name,
+                "dataset": run.experiment.data.target,
+                "architecture": run.experiment.model.target,
             }
             card = report.model_card(name=run.experiment.name, **fields)
             write_json(folder / "model_card.json", card)
@@ -202,7 +201,7 @@ def _row(run: Run, report: Report, at: dict[str, Any]) -> dict[str, Any]:
         "robust_accuracy": {"autoattack": report.robust_accuracy._asdict()},
         "checks": [c._asdict() for c in report.checks if not c.passed],
         "seconds": round(report.seconds, 2),
-        "provenance": provenance(),
+        "provenance": provenance_of(run.experiment),
     }
 
 

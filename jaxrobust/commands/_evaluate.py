@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxrobust import threats
-from jaxrobust.commands._identity import evaluation_key, pgd_text
+from jaxrobust.commands._identity import evaluation_key, pgd_text, provenance_of, task_in
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import EvaluationBar
 from jaxrobust.evaluation import (
@@ -21,7 +21,6 @@ from jaxrobust.evaluation import (
     draw_adversarial_images,
     evaluate,
     pgd_attacks,
-    provenance,
 )
 from jaxrobust.experiment import Evaluation, Experiment, to_dict
 from jaxrobust.processes import is_first
@@ -38,6 +37,7 @@ def evaluate_run(
     checkpoint: str = "best",
     evaluation: Evaluation | None = None,
     keeper: Keeper | None = None,
+    trust: Sequence[str] = (),
     quiet: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def evaluate_run(
       checkpoint: "best" or "last".
       evaluation: settings of the attacks; default: the experiment's.
       keeper: writes the row, and is closed by the caller; default: one of its own.
+      trust: packages whose code the run's configuration may name, as in `training.load_run`.
       quiet: no progress bar, and no lines about progress in a log.
       say: where lines for the user go.
 
@@ -62,7 +63,7 @@ def evaluate_run(
       OSError: at the end, if the row could not be written.
     """
     workdir = local_folder(workdir)
-    run = load_run(workdir, checkpoint=checkpoint, say=say)
+    run = load_run(workdir, checkpoint=checkpoint, trust=trust, say=say)
     own = keeper is None
     keeper = keeper or Keeper(workdir, say=say)
     settings = evaluation or run.experiment.evaluation
@@ -95,7 +96,7 @@ def evaluate_run(
         "seeds": {"training": run.experiment.seed, "attacks": run.experiment.seed},
         **result.figures(),
         **_spatial_figures(settings, attacked(spatial, False) if spatial else None),
-        "provenance": provenance(),
+        "provenance": provenance_of(run.experiment),
     }
     if is_first():
         for line in figure_lines(row):
@@ -204,9 +205,9 @@ def earlier_row(
     path, wanted = workdir / "results.jsonl", evaluation_key(experiment, evaluation, checkpoint)
     for row in reversed(read_rows(path) if path.exists() else []):
         try:
-            task = {name: row["experiment"][name] for name in wanted["task"]}
+            task = task_in(row["experiment"])
             found = {"checkpoint": row["checkpoint"], "evaluation": row["evaluation"], "task": task}
-        except (KeyError, TypeError):  # a row of another kind, such as AutoAttack's
+        except (KeyError, TypeError, ValueError):  # a row of another kind, such as AutoAttack's
             continue
         if found == wanted:
             return row
@@ -217,6 +218,8 @@ def threat_text(experiment: Experiment) -> str:
     """The threat in words: `linf eps 0.1`."""
     threat, given = experiment.build("threat"), experiment.threat.kwargs
     # As they were given: in float32, 8/255 has another sixth digit.
+    if ":" in experiment.threat.target:  # what its arguments mean is not known
+        return threats.described(threat)
     exact = {field.name: given[field.name] for field in fields(threat) if field.name in given}
     return threats.described(replace(threat, **exact))
 

@@ -18,7 +18,7 @@ from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import AttackBar, EvaluationBar
 from jaxrobust.evaluation import Report, append_row, autoattack, evaluate, pgd_attacks, provenance
 from jaxrobust.experiment import PARTS, parsed
-from jaxrobust.spec import Spec, checked, number
+from jaxrobust.spec import Spec, built, checked, number
 from jaxrobust.storage import in_bucket, local_folder, run_folder
 from jaxrobust.training import load_base, load_run
 
@@ -151,7 +151,7 @@ def evaluate_mixed(
     """
     folder = local_folder(folder)
     spec = checked(data, PARTS["data"], "data")
-    dataset = PARTS["data"][spec.name](**spec.kwargs)
+    dataset = built(spec, PARTS["data"], "data")
     images, labels = dataset.floats("test")
     if evaluation.n is not None and not 1 <= evaluation.n <= len(labels):
         raise ValueError(
@@ -166,7 +166,7 @@ def evaluate_mixed(
         "mixture": _plain(vars(mixture)),
         "bases": dict(zip(("std", "rob"), (found for _, found in loaded), strict=True)),
         "network": None if mixture.network is None else _file(mixture.network),
-        "data": {"name": spec.name, **spec.kwargs},
+        "data": {"name": spec.target, **spec.kwargs},
         "evaluation": _plain(vars(evaluation)),
     }
     target = both if evaluation.attack != "adaptive" else _adaptive(both, evaluation)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxrobust.experiment import Evaluation, Experiment, to_dict
+from jaxrobust.evaluation import provenance
+from jaxrobust.experiment import Evaluation, Experiment, normal, sources, to_dict
 from jaxrobust.training import Checkpoints
 
+TASK = ("data", "model", "threat", "seed")
 LONGEST = 120  # characters of a name in a folder
 
 
@@ -34,8 +36,19 @@ def checkpoint_of(workdir: pathlib.Path, kind: str) -> dict[str, Any]:
 
 def task_of(experiment: Experiment) -> dict[str, Any]:
     """The parts of an experiment that the numbers of a checkpoint depend on."""
-    values = to_dict(experiment)
-    return {name: values[name] for name in ("data", "model", "threat", "seed")}
+    return task_in(to_dict(experiment))
+
+
+def task_in(values: dict[str, Any]) -> dict[str, Any]:
+    """The same of a stored experiment or task, which an older version may have written."""
+    found = normal({name: values[name] for name in TASK})
+    return {name: found[name] for name in TASK}
+
+
+def provenance_of(experiment: Experiment) -> dict[str, Any]:
+    """Versions, devices and commit, and the versions of parts from outside."""
+    found = sources(experiment)
+    return provenance() | ({"sources": found} if found else {})
 
 
 def evaluation_key(

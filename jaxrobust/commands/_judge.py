@@ -14,10 +14,10 @@ from jax import Array
 from jaxrobust import mixing, threats
 from jaxrobust.commands._autoattack import Protocol, attack_run, keep_report
 from jaxrobust.commands._evaluate import attacks_of
-from jaxrobust.commands._identity import autoattack_name, pgd_text, task_of
+from jaxrobust.commands._identity import autoattack_name, pgd_text, provenance_of, task_in, task_of
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.convolutions import jit
-from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate, provenance
+from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate
 from jaxrobust.experiment import Certificates, EpsCurves, Evaluation, Experiment, Tradeoff, to_dict
 from jaxrobust.losses import margin
 from jaxrobust.training import Run, load_run, read_rows
@@ -62,7 +62,12 @@ class Judge:
     @cached_property
     def run(self) -> Run:
         """The network; loaded only where something is left to do."""
-        run = load_run(self.folder, checkpoint=self._checkpoint["kind"], say=self._say)
+        run = load_run(
+            self.folder,
+            checkpoint=self._checkpoint["kind"],
+            trust=self._experiment.packages(),
+            say=self._say,
+        )
         if run.step != self._checkpoint["step"]:
             raise ValueError(
                 f"{self.folder}: the {self._checkpoint['kind']} checkpoint is of step {run.step}, "
@@ -224,13 +229,21 @@ class Judge:
         key = {"what": what, "checkpoint": self._checkpoint, "task": task, "settings": settings}
         asked = json.loads(json.dumps(key))
         for row in reversed(read_rows(self._path) if self._path.exists() else []):
-            if all(row.get(name) == value for name, value in asked.items()):
+            if _same(row, asked):
                 return row["found"]
         found = json.loads(json.dumps(compute()))
         found = {"settings": asked["settings"], **found}
-        row = {**asked, "found": found, "provenance": provenance()}
+        row = {**asked, "found": found, "provenance": provenance_of(self._experiment)}
         self.keeper.write(append_row, self._path, row)
         return found
+
+
+def _same(row: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether a kept row is of what is asked for."""
+    try:
+        return all((task_in(row[k]) if k == "task" else row[k]) == v for k, v in asked.items())
+    except (KeyError, TypeError, ValueError):  # a row of another kind
+        return False
 
 
 def worst_text(evaluation: dict[str, Any], attacks: Iterable[str]) -> str:

@@ -200,7 +200,10 @@ def _row(
     row = earlier_row(folder, checkpoint=checkpoint, **asked)
     known = row is not None
     if row is None:
-        row = evaluate_run(folder, evaluation=evaluation, keeper=keeper, quiet=quiet, say=say)
+        row = evaluate_run(
+            folder, evaluation=evaluation, keeper=keeper, quiet=quiet,
+            trust=experiment.packages(), say=say,
+        )  # fmt: skip
     seconds = _add_training(row, folder, experiment)
     options: dict[str, Any] = {"keeper": keeper, "quiet": quiet, "say": say}
     judge = Judge(folder, checkpoint=row["checkpoint"], **asked, **options)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from jaxrobust.experiment import MEMBER, Experiment, Tradeoff, bases, use
+from jaxrobust.experiment import MEMBER, Experiment, Tradeoff, bases
 from jaxrobust.storage import local_folder
 from jaxrobust.training import read_config, read_rows
 
@@ -94,7 +94,7 @@ def _own(
         if isinstance(value, str) and value.startswith(MEMBER):
             runs = plan[value.removeprefix(MEMBER)]
             found[argument] = str(runs[min(number, len(runs) - 1)].folder)
-    model = use(member.model.name, **{**member.model.kwargs, **found})
+    model = replace(member.model, kwargs={**member.model.kwargs, **found})
     return PlannedRun(
         replace(member, seed=seed, model=model),
         folder / f"seed{seed}" if tradeoff.seeds else folder,
@@ -124,6 +124,6 @@ def _check_alike(tradeoff: Tradeoff, plan: dict[str, list[PlannedRun]]) -> None:
                 theirs, ours = getattr(run.experiment, part), getattr(first, part)
                 if theirs != ours:
                     raise ValueError(
-                        f"runs: {name}: {run.folder} has the {part} {theirs.name} "
-                        f"{theirs.kwargs}, {first.name} has {ours.name} {ours.kwargs}"
+                        f"runs: {name}: {run.folder} has the {part} {theirs}, {first.name} has "
+                        f"{ours}"
                     )

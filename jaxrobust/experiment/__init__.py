@@ -2,16 +2,19 @@
 
 from dataclasses import replace as replace
 
-from jaxrobust.experiment._experiment import PARTS as PARTS
 from jaxrobust.experiment._experiment import Evaluation as Evaluation
 from jaxrobust.experiment._experiment import Experiment as Experiment
 from jaxrobust.experiment._experiment import Validation as Validation
-from jaxrobust.experiment._files import UnknownFieldError as UnknownFieldError
-from jaxrobust.experiment._files import from_dict as from_dict
-from jaxrobust.experiment._files import load as load
-from jaxrobust.experiment._files import override as override
-from jaxrobust.experiment._files import parsed as parsed
-from jaxrobust.experiment._files import to_dict as to_dict
+from jaxrobust.experiment._json import UnknownFieldError as UnknownFieldError
+from jaxrobust.experiment._json import from_dict as from_dict
+from jaxrobust.experiment._json import normal as normal
+from jaxrobust.experiment._json import to_dict as to_dict
+from jaxrobust.experiment._load import load as load
+from jaxrobust.experiment._load import search_current_folder as search_current_folder
+from jaxrobust.experiment._override import override as override
+from jaxrobust.experiment._override import parsed as parsed
+from jaxrobust.experiment._parts import PARTS as PARTS
+from jaxrobust.experiment._sources import sources as sources
 from jaxrobust.experiment._tradeoff import MEMBER as MEMBER
 from jaxrobust.experiment._tradeoff import Certificates as Certificates
 from jaxrobust.experiment._tradeoff import EpsCurves as EpsCurves

@@ -1,19 +1,32 @@
 """Experiments are data: one frozen dataclass that round-trips through JSON."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from functools import partial
+from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import optax
 import pydantic
 
-from jaxrobust import augment, data, models, objectives, schedules, threats
+from jaxrobust.experiment._parts import PARTS, per_step
+from jaxrobust.experiment._traced import check_tree, traced
 from jaxrobust.inputs import InputError, as_count, as_number, as_seed
-from jaxrobust.spec import Number, Spec, checked, choices, not_nan, use
+from jaxrobust.spec import (
+    Number,
+    Spec,
+    built,
+    called,
+    checked,
+    not_nan,
+    packages_of,
+    receives,
+    resolved,
+    signature_of,
+    use,
+)
 
+OPTIONAL = ("generated", "transform")  # parts that may be None
 FORBID_EXTRA = pydantic.ConfigDict(extra="forbid")
 
 
@@ -37,39 +50,6 @@ def as_folder_name(value: Any, *, name: str) -> str:
             f"at its ends), got {value!r}"
         )
     return value
-
-
-def _returns(accept: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Whether an export is a function whose annotated return type is accepted."""
-    return lambda value: inspect.isfunction(value) and accept(get_type_hints(value).get("return"))
-
-
-def _is(kind: type) -> Callable[[Any], bool]:
-    return lambda returned: isinstance(returned, type) and issubclass(returned, kind)
-
-
-def _is_dataset(returned: Any) -> bool:
-    """In memory, or either in memory or streamed."""
-    return data.Dataset in (get_args(returned) or (returned,))
-
-
-def _is_threat(returned: Any) -> bool:
-    return is_dataclass(returned) and hasattr(returned, "ascend")
-
-
-# Which exports may stand in which field.
-PARTS: dict[str, dict[str, Callable]] = {
-    "data": choices(data, _returns(_is_dataset)),
-    "generated": choices(data, _returns(_is(data.Generated))),
-    "model": choices(models, _returns(_is(nn.Module))),
-    "objective": choices(objectives, lambda value: is_dataclass(value) and hasattr(value, "outer")),
-    "threat": choices(threats, _returns(_is_threat)),
-    "transform": choices(threats, _returns(_is_threat)),
-    "optimizer": {name: getattr(optax, name) for name in ("adam", "adamw", "lion", "sgd")},
-    "learning_rate": choices(schedules, _returns(lambda kind: kind == schedules.Schedule)),
-    "augment": choices(augment, _returns(lambda kind: kind == augment.Augmentation)),
-    "batch_augment": choices(augment, _returns(lambda kind: kind == augment.BatchAugmentation)),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,31 +190,25 @@ class Experiment:
         as_folder_name(self.name, name="name")
         for name in PARTS:
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, tuple):
+            if isinstance(value, tuple | list):
                 specs: Any = tuple(
                     checked(spec, PARTS[name], f"{name}[{i}]") for i, spec in enumerate(value)
                 )
-            else:
+            elif value is not None or name not in OPTIONAL:
                 specs = checked(value, PARTS[name], name)
+            else:
+                continue
             object.__setattr__(self, name, specs)
-        object.__setattr__(self, "schedules", self._checked_schedules())
         for name in ("learning_rate", "augment", "batch_augment"):
-            self._check_built(name)
-        for name, value in self.learning_rate.kwargs.items():
-            for rate in jax.tree.leaves(value):
-                if isinstance(rate, int | float):
-                    as_number(rate, name=f"learning_rate.{name}", low=0)
+            self._made(name)
+        traced(lambda: self.build("optimizer", learning_rate=lambda step: 0.1), "optimizer")
+        object.__setattr__(self, "schedules", self._checked_schedules())
         self._check_numbers()
         self._check_effects()
 
-    def _check_built(self, part: str) -> None:
-        """Makes a part that needs nothing else: its function checks its own arguments."""
-        try:
-            self.build(part)
-        except ValueError as error:
-            raise ValueError(f"{part}: {error}") from None
+    def _made(self, part: str) -> Any:
+        """A part that needs nothing else, made without any array: for checks only."""
+        return traced(lambda: self.build(part), part)
 
     def _check_numbers(self) -> None:
         as_count(self.epochs, name="epochs", least=0)
@@ -252,7 +226,11 @@ class Experiment:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise InputError(f"{name} must be in [0, 1), got {value}")
-        for name in ("momentum", "b1", "b2"):
+        for name, value in self.learning_rate.kwargs.items():
+            for rate in jax.tree.leaves(value):
+                if isinstance(rate, int | float) and ":" not in self.learning_rate.target:
+                    as_number(rate, name=f"learning_rate.{name}", low=0)
+        for name in ("momentum", "b1", "b2") if ":" not in self.optimizer.target else ():
             if self.optimizer.kwargs.get(name) is not None:
                 as_number(self.optimizer.kwargs[name], name=f"optimizer.{name}", low=0, high=1)
         try:
@@ -262,6 +240,12 @@ class Experiment:
 
     def _check_effects(self) -> None:
         """Refuses settings that would change nothing."""
+        if not receives(self.optimizer, PARTS["optimizer"], "learning_rate"):
+            raise InputError(
+                f"optimizer: {self.optimizer.target} takes no learning_rate from the experiment, "
+                "whose schedule would have no effect; leave learning_rate to it, or add "
+                'use("scale_by_learning_rate") to a chain'
+            )
         for name, default in (("ema_warmup", None), ("ema_batch_stats", "live")):
             if getattr(self, name) != default and not self.ema_decay:
                 raise InputError(
@@ -285,39 +269,66 @@ class Experiment:
         for path, spec in self.schedules.items():
             where = f"schedules[{path!r}]"
             found[path] = checked(spec, PARTS["learning_rate"], where)
-            try:
-                PARTS["learning_rate"][spec.name](**found[path].kwargs)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from None
+            traced(partial(self._value, found[path], where), where)
+        traced(partial(self._value, self.learning_rate, "learning_rate"), "learning_rate")
         return found
 
     def changing(self) -> list[str]:
         """The paths of the values that `schedules` may change."""
         paths = ["awp"]
-        if "momentum" in inspect.signature(self.part("optimizer")).parameters:
+        if "momentum" in signature_of(self.part("optimizer")).parameters:
             paths.append("optimizer.momentum")
         for head in ("objective", "threat", "transform"):
-            part = self.build(head)
-            free = [f.name for f in fields(part) if not f.metadata.get("static")] if part else []
-            paths += [f"{head}.{name}" for name in free]
+            part = self._made(head)
+            check_tree(part, head)
+            for each in fields(part) if is_dataclass(part) else ():
+                value = getattr(part, each.name)
+                number = value is None or jax.tree_util.all_leaves([value])
+                if number and not each.metadata.get("static"):
+                    paths.append(f"{head}.{each.name}")
         return paths
 
+    def packages(self) -> tuple[str, ...]:
+        """The packages that parts come from by their import paths, sorted."""
+        return packages_of([*(getattr(self, name) for name in PARTS), self.schedules])
+
     def part(self, name: str) -> Callable:
-        """The exported callable that a part's `Spec` names."""
-        return PARTS[name][getattr(self, name).name]
+        """The callable that a part's `Spec` names."""
+        return resolved(getattr(self, name).target, PARTS[name].names, name)
+
+    def call(self, name: str, **supplied: Any) -> tuple[Callable, tuple[Any, ...], dict[str, Any]]:
+        """What a part calls: for parts that are not made by calling it alone.
+
+        Args:
+          name: a field that holds a `Spec`.
+          **supplied: arguments for every call that has them and does not set them.
+
+        Returns:
+          The callable, its arguments and its keyword arguments.
+        """
+        return called(getattr(self, name), PARTS[name], name, **supplied)
 
     def schedule(self, path: str, steps_per_epoch: int) -> optax.Schedule:
-        """The scheduled value at `path` as a function of the step."""
-        spec = self.schedules[path]
-        make = PARTS["learning_rate"][spec.name](**spec.kwargs)
-        return make(steps_per_epoch, self.epochs)
+        """The scheduled value at `path` ("learning_rate", or one of `schedules`), by the step."""
+        spec = self.learning_rate if path == "learning_rate" else self.schedules[path]
+        made = built(spec, PARTS["learning_rate"], path)
+        return per_step(made, steps_per_epoch, self.epochs)
 
-    def build(self, part: str, **extra: Any) -> Any:
+    def _value(self, spec: Spec, where: str) -> Any:
+        """A schedule's first value, which must be one number."""
+        made = built(spec, PARTS["learning_rate"], where)
+        value = per_step(made, 1, self.epochs)(0)
+        if jax.numpy.shape(value) != ():
+            raise ValueError(f"{spec.target} must give one number, got {value!r}")
+        return value
+
+    def build(self, part: str, **supplied: Any) -> Any:
         """The object that a part's `Spec` stands for.
 
         Args:
           part: a field that holds a `Spec` or a tuple of them.
-          **extra: further keyword arguments, such as the optimizer's learning rate.
+          **supplied: arguments for every call that has them and does not set them, such as the
+            optimizer's learning rate.
 
         Returns:
           What the part's function returns; a tuple for a tuple, `None` for a part left out.
@@ -326,5 +337,7 @@ class Experiment:
         if value is None:
             return None
         if isinstance(value, tuple):
-            return tuple(PARTS[part][spec.name](**spec.kwargs) for spec in value)
-        return PARTS[part][value.name](**{**extra, **value.kwargs})
+            return tuple(
+                built(spec, PARTS[part], f"{part}[{i}]", **supplied) for i, spec in enumerate(value)
+            )
+        return built(value, PARTS[part], part, **supplied)

@@ -1,17 +1,27 @@
 """The folder of a run: whose it is."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
-from jaxrobust.experiment import Experiment, UnknownFieldError, from_dict, to_dict
+from jaxrobust.experiment import (
+    Experiment,
+    UnknownFieldError,
+    from_dict,
+    normal,
+    search_current_folder,
+    sources,
+    to_dict,
+)
 from jaxrobust.rows import read_rows
+from jaxrobust.spec import UntrustedError, trusted
 from jaxrobust.storage import Folder, run_folder, write_whole
 from jaxrobust.training._stored import stored_steps
 
 CONFIG, COPY = "config.json", "config.copy.json"
+SOURCES = "sources.json"  # of parts from outside
 
 
 class _DamagedError(ValueError):
@@ -56,27 +66,30 @@ def check_free(
     if not begun(workdir):
         return False
     try:
-        there = read_config(workdir, say=say)
+        path, values = _stored(workdir, say)
+        there = _told(path, lambda: normal(values))
     except _DamagedError as error:
         there = None
         if resume:
             say(f"{error}; it will be written anew, without comparing the settings")
     if not resume:
-        name = f"the run {there.name!r}" if there else "a run"
+        name = f"the run {there['name']!r}" if there else "a run"
         raise ValueError(
             f"{workdir} already holds {name}; continue it with --resume or choose another --workdir"
         )
     if there is not None:
         _check_same(workdir, there, experiment, say)
+    _warn_of_sources(workdir, experiment, say)
     return True
 
 
 def _check_same(
-    workdir: epath.Path, there: Experiment, experiment: Experiment, say: Callable[[str], None]
+    workdir: epath.Path, there: dict[str, Any], experiment: Experiment, say: Callable[[str], None]
 ) -> None:
-    """Refuses other settings; `epochs` may grow."""
-    old, new = to_dict(there), to_dict(experiment)  # (8,) comes back as [8]
-    if there.epochs < experiment.epochs:
+    """Refuses other settings; `epochs` may grow. What the folder names is not imported."""
+    old, new = dict(there), to_dict(experiment)
+    grows = isinstance(old.get("epochs"), int) and old["epochs"] < experiment.epochs
+    if grows:
         del old["epochs"], new["epochs"]
     differing = [f"{path} {before} -> {after}" for path, before, after in differences(old, new)]
     if differing:
@@ -84,9 +97,9 @@ def _check_same(
             f"{workdir} holds a run with other settings (old -> new): {', '.join(differing)}; "
             "resume with the old settings (epochs may grow), or choose another --workdir"
         )
-    if there.epochs < experiment.epochs:
+    if grows:
         say(
-            f"{experiment.name} grows from {there.epochs} to {experiment.epochs} epochs: the "
+            f"{experiment.name} grows from {there['epochs']} to {experiment.epochs} epochs: the "
             "learning rate and all other schedules are now those of the longer run"
         )
 
@@ -95,8 +108,12 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str, 
     """The paths, as `--set` takes them, at which two configurations differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            inner = path if key == "kwargs" else f"{path}.{key}".lstrip(".")
-            yield from differences(old.get(key, "default"), new.get(key, "default"), inner)
+            inner = path if key in ("use", "kwargs", "args") else f"{path}.{key}".lstrip(".")
+            missing: Any = {"kwargs": {}, "args": []}.get(key, "default")
+            yield from differences(old.get(key, missing), new.get(key, missing), inner)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from differences(before, after, f"{path}.{number}")
     elif old != new:
         yield path, json.dumps(old), json.dumps(new)
 
@@ -106,36 +123,70 @@ def claim(workdir: epath.Path, experiment: Experiment) -> None:
     text = json.dumps(to_dict(experiment), indent=2) + "\n"
     for path in (workdir / CONFIG, _copy(workdir)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_bytes() != text.encode():
-            write_whole(path, text)
+        _write_changed(path, text)
+    if experiment.packages():
+        _write_changed(workdir / SOURCES, json.dumps(sources(experiment), indent=2) + "\n")
 
 
-def read_config(workdir: Folder, *, say: Callable[[str], None] = print) -> Experiment:
+def _write_changed(path: epath.Path, text: str) -> None:
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_whole(path, text)
+
+
+def _warn_of_sources(
+    workdir: epath.Path, experiment: Experiment, say: Callable[[str], None]
+) -> None:
+    """Says which code from outside is not what the run began with."""
+    try:
+        before = json.loads((workdir / SOURCES).read_bytes())
+    except (OSError, ValueError):  # none, or damaged: it is for information only
+        return
+    for package, source in sources(experiment).items() if isinstance(before, dict) else ():
+        if before.get(package, source) != source:
+            say(
+                f"warning: {package} has changed since {workdir} was last trained "
+                f"({before[package]} -> {source}); a resumed run then mixes both"
+            )
+
+
+def read_config(
+    workdir: Folder, *, trust: Sequence[str] = (), say: Callable[[str], None] = print
+) -> Experiment:
     """The experiment whose run a folder holds.
 
     Args:
       workdir: the run's folder, or `gs://bucket/folder`.
+      trust: top-level packages whose code the configuration may name, besides those of the
+        environment variable `JAXROBUST_TRUST`; the current folder is searched for them too.
       say: told if `config.json` is damaged and its copy beside it is used.
 
     Returns:
       The `Experiment` of its `config.json`.
 
     Raises:
+      UntrustedError: if it names code that is not trusted (a ValueError).
       ValueError: if the folder holds no run, or its configuration cannot be read.
     """
-    folder = run_folder(workdir)
+    path, values = _stored(run_folder(workdir), say)
+    if trusted(trust):
+        search_current_folder()
+    return _told(path, lambda: from_dict(values, trust=trust))
+
+
+def _stored(folder: epath.Path, say: Callable[[str], None]) -> tuple[epath.Path, dict[str, Any]]:
+    """The configuration as it is stored, and the file that it was read from."""
     path, copy = folder / CONFIG, _copy(folder)
     if not path.exists() and not copy.exists():
-        raise ValueError(f"{workdir} holds no run: there is no config.json in it")
+        raise ValueError(f"{folder} holds no run: there is no config.json in it")
     try:
-        return _read(path)
+        return path, _read(path)
     except _DamagedError as error:
         try:
-            experiment = _read(copy)
+            values = _read(copy)
         except _DamagedError:
             raise error from None
         say(f"{error}; its copy {copy} is used")
-        return experiment
+        return copy, values
 
 
 def _copy(workdir: epath.Path) -> epath.Path:
@@ -143,18 +194,24 @@ def _copy(workdir: epath.Path) -> epath.Path:
     return workdir / COPY
 
 
-def _read(path: epath.Path) -> Experiment:
+def _read(path: epath.Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_bytes())
     except (ValueError, OSError) as error:
         raise _DamagedError(f"{path} is damaged: {error}") from None
     if not isinstance(values, dict):
         raise _DamagedError(f"{path} is damaged: it holds no JSON object")
+    return values
+
+
+def _told(path: epath.Path, make: Callable[[], Any]) -> Any:
+    """What is made of a configuration; errors begin with its file."""
     try:
-        return from_dict(values)
+        return make()
     except UnknownFieldError as error:
         raise ValueError(
             f"{path}: {error}; a newer version of jaxrobust wrote it: update jaxrobust"
         ) from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        kind = UntrustedError if isinstance(error, UntrustedError) else ValueError
+        raise kind(f"{path}: {error}") from None

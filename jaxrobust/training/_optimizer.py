@@ -22,17 +22,12 @@ def build_optimizer(
     Returns:
       The Optax transformation, and the learning rate as a function of the step.
     """
-    schedule = experiment.build("learning_rate")(steps_per_epoch, experiment.epochs)
+    schedule = experiment.schedule("learning_rate", steps_per_epoch)
     if MOMENTUM in experiment.schedules:
         momentum = experiment.schedule(MOMENTUM, steps_per_epoch)
-        make: Any = optax.inject_hyperparams(experiment.part("optimizer"))
-        optimizer = make(
-            **{
-                **experiment.optimizer.kwargs,
-                "learning_rate": schedule,
-                "momentum": momentum,
-            }
-        )
+        call, args, kwargs = experiment.call("optimizer", learning_rate=schedule)
+        make: Any = optax.inject_hyperparams(call)
+        optimizer = make(*args, **kwargs | {"momentum": momentum})
     else:
         optimizer = experiment.build("optimizer", learning_rate=schedule)
     if experiment.weight_decay:

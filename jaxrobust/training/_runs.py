@@ -1,7 +1,7 @@
 """Networks with weights: a finished (or interrupted) run read back, or published weights."""
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.inputs import as_choice
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
-from jaxrobust.spec import Spec, checked
+from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._folder import read_config
@@ -39,6 +39,7 @@ def load_run(
     workdir: Folder,
     *,
     checkpoint: str = "best",
+    trust: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> Run:
     """Reads a run's network from its folder.
@@ -47,20 +48,23 @@ def load_run(
       workdir: the run's folder, or `gs://bucket/folder`.
       checkpoint: "best" by validation on held-out training data (the last, if nothing was held
         out), or "last".
+      trust: top-level packages whose code the folder's configuration may name, besides those of
+        the environment variable `JAXROBUST_TRUST`. Reading a run otherwise imports nothing.
       say: told about checkpoints and a configuration that cannot be read.
 
     Returns:
       `Run`.
 
     Raises:
+      UntrustedError: if its configuration names code that is not trusted (a ValueError).
       ValueError: if the folder holds no run, or `checkpoint` is neither "best" nor "last".
       CheckpointError: if no checkpoint can be read.
     """
     as_choice(checkpoint, name="checkpoint", choices=("best", "last"))
-    workdir = run_folder(workdir)
-    experiment = read_config(workdir, say=say)
+    workdir, trust = run_folder(workdir), tuple(trusted(trust))
+    experiment = read_config(workdir, trust=trust, say=say)
     dataset = experiment.build("data")
-    model = build_model(experiment, dataset.num_classes)
+    model = build_model(experiment, dataset.num_classes, trust=trust)
     optimizer, _ = build_optimizer(experiment, 1)
     target = create_state(experiment, model, optimizer, dataset.image_shape)
     checkpoints = Checkpoints(workdir / "checkpoints", warn=say)
@@ -73,23 +77,27 @@ def load_run(
     return Run(experiment, dataset, logits_fn(model, evaluated_variables(state)), step)
 
 
-def build_model(experiment: Experiment, num_classes: int) -> Any:
+def build_model(experiment: Experiment, num_classes: int, *, trust: Sequence[str] = ()) -> Any:
     """The experiment's network for the data's number of classes; bases that it names are read.
 
     Args:
       experiment: whose network.
       num_classes: of the data.
+      trust: packages that the configurations of bases may name, besides the experiment's own.
 
     Returns:
       The network.
     """
-    make, kwargs = experiment.part("model"), dict(experiment.model.kwargs)
+    make, args, kwargs = experiment.call("model", num_classes=num_classes)
     if make is mixed_classifier:
-        kwargs |= {k: load_base(kwargs[k], num_classes=num_classes) for k in ("std", "rob")}
-    return make(**{"num_classes": num_classes, **kwargs})
+        options: Any = {"num_classes": num_classes, "trust": (*trust, *experiment.packages())}
+        kwargs |= {name: load_base(kwargs[name], **options) for name in ("std", "rob")}
+    return make(*args, **kwargs)
 
 
-def load_base(source: str | pathlib.Path | Mapping[str, Any], *, num_classes: int) -> Any:
+def load_base(
+    source: str | pathlib.Path | Mapping[str, Any], *, num_classes: int, trust: Sequence[str] = ()
+) -> Any:
     """A trained network by its name, as experiment files and commands give the bases of a mix.
 
     Args:
@@ -98,6 +106,7 @@ def load_base(source: str | pathlib.Path | Mapping[str, Any], *, num_classes: in
         `models.PUBLISHED`, and further arguments of the network ("dataset" and "threat" choose
         among entries of one name, "entry" among the weights in the file).
       num_classes: that it must have.
+      trust: as in `load_run`.
 
     Returns:
       The network with its weights, as `models.logits_fn` makes it.
@@ -106,7 +115,7 @@ def load_base(source: str | pathlib.Path | Mapping[str, Any], *, num_classes: in
       ValueError: if there is no such run, network or file, or they do not fit.
     """
     if not isinstance(source, Mapping):
-        run = load_run(source)
+        run = load_run(source, trust=trust)
         if run.dataset.num_classes != num_classes:
             raise ValueError(
                 f"{source} has {run.dataset.num_classes} classes, the data have {num_classes}"
@@ -124,13 +133,14 @@ def load_base(source: str | pathlib.Path | Mapping[str, Any], *, num_classes: in
 
 def _network(name: str, options: dict[str, Any], num_classes: int) -> Any:
     """A network of `models`, or the one behind a published entry."""
-    if name in PARTS["model"]:
-        spec = checked(Spec(name, options), PARTS["model"], name)
-        return PARTS["model"][name](**{"num_classes": num_classes, **spec.kwargs})
+    part = PARTS["model"]
+    if name in part.names:
+        spec = checked(use(name, **options), part, name)
+        return built(spec, part, name, num_classes=num_classes)
     dataset = options.pop("dataset", "cifar100" if num_classes == 100 else "cifar10")
     try:
         found = published(name, dataset=dataset, threat=options.pop("threat", "linf"))
     except ValueError as error:
-        networks = ", ".join(PARTS["model"])
+        networks = ", ".join(part.names)
         raise ValueError(f"network {name!r} is none of {networks}, and {error}") from None
     return found.model(**options)

@@ -108,8 +108,8 @@ def _creator(
     except Exception as error:  # a network may fail in any way on images it was not made for
         reason = str(error).strip().splitlines()[0][:200]
         raise ValueError(
-            f"model {experiment.model.name} cannot take images of shape {image_shape} "
-            f"from {experiment.data.name}: {reason}"
+            f"model {experiment.model.target} cannot take images of shape {image_shape} "
+            f"from {experiment.data.target}: {reason}"
         ) from error
     return create
 

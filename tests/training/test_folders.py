@@ -218,7 +218,7 @@ def test_a_refused_resume_shows_old_and_new_values(copy):
     text = str(refused.value)
     assert "epochs 2 -> 1, objective.beta 2.0 -> 3.0, seed 0 -> 3; resume with" in text
     more = replace(BASE, threat=use("l2", eps=0.1), schedules={"awp": use("constant", value=0.01)})
-    with pytest.raises(ValueError, match='schedules.awp "default" -> {"name": "constant"'):
+    with pytest.raises(ValueError, match='schedules.awp "default" -> {"use": "constant"'):
         run(more, copy, resume=True)
 
 

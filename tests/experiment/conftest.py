@@ -1,0 +1,3 @@
+"""Tests copy this file beside the module that it imports."""
+
+collect_ignore = ["own.py"]
