@@ -1,21 +1,50 @@
-"""The folder of a run: whose it is."""
+"""The folder of a run: whose it is, and who trains in it."""
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 
 from jaxrobust.experiment import Experiment, UnknownFieldError, from_dict, to_dict
-from jaxrobust.storage import Folder, run_folder, write_whole
+from jaxrobust.locks import held
+from jaxrobust.processes import from_first
+from jaxrobust.storage import Folder, in_bucket, run_folder, write_whole
+from jaxrobust.training._checkpoints import stored_steps
 from jaxrobust.training._reporting import read_rows
-from jaxrobust.training._stored import stored_steps
 
 CONFIG, COPY = "config.json", "config.copy.json"
 
 
 class _DamagedError(ValueError):
     """A configuration that is no JSON object."""
+
+
+@contextlib.contextmanager
+def holding(folders: Sequence[epath.Path], *, say: Callable[[str], None]) -> Iterator[None]:
+    """Keeps other trainers out of folders; a folder in which nothing was written is removed.
+
+    Of several processes the first one locks. Buckets know no locks.
+
+    Args:
+      folders: made if missing.
+      say: told where a file system cannot lock.
+
+    Raises:
+      FolderInUseError: if another process, or another call of this one, trains there.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def lock() -> None:
+            for folder in folders:
+                if not in_bucket(folder):
+                    stack.enter_context(held(pathlib.Path(folder), work="training", say=say))
+
+        from_first(lock)
+        yield
 
 
 def begun(workdir: Folder) -> bool:
@@ -108,6 +137,19 @@ def claim(workdir: epath.Path, experiment: Experiment) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_bytes() != text.encode():
             write_whole(path, text)
+
+
+def check_shared(workdir: epath.Path) -> None:
+    """That every process sees what process 0 has written.
+
+    Raises:
+      ValueError: if the folder is another one on another machine.
+    """
+    if not (workdir / "config.json").exists():
+        raise ValueError(
+            f"workdir must be a folder that all processes share, but process {jax.process_index()} "
+            f"sees no config.json in {workdir}"
+        )
 
 
 def read_config(workdir: Folder, *, say: Callable[[str], None] = print) -> Experiment:
