@@ -49,6 +49,12 @@ cli.add_command(bench)
 @TRUST
 @WORKDIR
 @click.option("--resume", is_flag=True, help="Continue from the latest readable checkpoint.")
+@click.option(
+    "--init-from",
+    metavar="SOURCE",
+    help="Start from the weights of a run's folder or of a file in PyTorch's format; the same as "
+    "--set init_from=SOURCE.",
+)
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events.")
 @RUNNER
 @process_options
@@ -57,6 +63,7 @@ def train(
     experiment: pathlib.Path,
     assignments: tuple[str, ...],
     workdir: pathlib.Path | None,
+    init_from: str | None,
     **settings: Any,
 ) -> None:
     """Train the EXPERIMENT file; evaluate it afterwards with `jaxrobust evaluate`."""
@@ -64,6 +71,8 @@ def train(
     from jaxrobust.processes import is_first
     from jaxrobust.training import train
 
+    if init_from is not None:
+        assignments += (f"init_from={init_from}",)
     config = one_experiment(experiment, assignments)
     folder = workdir or pathlib.Path("runs") / config.name
     trained = train(config, folder, say=echo, **settings)

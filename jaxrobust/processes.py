@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from jaxrobust.devices import AXIS
 from jaxrobust.reasons import first_line
 
 HEARTBEAT_SECONDS = 20  # without a sign of life of a process the others give up
@@ -135,6 +139,34 @@ def from_first(make: Callable[[], Any]) -> Any:
     if failed:
         raise ValueError("process 0 could not go on; its message says why")
     return value
+
+
+class StopVote:
+    """A signal to one process, known to all of them after the same step.
+
+    A vote is a number per device, the largest counts. It is read one vote later, so that no
+    process waits for the devices.
+
+    Args:
+      mesh: of all devices.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._alone = jax.process_count() == 1
+        self._shape = (mesh.size,)
+        self._local = len(mesh.local_devices)
+        self._split = NamedSharding(mesh, P(AXIS))
+        self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, P()))
+        self._pending: jax.Array | None = None
+
+    def cast(self, received: int | None) -> int | None:
+        """This process's signal; returns that of any process, as all had cast it one vote ago."""
+        if self._alone:
+            return received
+        local = np.full(self._local, received or 0, np.int32)
+        votes = jax.make_array_from_process_local_data(self._split, local, self._shape)
+        before, self._pending = self._pending, self._largest(votes)
+        return None if before is None else int(before) or None
 
 
 def over_processes(

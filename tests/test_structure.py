@@ -20,6 +20,7 @@ LAYERS = {
     "reasons": 0,
     "files": 0,
     "locks": 0,
+    "interrupts": 0,
     "precision": 0,
     "verdicts": 0,
     "devices": 0,

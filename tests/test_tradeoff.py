@@ -27,6 +27,7 @@ from jaxrobust.experiment import (
     use,
 )
 from jaxrobust.locks import FolderInUseError, held
+from jaxrobust.training import train, train_many
 
 EPS = 0.1
 base = Experiment(
@@ -412,6 +413,22 @@ def test_a_member_without_a_first_step_is_trained_anew(tmp_path):
     results = run_tradeoff(tradeoff, tmp_path, quiet=True, say=said.append)
     assert not any("failure" in member for member in results["members"].values())
     assert said[0] == "2 runs in one program: a 0, b 1"
+
+
+def test_a_group_that_was_stopped_goes_on_as_one_program(tmp_path):
+    config = replace(quick, epochs=3)
+    members = tuple(replace(config, name=name) for name in "abc")
+    folders = [tmp_path / "members" / member.name for member in members]
+    options = {"quiet": True, "say": lambda line: None}
+    train_many(members[:2], folders[:2], stop_at=3, **options)  # within the second epoch
+    train(members[2], folders[2], **options)
+    said = []
+    results = run_tradeoff(
+        Tradeoff(name="t", members=members), tmp_path, quiet=True, say=said.append
+    )
+    assert said[:2] == ["2 runs in one program: a 0, b 0", "resuming 2 x a at step 3"]
+    assert not any("failure" in member for member in results["members"].values())
+    assert not any("resuming" in line for line in said[2:3])
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -18,7 +18,7 @@ from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._stopping import resumable
 from jaxrobust.commands._summary import cell, columns_of, summary
 from jaxrobust.commands._tradeoff_figures import bars, draw_figures
-from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, planned_runs
+from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, level, planned_runs
 from jaxrobust.evaluation import provenance, write_json
 from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, to_dict
 from jaxrobust.reasons import one_line
@@ -121,27 +121,32 @@ def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _train_together(plan: Plan, *, quiet: bool, say: Callable[[str], None]) -> None:
-    """Trains the runs that are not begun and differ in numbers only as one program each.
+    """Trains the runs that are not finished and differ in numbers only as one program each.
 
-    What fails here, or was interrupted, is left to be continued, or to fail, alone.
+    A group that was interrupted goes on as a group. What fails here is left to be continued, or to
+    fail, alone.
     """
     missing = [
-        (run.experiment, run.folder)
+        run
         for runs in plan.values()
         for run in runs
-        if not run.taken and not run.bases and not begun(run.folder)
+        if not run.taken and not run.bases and epochs_done(run.folder) < run.experiment.epochs
     ]
     while missing and jax.process_count() == 1:
-        first = missing[0][0]
-        group = [pair for pair in missing if alike(first, pair[0])]
-        missing = [pair for pair in missing if pair not in group]
+        first = missing[0]
+        group = [
+            run
+            for run in missing
+            if alike(first.experiment, run.experiment) and level(first.folder, run.folder)
+        ]
+        missing = [run for run in missing if run not in group]
         if len(group) == 1:
             continue
-        say(
-            f"{len(group)} runs in one program: {', '.join(f'{r.name} {r.seed}' for r, _ in group)}"
-        )
+        experiments, folders = [r.experiment for r in group], [r.folder for r in group]
+        names = ", ".join(f"{e.name} {e.seed}" for e in experiments)
+        say(f"{len(group)} runs in one program: {names}")
         try:
-            train_many(*zip(*group, strict=True), quiet=quiet, say=say)
+            train_many(experiments, folders, resume=True, quiet=quiet, say=say)
         except ENDS:
             raise
         except Exception as error:  # alone each of them says what is wrong with it

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jaxrobust.experiment import MEMBER, Experiment, Tradeoff, bases
 from jaxrobust.storage import local_folder
-from jaxrobust.training import read_config, read_rows
+from jaxrobust.training import Checkpoints, read_config, read_rows
 
 
 class PlannedRun(NamedTuple):
@@ -76,6 +76,21 @@ def epochs_done(folder: pathlib.Path) -> int:
     metrics = folder / "metrics.jsonl"
     rows = read_rows(metrics) if metrics.is_file() else []
     return max((row.get("epoch", 0) for row in rows), default=0)
+
+
+def level(folder: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether two runs can go on together without losing more than one checkpoint.
+
+    Args:
+      folder: of a run.
+      other: of another one.
+
+    Returns:
+      True if neither has a checkpoint, or a step is among the last two of both: an interruption
+      may find some runs of a group saved and others not yet.
+    """
+    ours, theirs = (set(Checkpoints(f / "checkpoints").steps()[-2:]) for f in (folder, other))
+    return bool(ours & theirs) or not (ours or theirs)
 
 
 def _own(

@@ -122,6 +122,9 @@ class Experiment:
       data: a data set of `jaxrobust.data`.
       generated: generated images mixed into every batch, or `None`.
       model: a network of `jaxrobust.models`; `num_classes` comes from the data.
+      init_from: the weights to start from, of the same network, or `None`: a run's folder (its best
+        checkpoint), a file of weights in PyTorch's format, or a mapping with "weights", such a
+        file, "network", a network or published entry, and its arguments. The optimizer starts anew.
       objective: a recipe of `jaxrobust.objectives`.
       threat: the set of `jaxrobust.threats` that training and evaluation attack in.
       optimizer: of Optax, without its learning rate.
@@ -162,6 +165,7 @@ class Experiment:
     data: Spec
     generated: Spec | None = None
     model: Spec
+    init_from: str | dict[str, Any] | None = None
     objective: Spec
     threat: Spec
     transform: Spec | None = None
@@ -204,6 +208,7 @@ class Experiment:
         traced(lambda: self.build("optimizer", learning_rate=lambda step: 0.1), "optimizer")
         object.__setattr__(self, "schedules", self._checked_schedules())
         self._check_numbers()
+        self._check_init_from()
         self._check_effects()
 
     def _made(self, part: str) -> Any:
@@ -237,6 +242,15 @@ class Experiment:
             not_nan(self.published)
         except ValueError as error:
             raise InputError(f"published: {error}") from None
+
+    def _check_init_from(self) -> None:
+        source = self.init_from
+        is_mapping = isinstance(source, dict) and {"weights", "network"} <= source.keys()
+        if not (source is None or is_mapping or (isinstance(source, str) and source)):
+            raise InputError(
+                "init_from must be a run's folder, a file of weights, or a mapping with "
+                f"'weights' and 'network', got {source!r}"
+            )
 
     def _check_effects(self) -> None:
         """Refuses settings that would change nothing."""

@@ -1,24 +1,29 @@
 """Checkpoints of a run: asynchronous, the last few and the best, restored past damage."""
 
+import contextlib
+import gc
+import json
 import logging
+import math
 import pathlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from jaxrobust.processes import is_first
+from jaxrobust.reasons import first_line
 from jaxrobust.storage import in_bucket
-from jaxrobust.training._stored import (
-    METRIC,
-    CheckpointError,
-    restore_first,
-    score_file,
-    stored_score,
-    stored_steps,
-)
+
+METRIC = "validation_robust_accuracy"
+
+
+class CheckpointError(Exception):
+    """No checkpoint could be restored, or none could be written."""
 
 
 class Checkpoints:
@@ -26,8 +31,9 @@ class Checkpoints:
 
     Writing is asynchronous: `save` copies the state and returns. A checkpoint appears under
     its final name only when complete, so a crash leaves the earlier ones. Reading changes nothing
-    in the folder, which may be read-only. The first `save` moves what could not be read to
-    `damaged-STEP` beside the checkpoints, because Orbax saves only steps after those that it sees.
+    in the folder, which may be read-only. The first `save` moves checkpoints after the restored one
+    to `damaged-STEP`, or `later-STEP` if they were not tried, beside the others, because Orbax
+    saves only steps after those that it sees.
 
     Args:
       folder: where they live, on a disk or in a bucket; made when something is saved.
@@ -45,7 +51,8 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file otherwise
         self.folder = epath.Path(folder if in_bucket(folder) else folder.absolute())
         self._keep, self._warn = keep, warn
-        self._unreadable: list[int] = []
+        self._unreadable: set[int] = set()
+        self._later: list[int] = []
         self._writer: ocp.CheckpointManager | None = None
 
     def save(self, step: int, state: Any, *, validation: float | None = None) -> None:
@@ -82,7 +89,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if there is none.
         """
-        return self._restore(self.steps()[::-1], target)
+        return self.restore(self.steps()[::-1], target)
 
     def restore_best(self, target: Any) -> tuple[int, Any]:
         """The best checkpoint; where it is damaged, the latest that can be read.
@@ -92,7 +99,18 @@ class Checkpoints:
         """
         best = self.best_step()
         others = [step for step in self.steps()[::-1] if step != best]
-        return self._restore(others if best is None else [best, *others], target)
+        return self.restore(others if best is None else [best, *others], target)
+
+    def restore(self, steps: Sequence[int], target: Any) -> tuple[int, Any]:
+        """The first of some checkpoints that can be read; saving then goes on after it.
+
+        Raises:
+          CheckpointError: if there is none.
+        """
+        step, state = _restore_first(self.folder, steps, target, warn=self._warn)
+        self._unreadable |= set(steps[: steps.index(step)])
+        self._later = [other for other in self.steps() if other > step]
+        return step, state
 
     def wait(self) -> None:
         """Until everything started is on disk."""
@@ -115,11 +133,6 @@ class Checkpoints:
                 f"({error}); choosing the best of the others"
             )
             return None
-
-    def _restore(self, steps: list[int], target: Any) -> tuple[int, Any]:
-        step, state = restore_first(self.folder, steps, target, warn=self._warn)
-        self._unreadable = steps[: steps.index(step)]
-        return step, state
 
     def _opened(self) -> ocp.CheckpointManager:
         """Orbax's manager, which reads the score of every step that it finds."""
@@ -145,9 +158,10 @@ class Checkpoints:
         return self._writer
 
     def _set_aside(self) -> None:
-        """Moves checkpoints that cannot be read, and removes scores that cannot."""
-        for step in self._unreadable:
-            free = self.folder / f"damaged-{step}"
+        """Moves what stands after the restored checkpoint, and removes scores without sense."""
+        for step in sorted({*self._later, *self._unreadable}):
+            kind = "damaged" if step in self._unreadable else "later"
+            free = self.folder / f"{kind}-{step}"
             while free.exists():
                 free = free.with_name(f"{free.name}-again")
             (self.folder / str(step)).rename(free)
@@ -156,3 +170,97 @@ class Checkpoints:
                 stored_score(self.folder, step)
             except ValueError:
                 score_file(self.folder, step).unlink()
+
+
+def stored_steps(folder: epath.Path) -> list[int]:
+    """The steps of the complete checkpoints in a folder, ascending; other entries do not count."""
+    if not folder.is_dir():
+        return []
+    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(folder))
+
+
+def stored_score(folder: epath.Path, step: int) -> float | None:
+    """The validation score of a checkpoint; `None` where it was not validated.
+
+    Raises:
+      ValueError: if the score's file is damaged.
+    """
+    path = score_file(folder, step)
+    if not path.is_file():
+        return None
+    try:
+        score = json.loads(path.read_bytes())[METRIC]
+        if not (isinstance(score, int | float) and math.isfinite(score)):
+            raise ValueError(f"{METRIC} is {score!r}")
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(first_line(error)) from error
+    return float(score)
+
+
+def score_file(folder: epath.Path, step: int) -> epath.Path:
+    """Where Orbax keeps the metrics of a checkpoint."""
+    return folder / str(step) / "metrics" / "metrics"
+
+
+def restored(folder: epath.Path, step: int, abstract: Any) -> Any:
+    """The state of a checkpoint, as the shapes and placement of `abstract`.
+
+    Raises:
+      Exception: of many kinds, if the checkpoint cannot be read.
+    """
+    with ocp.StandardCheckpointer() as reader:
+        state = reader.restore(folder / str(step) / "default", abstract)
+    held = getattr(state, "step", step)
+    if int(held) != step:
+        raise ValueError(f"it holds step {int(held)}")
+    return state
+
+
+def _restore_first(
+    folder: epath.Path, steps: Sequence[int], target: Any, *, warn: Callable[[str], None]
+) -> tuple[int, Any]:
+    """The first of several checkpoints that can be read.
+
+    Args:
+      folder: of the checkpoints.
+      steps: to try, in order.
+      target: a state whose shapes and placement the restored one gets; what lies on the host is
+        restored to the first device.
+      warn: told one line about each checkpoint that cannot be read.
+
+    Returns:
+      Its step and its state.
+
+    Raises:
+      CheckpointError: if there is none.
+    """
+    host = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=x.sharding if isinstance(x, jax.Array) else host
+        ),
+        target,
+    )
+    for step in steps:
+        with _quiet_failures():
+            try:
+                return step, restored(folder, step, abstract)
+            except Exception as error:  # Orbax and TensorStore raise many kinds
+                warn(
+                    f"checkpoint {folder / str(step)} cannot be read "
+                    f"({first_line(error, longest=120)}); trying another one"
+                )
+            gc.collect()  # here and now, while nothing is printed
+    tried = f"; tried steps {', '.join(map(str, steps))}" if steps else ""
+    raise CheckpointError(f"no readable checkpoint in {folder}{tried}")
+
+
+@contextlib.contextmanager
+def _quiet_failures() -> Iterator[None]:
+    """Keeps Orbax from printing tracebacks of reads that were under way when another one failed."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

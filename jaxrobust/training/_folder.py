@@ -1,9 +1,12 @@
-"""The folder of a run: whose it is."""
+"""The folder of a run: whose it is, and who trains in it."""
 
+import contextlib
 import json
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 
 from jaxrobust.experiment import (
@@ -15,10 +18,12 @@ from jaxrobust.experiment import (
     sources,
     to_dict,
 )
+from jaxrobust.locks import held
+from jaxrobust.processes import from_first
 from jaxrobust.rows import read_rows
 from jaxrobust.spec import UntrustedError, trusted
-from jaxrobust.storage import Folder, run_folder, write_whole
-from jaxrobust.training._stored import stored_steps
+from jaxrobust.storage import Folder, in_bucket, run_folder, write_whole
+from jaxrobust.training._checkpoints import stored_steps
 
 CONFIG, COPY = "config.json", "config.copy.json"
 SOURCES = "sources.json"  # of parts from outside
@@ -26,6 +31,30 @@ SOURCES = "sources.json"  # of parts from outside
 
 class _DamagedError(ValueError):
     """A configuration that is no JSON object."""
+
+
+@contextlib.contextmanager
+def holding(folders: Sequence[epath.Path], *, say: Callable[[str], None]) -> Iterator[None]:
+    """Keeps other trainers out of folders; a folder in which nothing was written is removed.
+
+    Of several processes the first one locks. Buckets know no locks.
+
+    Args:
+      folders: made if missing.
+      say: told where a file system cannot lock.
+
+    Raises:
+      FolderInUseError: if another process, or another call of this one, trains there.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def lock() -> None:
+            for folder in folders:
+                if not in_bucket(folder):
+                    stack.enter_context(held(pathlib.Path(folder), work="training", say=say))
+
+        from_first(lock)
+        yield
 
 
 def begun(workdir: Folder) -> bool:
@@ -147,6 +176,19 @@ def _warn_of_sources(
                 f"warning: {package} has changed since {workdir} was last trained "
                 f"({before[package]} -> {source}); a resumed run then mixes both"
             )
+
+
+def check_shared(workdir: epath.Path) -> None:
+    """That every process sees what process 0 has written.
+
+    Raises:
+      ValueError: if the folder is another one on another machine.
+    """
+    if not (workdir / "config.json").exists():
+        raise ValueError(
+            f"workdir must be a folder that all processes share, but process {jax.process_index()} "
+            f"sees no config.json in {workdir}"
+        )
 
 
 def read_config(

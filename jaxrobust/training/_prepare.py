@@ -1,14 +1,14 @@
 """What a run needs before its first step: built and checked before its folder is claimed."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from jaxrobust.data import Dataset, Streamed
-from jaxrobust.devices import check_split, replicated
+from jaxrobust.devices import check_split
 from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
@@ -16,11 +16,14 @@ from jaxrobust.losses import margin
 from jaxrobust.models import logits_fn
 from jaxrobust.reasons import first_line
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._runners import Runner, make_train_step
-from jaxrobust.training._runs import build_model
-from jaxrobust.training._settings import step_settings
-from jaxrobust.training._state import TrainState, create_state, evaluated_variables
+from jaxrobust.training._program import Group
+from jaxrobust.training._runs import build_model, first_variables
+from jaxrobust.training._state import TrainState, evaluated_variables
+from jaxrobust.training._step import StepSettings
 from jaxrobust.training._supply import InMemory, OneByOne, make_supply
+from jaxrobust.training._updates import Averaging
+
+PARTS_THAT_CHANGE = ("objective.", "threat.", "transform.")
 
 
 class Validator:
@@ -78,30 +81,30 @@ class Prepared(NamedTuple):
 
     Attributes:
       model: the Flax network.
-      state: before the first step, on every device.
-      train_step: `(state, images, labels, order, objective, threat) -> (state, metrics)`.
+      states: before the first step, as the group's program takes them.
+      train_step: `(states, images, labels, order, objective, threat) -> (states, metrics)`.
       supply: of the step's images, labels and order.
-      parts: objective and threat, on every device.
+      parts: objective and threat, as the group's program takes them.
       learning_rate: of a step.
-      validate: accuracies on held-out examples.
+      validators: of each run, accuracies on its held-out examples.
     """
 
     model: Any
-    state: TrainState
+    states: TrainState
     train_step: Any
     supply: InMemory | OneByOne
     parts: tuple[Any, Any]
     learning_rate: optax.Schedule
-    validate: Validator
+    validators: list[Validator]
 
 
-def prepare(experiment: Experiment, mesh: Mesh, *, runner: Runner) -> Prepared:
-    """Reads the data and builds the model, the optimizer, the state and the step.
+def prepare(experiments: Sequence[Experiment], group: Group, *, first_weights: bool) -> Prepared:
+    """Reads the data and builds the model, the optimizer, the states and the step.
 
     Args:
-      experiment: to be trained.
-      mesh: of the devices.
-      runner: of the step.
+      experiments: to be trained by one program.
+      group: that trains them.
+      first_weights: read what the experiments start from; a run that goes on does not need it.
 
     Returns:
       `Prepared`.
@@ -110,23 +113,66 @@ def prepare(experiment: Experiment, mesh: Mesh, *, runner: Runner) -> Prepared:
       ValueError: if the parts do not fit each other, the data or the devices.
     """
     # ---- data: on every device, as uint8; or streamed ---------------------------------------
-    check_split(experiment.batch_size, mesh, microbatches=experiment.microbatches)
-    dataset = experiment.build("data")
-    rest, held_out = dataset.held_out(experiment.validation.size, seed=experiment.seed)
-    supply = make_supply(experiment, rest, mesh, runner=runner)
+    first = experiments[0]
+    check_split(first.batch_size, group.mesh, microbatches=first.microbatches)
+    dataset, size = first.build("data"), first.validation.size
+    splits = {e.seed: dataset.held_out(size, seed=e.seed) for e in experiments}
+    supply = make_supply(experiments, {s: rest for s, (rest, _) in splits.items()}, group)
 
     # ---- model, optimizer, state ------------------------------------------------------------
-    model = build_model(experiment, dataset.num_classes)
-    optimizer, learning_rate = build_optimizer(experiment, supply.steps_per_epoch)
-    objective, threat = (on_device(experiment.build(part)) for part in ("objective", "threat"))
-    state = create_state(experiment, model, optimizer, dataset.image_shape)
-    validate = Validator(experiment, held_out, threat)
+    model = build_model(first, dataset.num_classes)
+    optimizer, learning_rate = build_optimizer(first, supply.steps_per_epoch)
+    built = [on_device((e.build("objective"), e.build("threat"))) for e in experiments]
+    states = group.states(experiments, model, optimizer, dataset.image_shape)
+    if first_weights and first.init_from is not None:
+        weights = first_variables(first.init_from, model, num_classes=dataset.num_classes)
+        begun = [_begun_from(weights, state, first, optimizer) for state in group.split(states)]
+        states = group.stack(begun)
+    validators = [
+        Validator(experiment, splits[experiment.seed][1], threat)
+        for experiment, (_, threat) in zip(experiments, built, strict=True)
+    ]
 
     # ---- the step ---------------------------------------------------------------------------
-    settings = step_settings(experiment, model, optimizer, dataset, supply.steps_per_epoch)
-    train_step = make_train_step(settings, mesh, runner=runner, streamed=isinstance(rest, Streamed))
-    state, parts = replicated((state, (objective, threat)), mesh)
-    return Prepared(model, state, train_step, supply, parts, learning_rate, validate)
+    settings = step_settings(first, model, optimizer, dataset, supply.steps_per_epoch)
+    train_step = group.program(settings, streamed=isinstance(dataset, Streamed))
+    parts = group.stack(built)
+    return Prepared(model, states, train_step, supply, parts, learning_rate, validators)
+
+
+def _begun_from(
+    variables: Mapping[str, Any],
+    state: TrainState,
+    experiment: Experiment,
+    optimizer: optax.GradientTransformation,
+) -> TrainState:
+    """A first state with other weights and running statistics.
+
+    Raises:
+      ValueError: if they are not those of the experiment's network.
+    """
+    given = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+    own = {"params": state.params, "batch_stats": state.batch_stats}
+    shapes, wanted = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (given, own))
+    )
+    for path in sorted(shapes.keys() | wanted.keys()):
+        there, here = shapes.get(path, "missing"), wanted.get(path, "missing")
+        if there != here:
+            raise ValueError(
+                f"init_from must hold the weights of the same network, got {experiment.init_from} "
+                f"for {experiment.model.target}: {path} is {there} there and {here} here"
+            )
+    # Copies: a step donates its state, in which no array may stand twice.
+    new = jax.tree.map(lambda there, here: jnp.array(there, here.dtype), given, own)
+    again = jax.tree.map(jnp.copy, new)
+    return state._replace(
+        **new,
+        opt_state=optimizer.init(new["params"]),
+        ema_params=None if state.ema_params is None else again["params"],
+        ema_batch_stats=None if state.ema_batch_stats is None else again["batch_stats"],
+    )
 
 
 def lowered(train_step: Any, arguments: tuple[Any, ...], *, name: str) -> Any:
@@ -154,3 +200,69 @@ def lowered(train_step: Any, arguments: tuple[Any, ...], *, name: str) -> Any:
 def on_device(tree: Any) -> Any:
     """Python numbers as float32 arrays: their values are then no part of the compiled program."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+
+
+class Described(Protocol):
+    """What a step must know of a data set: a `Dataset`, or its description alone."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """`(h, w, c)`."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def max_value(self) -> int:
+        """The uint8 value that means 1.0."""
+
+
+def step_settings(
+    experiment: Experiment,
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    dataset: Described,
+    steps_per_epoch: int,
+) -> StepSettings:
+    """What an experiment's train step is made of, on images as rows of bytes.
+
+    Args:
+      experiment: to be trained.
+      model: its network.
+      optimizer: of `build_optimizer`.
+      dataset: what is trained on, or a description of it.
+      steps_per_epoch: for the schedules.
+
+    Returns:
+      `StepSettings`.
+    """
+    paths = [path for path in experiment.schedules if path.startswith(PARTS_THAT_CHANGE)]
+    awp = None
+    if "awp" in experiment.schedules:
+        awp = experiment.schedule("awp", steps_per_epoch)
+    elif experiment.awp:
+        awp = optax.constant_schedule(experiment.awp)
+    averaging = None
+    if experiment.ema_decay:
+        warmup = experiment.ema_warmup
+        averaging = Averaging(
+            experiment.ema_decay,
+            None if warmup is None else warmup * experiment.epochs * steps_per_epoch,
+            experiment.ema_batch_stats,
+        )
+    return StepSettings(
+        model=model,
+        optimizer=optimizer,
+        augmentations=experiment.build("augment"),
+        batch_augmentations=experiment.build("batch_augment"),
+        image_shape=tuple(dataset.image_shape),
+        num_classes=dataset.num_classes,
+        transform=experiment.build("transform"),
+        max_value=dataset.max_value,
+        global_batch_norm=experiment.batch_norm == "global",
+        averaging=averaging,
+        microbatches=experiment.microbatches,
+        schedules=tuple((path, experiment.schedule(path, steps_per_epoch)) for path in paths),
+        awp=awp,
+    )

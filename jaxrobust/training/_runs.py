@@ -131,6 +131,35 @@ def load_base(
     return logits_fn(model, load_torch_checkpoint(path, model, entry=entry))
 
 
+def first_variables(
+    source: str | Mapping[str, Any], model: Any, *, num_classes: int
+) -> Mapping[str, Any]:
+    """The weights that a run starts from.
+
+    Args:
+      source: a run's folder, whose best checkpoint is taken; a file in PyTorch's format with
+        weights of `model`; or a mapping with "weights" and "network", as `load_base` takes it.
+      model: the network of the run that starts.
+      num_classes: that it has.
+
+    Returns:
+      The variables.
+
+    Raises:
+      ValueError: if there is no such run, network or file, or they do not fit.
+    """
+    try:
+        if isinstance(source, str):
+            path = run_folder(source)
+            if path.is_file():
+                return load_torch_checkpoint(path, model)
+            if not path.is_dir():
+                raise ValueError("it is neither a run's folder nor a file of weights")
+        return load_base(source, num_classes=num_classes).variables
+    except ValueError as error:
+        raise ValueError(f"init_from {source}: {error}") from error
+
+
 def _network(name: str, options: dict[str, Any], num_classes: int) -> Any:
     """A network of `models`, or the one behind a published entry."""
     part = PARTS["model"]

@@ -1,34 +1,44 @@
-"""What a step reads: the whole set and its order, or one streamed batch after the other."""
+"""What a step reads: whole sets and their order, or streamed batches one after the other."""
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxrobust.data import Dataset, Generated, Source, Stream, Streamed, indices_of_steps
+from jaxrobust.data import (
+    Dataset,
+    Generated,
+    Source,
+    Stream,
+    Streamed,
+    epoch_order,
+    indices_of_steps,
+    mixed_order,
+    mixed_steps,
+)
 from jaxrobust.devices import AXIS, replicated
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
-from jaxrobust.training._feed import Feed, Order
+from jaxrobust.training._program import Group
 from jaxrobust.training._rows import image_rows
-from jaxrobust.training._runners import Runner
 
 Supplied = tuple[Any, Any, Any]  # images as rows, labels, order: as `make_train_step` takes them
 
 
 def make_supply(
-    experiment: Experiment, dataset: Dataset | Streamed, mesh: Mesh, *, runner: Runner
+    experiments: Sequence[Experiment], sets: Mapping[int, Dataset | Streamed], group: Group
 ) -> "InMemory | OneByOne":
-    """The supply of a run. A streamed set gives the same batches, bit for bit, as one in memory.
+    """The supply of a group. A streamed set gives the same batches, bit for bit, as one in memory.
 
     Args:
-      experiment: batch size, seed, and generated images.
-      dataset: without what is held out.
-      mesh: of the devices that train.
-      runner: of the step.
+      experiments: of the group, alike but for their seeds.
+      sets: by seed the training examples that are not held out.
+      group: one run or several.
 
     Returns:
       What has `steps_per_epoch`, `at(step)` and `close()`.
@@ -36,32 +46,110 @@ def make_supply(
     Raises:
       ValueError: if a batch is larger than the training set, or generated images do not fit.
     """
-    key = jax.random.fold_in(key_of(experiment.seed), 1)
-    if isinstance(dataset, Streamed):
-        return OneByOne(experiment, dataset, mesh, key, split=runner == "shard_map")
-    return InMemory(Feed.of(experiment, dataset), mesh, key)
+    seeds = [experiment.seed for experiment in experiments]
+    streams, feeds = {}, {}
+    for seed, dataset in sets.items():
+        if isinstance(dataset, Streamed):
+            streams[seed] = dataset
+        else:
+            feeds[seed] = Feed.of(experiments[0], dataset)
+    if streams:
+        return OneByOne(experiments[0], streams, seeds, group)
+    return InMemory(feeds, seeds, group)
+
+
+class Order(NamedTuple):
+    """The order of a run's training examples.
+
+    Attributes:
+      of_epoch: `(key, epoch) -> [steps_per_epoch, batch]` indices; traceable.
+      steps_per_epoch: steps that count as one epoch.
+    """
+
+    of_epoch: Callable[[Array, Array | int], Array]
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, *, size: int, batch_size: int, generated: Generated | None) -> "Order":
+        """The order of `size` examples, and of generated ones that follow them.
+
+        Raises:
+          ValueError: if a batch is larger than the training set.
+        """
+        if size < batch_size:
+            raise ValueError(
+                f"batch_size must be at most the {size} training examples, got {batch_size}"
+            )
+        if generated is None:
+            return cls(partial(epoch_order, size=size, batch_size=batch_size), size // batch_size)
+        of_epoch = partial(
+            mixed_order,
+            size=size,
+            generated_size=len(generated.labels),
+            batch_size=batch_size,
+            fraction=generated.fraction,
+        )
+        return cls(of_epoch, mixed_steps(size=size, batch_size=batch_size))
+
+
+class Feed(NamedTuple):
+    """The training examples of one seed in memory.
+
+    Attributes:
+      images: `[n, h, w, c]` uint8; generated ones follow the labelled ones.
+      labels: `[n]` int32.
+      order: `(key, epoch) -> [steps_per_epoch, batch]` indices; traceable.
+      steps_per_epoch: steps that count as one epoch.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    order: Callable[[Array, Array | int], Array]
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, experiment: Experiment, dataset: Dataset) -> "Feed":
+        """The feed of an experiment.
+
+        Raises:
+          ValueError: if a batch is larger than the training set, or generated images do not fit.
+        """
+        extra = experiment.build("generated")
+        images, labels = dataset.train_images, dataset.train_labels
+        if extra is not None:
+            images, labels = extra.joined(dataset)
+        order = Order.of(size=dataset.train_size, batch_size=experiment.batch_size, generated=extra)
+        return cls(images, labels, *order)
 
 
 class InMemory:
-    """The whole set on every device, and each epoch's order.
+    """The whole set of every seed on every device, and each epoch's order.
 
     Args:
-      feed: images, labels and their order.
-      mesh: of the devices.
-      key: of the order.
+      feeds: by seed; all of one size.
+      seeds: of the group's runs.
+      group: one run or several.
     """
 
-    def __init__(self, feed: Feed, mesh: Mesh, key: Array) -> None:
-        self.steps_per_epoch = feed.steps_per_epoch
-        self._held = replicated((image_rows(feed.images), feed.labels), mesh)
-        self._of_epoch, self._key, self._mesh = jax.jit(feed.order), key, mesh
+    def __init__(self, feeds: Mapping[int, Feed], seeds: Sequence[int], group: Group) -> None:
+        first = next(iter(feeds.values()))
+        self.steps_per_epoch, self._size = first.steps_per_epoch, len(first.labels)
+        images = _concatenated([image_rows(feed.images) for feed in feeds.values()])
+        labels = _concatenated([feed.labels for feed in feeds.values()])
+        self._held = replicated((images, labels), group.mesh)
+        self._draw, self._group, self._seeds = jax.jit(first.order), group, seeds
+        self._keys = {seed: _order_key(seed) for seed in feeds}
         self._epoch, self._order = -1, None
 
     def at(self, step: int) -> Supplied:
         """What the step takes."""
         epoch = step // self.steps_per_epoch
         if epoch != self._epoch:
-            self._order = replicated(self._of_epoch(self._key, epoch), self._mesh)
+            orders = {
+                seed: self._draw(key, epoch) + number * self._size
+                for number, (seed, key) in enumerate(self._keys.items())
+            }
+            self._order = self._group.stack([orders[seed] for seed in self._seeds])
             self._epoch = epoch
         return *self._held, self._order
 
@@ -70,51 +158,62 @@ class InMemory:
 
 
 class OneByOne:
-    """A step's batch alone, read ahead of it; each process reads what its devices take.
+    """The examples of one step alone, read ahead of it; a process reads what its devices take.
 
     Args:
       experiment: batch size and generated images.
-      dataset: the examples.
-      mesh: of the devices.
-      key: of the order.
-      split: the batch over the devices; otherwise all of them get the whole of it.
+      sets: the examples by seed, all of one size.
+      seeds: of the group's runs.
+      group: one run or several. Its batch is split over the devices, or all get the whole of it
+        and an order beside it.
     """
 
     def __init__(
-        self, experiment: Experiment, dataset: Streamed, mesh: Mesh, key: Array, *, split: bool
+        self,
+        experiment: Experiment,
+        sets: Mapping[int, Streamed],
+        seeds: Sequence[int],
+        group: Group,
     ) -> None:
         extra, batch_size = experiment.build("generated"), experiment.batch_size
-        order = Order.of(size=dataset.train_size, batch_size=batch_size, generated=extra)
-        self.steps_per_epoch = order.steps_per_epoch
-        of_epoch = jax.jit(order.of_epoch)
-        indices = indices_of_steps(lambda epoch: of_epoch(key, epoch), order.steps_per_epoch)
-        self._batch_size, self._split, self._mesh = batch_size, split, mesh
-        self._sharding = NamedSharding(mesh, P(AXIS) if split else P())
-        mine = self._mine = _places(self._sharding, batch_size)
-        self._source: Any = dataset.source
-        if extra is None:
-            self._indices = lambda step: dataset.indices[indices(step)[mine]]
-        else:
-            extra.check_fits(dataset)
-            self._source = _Joined(dataset.source, dataset.indices, extra)
-            self._indices = lambda step: indices(step)[mine]
-        self._stream: Stream | None = None
-        self._next = -1
+        size = next(iter(sets.values())).train_size
+        order = Order.of(size=size, batch_size=batch_size, generated=extra)
+        self.steps_per_epoch, self._batch_size = order.steps_per_epoch, batch_size
+        self._group, self._split = group, group.splits_streams
+        self._sharding = NamedSharding(group.mesh, P(AXIS) if self._split else P())
+        self._mine = _places(self._sharding, batch_size)
+        self._order: Any = None
+        if not self._split:
+            places = {
+                seed: np.arange(batch_size, dtype=np.int32)[None] + np.int32(number * batch_size)
+                for number, seed in enumerate(sets)
+            }
+            self._order = group.stack([places[seed] for seed in seeds])
+        draw = jax.jit(order.of_epoch)
+        self._sources = [
+            _source(dataset, extra, partial(draw, _order_key(seed)), order, self._mine)
+            for seed, dataset in sets.items()
+        ]
+        self._streams: list[Stream] = []
+        self._step = -1
+        self._supplied: Supplied | None = None
 
     def at(self, step: int) -> Supplied:
         """What the step takes; steps in another order than one after the other are read anew."""
-        if self._stream is None or step != self._next:
-            self.close()
-            self._stream = Stream(self._source, self._indices, start=step)
-        images, labels = next(self._stream)
-        self._next = step + 1
-        order = None
-        if not self._split:
-            order = replicated(np.arange(self._batch_size, dtype=np.int32)[None], self._mesh)
-        return self._placed(image_rows(images)), self._placed(labels), order
+        if self._supplied is None or step != self._step:
+            if not self._streams or step != self._step + 1:
+                self.close()
+                self._streams = [Stream(*source, start=step) for source in self._sources]
+            images, labels = zip(*(next(stream) for stream in self._streams), strict=True)
+            rows = _concatenated([image_rows(part) for part in images])
+            self._supplied = self._placed(rows), self._placed(_concatenated(labels)), self._order
+            self._step = step
+        return self._supplied
 
-    def _placed(self, rows: np.ndarray) -> jax.Array:
+    def _placed(self, rows: np.ndarray) -> Any:
         """This process's rows as its part of the batch's array."""
+        if not self._split:
+            return replicated(rows, self._group.mesh)
 
         def part(index: Any) -> np.ndarray:
             return rows[np.searchsorted(self._mine, np.arange(self._batch_size)[index[0]])]
@@ -124,9 +223,18 @@ class OneByOne:
 
     def close(self) -> None:
         """Stops reading ahead."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        for stream in self._streams:
+            stream.close()
+        self._streams, self._supplied = [], None
+
+
+def _order_key(seed: int) -> Array:
+    return jax.random.fold_in(key_of(seed), 1)
+
+
+def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """One after the other; a single one as it is, without a copy."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _places(sharding: NamedSharding, batch_size: int) -> np.ndarray:
@@ -134,6 +242,21 @@ def _places(sharding: NamedSharding, batch_size: int) -> np.ndarray:
     everywhere = np.arange(batch_size)
     parts = sharding.addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([everywhere[index] for index in parts]))
+
+
+def _source(
+    dataset: Streamed,
+    extra: Generated | None,
+    of_epoch: Callable[[int], Array],
+    order: Order,
+    mine: np.ndarray,
+) -> tuple[Any, Callable[[int], np.ndarray]]:
+    """What a `Stream` reads: a source, and of a step the indices at some places of its batch."""
+    indices = indices_of_steps(of_epoch, order.steps_per_epoch)
+    if extra is None:
+        return dataset.source, lambda step: dataset.indices[indices(step)[mine]]
+    extra.check_fits(dataset)
+    return _Joined(dataset.source, dataset.indices, extra), lambda step: indices(step)[mine]
 
 
 class _Joined:

@@ -31,6 +31,7 @@ from jaxrobust.training import (
     step_settings,
 )
 from jaxrobust.training._prepare import on_device
+from jaxrobust.training._program import Alone
 from jaxrobust.training._rows import image_rows
 from jaxrobust.training._supply import make_supply
 
@@ -172,7 +173,7 @@ def test_the_plan_of_a_stream_is_of_its_batches(tmp_path):
     planned = function.lower(*arguments).as_text()
 
     dataset = experiment.build("data")
-    supply = make_supply(experiment, dataset, mesh, runner="shard_map")
+    supply = make_supply([experiment], {experiment.seed: dataset}, Alone(None))
     steps = steps_per_epoch(experiment, shape)
     model = build_model(experiment, dataset.num_classes)
     optimizer, _ = build_optimizer(experiment, steps)

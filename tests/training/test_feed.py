@@ -6,7 +6,7 @@ import pytest
 
 from jaxrobust.data import digits
 from jaxrobust.experiment import Experiment, use
-from jaxrobust.training._feed import Feed
+from jaxrobust.training._supply import Feed
 
 
 def experiment(**changes):

@@ -13,7 +13,9 @@ import chex
 import jax
 import pytest
 
+from jaxrobust import models
 from jaxrobust.experiment import Experiment, Validation, to_dict, use
+from jaxrobust.interrupts import StopRequest
 from jaxrobust.storage import local_folder
 from jaxrobust.training import (
     FolderInUseError,
@@ -26,8 +28,9 @@ from jaxrobust.training import (
     train,
     train_many,
 )
-from jaxrobust.training._interrupt import StopRequest
-from jaxrobust.training._lock import holding
+from jaxrobust.training._folder import holding
+from tests.models.test_torch_files import safetensors
+from tests.test_cli_mixed import weights as torch_weights
 
 ONE = jax.devices()[:1]
 BASE = Experiment(
@@ -120,7 +123,7 @@ def test_a_run_without_a_first_step_may_be_started_anew(tmp_path, monkeypatch):
         raise RuntimeError("the compiler ran out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxrobust.training._loop.compiler_options", crash)
+        patch.setattr("jaxrobust.training._fit.compiler_options", crash)
         with pytest.raises(RuntimeError, match="ran out of memory"):
             run(BASE, folder)
     for resume in (False, True):
@@ -177,7 +180,7 @@ def test_a_second_trainer_is_refused_by_name_of_the_first(copy, tmp_path):
 def test_a_killed_trainer_leaves_no_lock(copy):
     code = (
         "import pathlib, sys, time\n"
-        "from jaxrobust.training._lock import holding\n"
+        "from jaxrobust.training._folder import holding\n"
         "from etils import epath\n"
         f"with holding([epath.Path({str(copy)!r})], say=print):\n"
         "    print('held', flush=True)\n"
@@ -352,6 +355,93 @@ def test_a_tilde_is_the_home_directory(finished, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     with pytest.raises(ValueError, match="no home directory is known for ~nobody-here; give an"):
         load_run("~nobody-here/run")
+
+
+def test_a_listener_gets_each_row_and_changes_nothing(finished, tmp_path):
+    heard = []
+
+    def listen(step, row):
+        heard.append({"step": step, **row})
+        row.clear()
+        raise OSError("no network")
+
+    _, lines = run(BASE, tmp_path / "a", on_metrics=listen, quiet=True)
+    assert lines == [f"warning: on_metrics failed at step {n}: no network" for n in (2, 4)]
+    rows = read_rows(tmp_path / "a" / "metrics.jsonl")
+    assert heard == rows
+    assert [r["loss"] for r in rows] == [r["loss"] for r in read_rows(finished / "metrics.jsonl")]
+    members, steps = [BASE, replace(BASE, seed=1)], {"a": [], "b": []}
+    listeners = [lambda step, row, name=name: steps[name].append(step) for name in steps]
+    folders = [tmp_path / "x", tmp_path / "y"]
+    train_many(members, folders, devices=ONE, quiet=True, on_metrics=listeners)
+    assert steps == {"a": [2, 4], "b": [2, 4]}
+    with pytest.raises(ValueError, match="on_metrics must have a listener for each of the 2 exp"):
+        train_many(members, folders, devices=ONE, on_metrics=listeners[:1])
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_run_starts_from_the_weights_of_another(finished, tmp_path, together):
+    base = tmp_path / "base"
+    shutil.copytree(finished, base)
+    weights = jax.device_get(load_run(base).logits_fn.variables["params"])
+    config = replace(BASE, init_from=str(base), seed=7, ema_decay=0.5, batch_size=8)
+    options = {"devices": ONE, "quiet": True, "say": lambda line: None}
+
+    def start(**more):
+        folders = [tmp_path / "a", tmp_path / "b"]
+        if not together:
+            return [train(config, folders[0], **options, **more)]
+        return train_many([config, replace(config, seed=8)], folders, **options, **more)
+
+    for begun_ in start(stop_at=0):
+        state = jax.device_get(begun_.state)
+        chex.assert_trees_all_equal(state.params, weights)
+        chex.assert_trees_all_equal(state.ema_params, weights)
+        assert int(state.step) == 0
+    assert read_config(tmp_path / "a").init_from == str(base)
+    shutil.rmtree(base)  # a run that goes on does not need it
+    for trained in start(resume=True):
+        assert int(trained.state.step) == 8
+    rows = read_rows(tmp_path / "a" / "metrics.jsonl")
+    fresh, _ = run(replace(config, init_from=None), tmp_path / "fresh")
+    assert rows[0]["loss"] < read_rows(fresh.workdir / "metrics.jsonl")[0]["loss"]
+
+
+def test_a_run_starts_from_a_file_or_a_published_network(tmp_path):
+    model = models.wide_resnet(depth=10, width=1)
+    file = safetensors(tmp_path / "w.safetensors", **torch_weights(model, 0))
+    expected = models.load_torch_checkpoint(file, model)
+    config = replace(
+        BASE,
+        data=use("synthetic", size=16, channels=3, train=40, test=8),
+        model=use("wide_resnet", depth=10, width=1),
+    )
+    named = {"weights": str(file), "network": "wide_resnet", "depth": 10, "width": 1}
+    for number, source in enumerate((str(file), named)):
+        trained, _ = run(replace(config, init_from=source), tmp_path / str(number), stop_at=0)
+        state = jax.device_get(trained.state)
+        chex.assert_trees_all_equal(state.params, jax.device_get(expected["params"]))
+        chex.assert_trees_all_equal(state.batch_stats, jax.device_get(expected["batch_stats"]))
+        assert read_config(tmp_path / str(number)).init_from == source
+
+
+def test_weights_that_do_not_fit_leave_no_folder(finished, tmp_path):
+    wrong = {
+        "none": (BASE, "init_from .*none: it is neither a run's folder nor a file of weights"),
+        str(tmp_path): (BASE, "init_from .*: .* holds no run"),
+        str(finished): (
+            replace(BASE, model=use("mlp", hidden=[9])),
+            r"init_from must hold the weights of the same network, got .* for mlp: .* is \(8,\) "
+            r"there and \(9,\) here",
+        ),
+    }
+    for source, (config, message) in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            run(replace(config, init_from=source), tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+    for source in ("", {"weights": "x.pt"}):
+        with pytest.raises(ValueError, match="init_from must be a run's folder, a file of weights"):
+            replace(BASE, init_from=source)
 
 
 def test_the_default_generator_changes_nothing(finished, tmp_path):

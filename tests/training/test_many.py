@@ -1,5 +1,6 @@
-"""Runs that share a program leave what they leave alone."""
+"""Runs that share a program leave what they leave alone, and go on together or alone."""
 
+import shutil
 import signal
 import threading
 import time
@@ -11,6 +12,8 @@ import pytest
 
 from jaxrobust.experiment import Experiment, Validation, use
 from jaxrobust.training import (
+    CheckpointError,
+    Checkpoints,
     Interrupted,
     NonFiniteLossError,
     Trained,
@@ -20,6 +23,7 @@ from jaxrobust.training import (
     train_many,
 )
 
+ONE = jax.devices()[:1]
 # MART's attack has a direction from its start, and l2 no signs: sums in another order agree.
 BASE = Experiment(
     name="base",
@@ -101,10 +105,91 @@ def test_what_a_run_left_can_be_continued(tmp_path):
 
 def test_a_member_that_fails_costs_the_others_nothing(tmp_path):
     wrong = replace(BASE, name="wrong", objective=use("mart", beta=1e38, steps=2))
-    one, other = together(tmp_path, [wrong, BASE], devices=jax.devices()[:1])
+    one, other = together(tmp_path, [wrong, BASE], devices=ONE)
     assert isinstance(one, NonFiniteLossError)
     assert "the loss of wrong is" in str(one)
     assert int(other.state.step) == 10
+    # Only those that can go on do; where nobody can, that is the end.
+    again = together(tmp_path / "both", [wrong, replace(wrong, seed=1)], devices=ONE)
+    assert all(isinstance(run, NonFiniteLossError) for run in again)
+    assert not Checkpoints(tmp_path / "both" / "0" / "checkpoints").steps()
+
+
+SMALL = replace(
+    BASE,
+    name="small",
+    data=use("synthetic", size=6, train=40, test=8),
+    model=use("mlp", hidden=(8,)),
+    batch_size=16,
+    epochs=5,
+    ema_decay=0.5,
+    validation=Validation(size=8, steps=1),
+)
+TRIO = [replace(SMALL, seed=n % 2, threat=use("l2", eps=0.1 * (n + 1))) for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A group that was never stopped: ten steps, two an epoch."""
+    return together(tmp_path_factory.mktemp("whole"), TRIO, devices=ONE)
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """The same, stopped within its fourth epoch: the last three checkpoints, and the best."""
+    together(tmp_path, TRIO, devices=ONE, stop_at=7, keep=3)
+    return tmp_path, [tmp_path / str(n) / "checkpoints" for n in range(3)]
+
+
+def resumed(folder, members=TRIO, **options):
+    lines = []
+    options = {"devices": ONE, "keep": 3, "resume": True, "say": lines.append, **options}
+    return together(folder, members, **options), lines
+
+
+def test_a_stopped_group_goes_on_bit_for_bit(whole, stopped):
+    """From the latest step of all, also if a crash found some saved and one has damage."""
+    folder, checkpoints = stopped
+    assert all(set(Checkpoints(f).steps()) >= {4, 6, 7} for f in checkpoints)
+    shutil.rmtree(checkpoints[0] / "7")
+    for file in (checkpoints[2] / "6").rglob("*"):
+        if file.is_file() and file.stat().st_size > 200:
+            file.write_bytes(file.read_bytes()[:100])
+    found, lines = resumed(folder)
+    assert len(lines) == 2
+    assert "2/checkpoints/6 cannot be read" in lines[0]
+    assert lines[1] == "resuming 3 x small at step 4"
+    for run, other in zip(found, whole, strict=True):
+        chex.assert_trees_all_equal(run.state, other.state)
+        rows = read_rows(run.workdir / "metrics.jsonl")
+        losses = [(row["step"], row["loss"]) for row in rows]
+        expected = read_rows(other.workdir / "metrics.jsonl")
+        assert losses == [(row["step"], row["loss"]) for row in expected]
+        assert [step for step, _ in losses] == [2, 4, 6, 8, 10]
+    names = {path.name for path in checkpoints[2].iterdir()}
+    assert {"damaged-6", "later-7"} <= names
+    assert (checkpoints[1] / "later-6").is_dir()
+
+
+def test_a_member_of_a_stopped_group_goes_on_alone_and_a_group_may_grow(whole, stopped, tmp_path):
+    folder, checkpoints = stopped
+    shutil.copytree(folder / "1", tmp_path / "alone")
+    options = {"devices": ONE, "quiet": True, "say": lambda line: None, "resume": True}
+    alone = train(TRIO[1], tmp_path / "alone", **options)
+    chex.assert_trees_all_close(jax.device_get(alone.state), whole[1].state, rtol=1e-5, atol=1e-6)
+    longer, lines = resumed(folder, [replace(member, epochs=6) for member in TRIO])
+    assert [line for line in lines if "grows from 5 to 6 epochs" in line] == lines[:3]
+    assert [int(run.state.step) for run in longer] == [12, 12, 12]
+    for path in Checkpoints(checkpoints[0]).steps():
+        shutil.rmtree(checkpoints[0] / str(path))
+    before = sorted(path for f in checkpoints for path in f.iterdir())
+    with pytest.raises(CheckpointError, match=r"3 x small have no checkpoint .*/0: none; "):
+        resumed(folder, [replace(member, epochs=6) for member in TRIO])
+    assert sorted(path for f in checkpoints for path in f.iterdir()) == before
+    with pytest.raises(ValueError, match="already holds the run 'small'"):
+        resumed(folder, resume=False)
+    with pytest.raises(ValueError, match="keep must be an integer of at least 2, got 1"):
+        resumed(folder, keep=1)
 
 
 def test_a_schedule_of_one_objective_is_none_of_another():

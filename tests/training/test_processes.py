@@ -20,10 +20,17 @@ from jaxrobust.commands import autoattack_run, evaluate_run
 from jaxrobust.data import digits as load_digits
 from jaxrobust.devices import device_mesh
 from jaxrobust.experiment import Experiment, Validation, to_dict, use
-from jaxrobust.processes import from_first, join_processes, over_processes, recognised_cluster
+from jaxrobust.interrupts import StopRequest
+from jaxrobust.processes import (
+    StopVote,
+    from_first,
+    join_processes,
+    over_processes,
+    recognised_cluster,
+)
 from jaxrobust.training import read_rows, train
-from jaxrobust.training._interrupt import StopRequest
-from jaxrobust.training._together import StopVote, check_shared, lost_message
+from jaxrobust.training._fit import lost_message
+from jaxrobust.training._folder import check_shared
 
 
 def small(epochs=2):

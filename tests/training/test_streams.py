@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from jaxrobust.data import Dataset, Generated, Stream, Streamed, image_folder
-from jaxrobust.devices import device_mesh
 from jaxrobust.experiment import Experiment, Validation, use
-from jaxrobust.training import read_rows, train
-from jaxrobust.training._feed import Feed
+from jaxrobust.training import read_rows, train, train_many
+from jaxrobust.training._program import Alone
 from jaxrobust.training._supply import InMemory, OneByOne, _Joined, make_supply
 
 
@@ -84,16 +83,11 @@ def test_streams_over_devices(folder, in_memory, tmp_path, runner):
 
 
 def test_each_device_takes_its_places_of_the_batch(folder):
-    mesh = device_mesh(jax.devices()[:4])
+    group = Alone(jax.devices()[:4])
     rest, _ = image_folder(folder, stream=True).held_out(10)
-    config = experiment(folder, stream=True)
-    supply = make_supply(config, rest, mesh, runner="shard_map")
-    whole = make_supply(
-        experiment(folder, stream=False),
-        image_folder(folder).held_out(10)[0],
-        mesh,
-        runner="shard_map",
-    )
+    supply = make_supply([experiment(folder, stream=True)], {0: rest}, group)
+    in_memory, _ = image_folder(folder).held_out(10)
+    whole = make_supply([experiment(folder, stream=False)], {0: in_memory}, group)
     assert isinstance(supply, OneByOne)
     assert isinstance(whole, InMemory)
     for step in (0, 5, 6, 2):  # also back
@@ -105,6 +99,27 @@ def test_each_device_takes_its_places_of_the_batch(folder):
         np.testing.assert_array_equal(images, np.asarray(rows)[chosen])
         np.testing.assert_array_equal(labels, np.asarray(all_labels)[chosen])
     supply.close()
+
+
+@pytest.mark.parametrize(("devices", "number"), [(1, 3), (4, 2)], ids=["one", "four"])
+def test_a_streamed_group_equals_the_one_in_memory(folder, tmp_path, devices, number):
+    """Seeds that differ have streams of their own, and equal ones share theirs."""
+    groups = [
+        [
+            experiment(
+                folder, stream=s, name=str(n), seed=n % 2, epochs=2, threat=use("linf", eps=e)
+            )
+            for n, e in enumerate((0.05, 0.05, 0.1)[:number])
+        ]
+        for s in (False, True)
+    ]
+    folders = [[tmp_path / str(s) / e.name for e in group] for s, group in enumerate(groups)]
+    options = {"quiet": True, "devices": jax.devices()[:devices]}
+    expected = train_many(groups[0], folders[0], **options)
+    train_many(groups[1], folders[1], stop_at=7, **options)  # within the second epoch
+    found = train_many(groups[1], folders[1], resume=True, **options, say=lambda line: None)
+    for run, other in zip(found, expected, strict=True):
+        chex.assert_trees_all_equal(run.state, other.state)
 
 
 def test_generated_images_are_mixed_into_streams(folder, tmp_path):
@@ -156,8 +171,6 @@ def test_errors(folder, tmp_path):
     config = experiment(folder, stream=True, batch_size=64)
     with pytest.raises(ValueError, match="batch_size must be at most the 50 training examples"):
         train(config, tmp_path / "large", quiet=True)
-    with pytest.raises(ValueError, match="is streamed: it is trained on one run at a time"):
-        Feed.of(config, image_folder(folder, stream=True))
 
 
 def test_an_image_that_breaks_later_is_named_and_the_run_can_go_on(folder, in_memory, tmp_path):

@@ -1,23 +1,126 @@
-"""The same step of one device, run on all of them by `shard_map` or by `pmap`."""
+"""The step of one device, run on all of them: for one run, or for several as one program."""
 
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxrobust.devices import AXIS
+from jaxrobust.devices import AXIS, device_mesh, replicated
 from jaxrobust.objectives import Objective
 from jaxrobust.threats import Threat
-from jaxrobust.training._state import TrainState
+from jaxrobust.training._state import TrainState, create_state, create_states
 from jaxrobust.training._step import Metrics, StepSettings, device_step
 
+MEMBERS = "members"
 Runner = Literal["shard_map", "pmap"]
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
+
+
+class Alone:
+    """One run on all devices; its state is never stacked nor copied to the host.
+
+    Args:
+      devices: the devices, of all processes; `None` for all.
+      runner: of the step.
+    """
+
+    every_epoch = True  # is saved
+
+    def __init__(self, devices: Sequence[Any] | None, *, runner: Runner = "shard_map") -> None:
+        self.mesh, self._runner = device_mesh(devices), runner
+        self.splits_streams = runner == "shard_map"
+        self.row: dict[str, int] = {}
+
+    def states(self, experiments: Sequence[Any], *parts: Any) -> TrainState:
+        """The state before the first step; `parts` as `create_state` takes them."""
+        return replicated(create_state(experiments[0], *parts), self.mesh)
+
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """The one tree, on every device."""
+        return replicated(trees[0], self.mesh)
+
+    def split(self, tree: Any) -> list[Any]:
+        """The tree itself."""
+        return [tree]
+
+    def program(self, settings: StepSettings, *, streamed: bool) -> TrainStep:
+        """See `make_train_step`."""
+        return make_train_step(settings, self.mesh, runner=self._runner, streamed=streamed)
+
+
+class Together:
+    """Several runs as one program, in one process; in all trees their axis is first.
+
+    As many devices as divide their number are set over the runs, the rest over each batch.
+
+    Args:
+      count: number of runs.
+      devices: the devices; `None` for all.
+      at_once: how many of a device's runs are vectorised, the others follow in a loop; `None` for
+        all, on CPU (where convolutions of several kernels are slow) one.
+    """
+
+    every_epoch = False  # a save copies all states to the host, so only validated epochs are
+    splits_streams = False  # a step's examples lie on every device, as a set in memory does
+
+    def __init__(self, count: int, devices: Sequence[Any] | None, at_once: int | None) -> None:
+        devices = list(device_mesh(devices).devices.flat)
+        over = math.gcd(count, len(devices))
+        shape, types = (over, len(devices) // over), (AxisType.Auto,) * 2
+        self.mesh = jax.make_mesh(shape, (MEMBERS, AXIS), axis_types=types, devices=devices)
+        self.row = {"members": count}
+        self._count, self._each = count, NamedSharding(self.mesh, P(MEMBERS))
+        self._at_once = at_once or (1 if devices[0].platform == "cpu" else sys.maxsize)
+
+    def states(self, experiments: Sequence[Any], *parts: Any) -> TrainState:
+        """The states before the first step, from one program."""
+        return jax.device_put(create_states(experiments, *parts), self._each)
+
+    def stack(self, trees: Sequence[Any]) -> Any:
+        """A tree per run as one tree."""
+        return jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), self._each)
+
+    def split(self, tree: Any) -> list[Any]:
+        """A tree per run, on the host."""
+        host = jax.device_get(tree)
+        return [
+            jax.tree.map(lambda leaf, n=n: np.asarray(leaf[n]), host) for n in range(self._count)
+        ]
+
+    def program(self, settings: StepSettings, *, streamed: bool) -> TrainStep:
+        """The compiled step of all runs, which also finds a streamed batch by its order."""
+
+        def step(
+            states: TrainState, images: Any, labels: Any, orders: Any, objectives: Any, threats: Any
+        ) -> tuple[TrainState, Metrics]:
+            def one(member: Any) -> tuple[TrainState, Metrics]:
+                state, order, objective, threat = member
+                return share(settings, state, images, labels, order, objective, threat)
+
+            members, count = (states, orders, objectives, threats), self._at_once
+            if count >= len(orders):
+                return jax.vmap(one)(members)
+            return jax.lax.map(one, members, batch_size=None if count == 1 else count)
+
+        each = P(MEMBERS)
+        sharded = jax.shard_map(
+            step,
+            mesh=self.mesh,
+            in_specs=(each, P(), P(), each, each, each),
+            out_specs=each,
+            check_vma=False,
+        )
+        return jax.jit(sharded, donate_argnums=0)
+
+
+Group = Alone | Together
 
 
 def make_train_step(
