@@ -55,10 +55,7 @@ LAYERS = {
     "cli": 11,
 }
 STILL_PRIVATE = {  # imports of another room's private files that are to go
-    "_work.py": {"jaxrobust.attacks._square"},
-    "_compile_case.py": {"jaxrobust.evaluation._protocol"},
     "_torch_step.py": {"jaxrobust.objectives._attack"},
-    "cli_options.py": {"jaxrobust.evaluation._protocol"},
 }
 LIGHT = ("flax", "orbax", "tensorflow_datasets", "optax", "sklearn", "matplotlib", "pydantic")
 

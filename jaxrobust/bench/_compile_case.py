@@ -13,8 +13,7 @@ from jax.sharding import Mesh
 from jaxrobust import models, objectives, threats
 from jaxrobust.attacks import _pgd, apgd, pgd
 from jaxrobust.devices import AXIS
-from jaxrobust.evaluation import _work
-from jaxrobust.evaluation._protocol import AttackSettings
+from jaxrobust.evaluation import protocol
 from jaxrobust.training import StepSettings, TrainState, make_train_step, share
 
 PROGRAMS = ("train step", "pgd", "apgd", "autoattack")
@@ -119,7 +118,10 @@ def parts_of(case: Case, mesh: Mesh, place: Callable[[Any, bool], Any]) -> list[
     batch = place((keys, shown, labels), True)
     weights = place(variables, False)
     if case.program == "autoattack":
-        return [_batch_program(case, model, name, (weights, *batch)) for name in AUTOATTACK]
+        steps = {"steps": case.steps, "queries": case.steps}
+        plan = protocol("standard", threat=threats.linf(EPS), classes=10, **steps)  # type: ignore[arg-type]
+        items = {item.name: item for item in plan.items}.values()
+        return [_batch_program(model, item, (weights, *batch)) for item in items]
     unroll = case.steps if case.form == "unrolled" else 1
 
     def attack(variables: Any, keys: Array, images: Array, labels: Array) -> Any:
@@ -136,28 +138,15 @@ def parts_of(case: Case, mesh: Mesh, place: Callable[[Any, bool], Any]) -> list[
     return [_part(case.program, attack, (weights, *batch), lambda out: [float(np.mean(out[0]))])]
 
 
-AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
-
-
-def _batch_program(case: Case, model: Any, name: str, arguments: tuple) -> Part:
+def _batch_program(model: Any, item: Any, arguments: tuple) -> Part:
     """A program that `evaluation.autoattack` runs on a batch."""
-    loss = "dlr_targeted" if name == "apgd-t" else "ce"
-    settings = AttackSettings(name, "linf", loss=loss, steps=case.steps)
 
     def attack(variables: Any, keys: Array, images: Array, labels: Array) -> Any:
         logits_fn, keys = models.logits_fn(model, variables), jax.random.wrap_key_data(keys)
-        eps = jnp.float32(EPS)
-        if name == "square":
-            batch = (keys, images, labels, eps)
-            state = _work._square_init("linf", logits_fn, *batch)
-            first = jnp.zeros((), jnp.int32)
-            state = _work._square_chunk("linf", case.steps, logits_fn, state, *batch, first)
-            return state.images - images
-        run = _work.fab_batch if name == "fab-t" else _work.apgd_batch
-        targets = (labels + 1) % 10
-        return run(settings, logits_fn, keys, images, labels, targets, eps)[1] - images
+        targets = ((labels + 1) % 10,) if item.rank else ()
+        return item.attack(logits_fn, keys, images, labels, *targets).images - images
 
-    return _part(name, attack, arguments, lambda out: [float(np.abs(out[0]).mean())])
+    return _part(item.name, attack, arguments, lambda out: [float(np.abs(out[0]).mean())])
 
 
 def _train_step(
