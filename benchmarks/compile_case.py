@@ -12,8 +12,9 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxrobust import models, objectives, threats
-from jaxrobust.attacks import apgd, fab, pgd, square
+from jaxrobust.attacks import apgd, pgd
 from jaxrobust.devices import AXIS
+from jaxrobust.evaluation import protocol
 from jaxrobust.training import StepSettings, TrainState, make_train_step, share
 
 PROGRAMS = ("train step", "pgd", "apgd", "autoattack")
@@ -125,7 +126,10 @@ def parts_of(case: Case, mesh: Mesh, place: Callable[[Any, bool], Any]) -> list[
     batch = place((keys, shown, labels), True)
     weights = place(variables, False)
     if case.program == "autoattack":
-        return [_batch_program(case, model, name, (weights, *batch)) for name in AUTOATTACK]
+        steps = {"steps": case.steps, "queries": case.steps}
+        plan = protocol("standard", threat=threats.linf(EPS), classes=10, **steps)  # type: ignore[arg-type]
+        items = {item.name: item for item in plan.items}.values()
+        return [_batch_program(model, item, (weights, *batch)) for item in items]
     unroll = case.steps if case.form == "unrolled" else 1
 
     def attack(variables: Any, keys: Array, images: Array, labels: Array) -> Any:
@@ -142,26 +146,15 @@ def parts_of(case: Case, mesh: Mesh, place: Callable[[Any, bool], Any]) -> list[
     return [_part(case.program, attack, (weights, *batch), lambda out: [float(np.mean(out[0]))])]
 
 
-AUTOATTACK: dict[str, tuple[Callable, dict[str, Any]]] = {
-    "apgd-ce": (apgd, {}),
-    "apgd-t": (apgd, {"loss": "dlr_targeted"}),
-    "fab-t": (fab, {}),
-    "square": (square, {}),
-}
-
-
-def _batch_program(case: Case, model: Any, name: str, arguments: tuple) -> Part:
-    """An attack of AutoAttack on a batch."""
-    run, options = AUTOATTACK[name]
-    counted = {"queries" if name == "square" else "steps": case.steps}
+def _batch_program(model: Any, item: Any, arguments: tuple) -> Part:
+    """A program that `evaluation.autoattack` runs on a batch."""
 
     def attack(variables: Any, keys: Array, images: Array, labels: Array) -> Any:
         logits_fn, keys = models.logits_fn(model, variables), jax.random.wrap_key_data(keys)
-        chosen = {"targets": (labels + 1) % 10} if name.endswith("-t") else {}
-        batch = (logits_fn, keys, images, labels)
-        return run(*batch, norm="linf", eps=EPS, **counted, **options, **chosen).images - images
+        targets = ((labels + 1) % 10,) if item.rank else ()
+        return item.attack(logits_fn, keys, images, labels, *targets).images - images
 
-    return _part(name, attack, arguments, lambda out: [float(np.abs(out[0]).mean())])
+    return _part(item.name, attack, arguments, lambda out: [float(np.abs(out[0]).mean())])
 
 
 def _train_step(

@@ -235,14 +235,15 @@ def attack_list(version: str, attacks: str | None, norm: str) -> tuple[str, ...]
       ValueError: for an unknown version or attack.
       UsageError: if version and list do not go together.
     """
-    from jaxrobust.evaluation._protocol import protocol
+    from jaxrobust import threats
+    from jaxrobust.evaluation import protocol
 
     if attacks is not None and version != "custom":
         raise click.UsageError(f"--attacks belongs to --version custom, not to {version}")
     if attacks is None and version == "custom":
         raise click.UsageError("--version custom needs a list: --attacks apgd-ce,apgd-t,...")
     names = None if attacks is None else tuple(words("--attacks", attacks))
-    protocol(version, norm=norm, classes=10, attacks=names)  # type: ignore[arg-type]
+    protocol(version, threat=getattr(threats, norm)(0.0), classes=10, attacks=names)
     return names
 
 

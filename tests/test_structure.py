@@ -58,8 +58,6 @@ LAYERS = {
     "cli": 11,
 }
 STILL_PRIVATE = {  # imports of another room's private files that are to go
-    "_work.py": {"jaxrobust.attacks._square"},
-    "cli_options.py": {"jaxrobust.evaluation._protocol"},
 }
 LIGHT = ("flax", "orbax", "tensorflow_datasets", "optax", "sklearn", "matplotlib", "pydantic")
 

@@ -1,7 +1,22 @@
-"""Attacks: traceable functions of a logits function; wrap them in `jax.jit` yourself."""
+"""Attacks: traceable functions of a logits function; wrap them in `jax.jit` yourself.
+
+Beside each function is a class with a capital, which binds its settings: a pytree that is called as
+`(logits_fn, keys, images, labels) -> Attacked`, as evaluations do.
+"""
 
 from jaxrobust.attacks._apgd import apgd as apgd
+from jaxrobust.attacks._attack import Attack as Attack
+from jaxrobust.attacks._attack import InParts as InParts
 from jaxrobust.attacks._attacked import Attacked as Attacked
+from jaxrobust.attacks._bound import APGD as APGD
+from jaxrobust.attacks._bound import FAB as FAB
+from jaxrobust.attacks._bound import FGSM as FGSM
+from jaxrobust.attacks._bound import PGD as PGD
+from jaxrobust.attacks._bound import MinMargin as MinMargin
+from jaxrobust.attacks._bound_spatial import RandomTransform as RandomTransform
+from jaxrobust.attacks._bound_spatial import SpatialGrid as SpatialGrid
+from jaxrobust.attacks._bound_spatial import WorstOfK as WorstOfK
+from jaxrobust.attacks._bound_square import Square as Square
 from jaxrobust.attacks._fab import fab as fab
 from jaxrobust.attacks._fgsm import fgsm as fgsm
 from jaxrobust.attacks._min_margin import min_margin as min_margin

@@ -32,6 +32,19 @@ _LOSSES: dict[str, Loss] = {
 }
 
 
+def _margin_targeted(logits: Array, labels: Array, targets: Array) -> Array:
+    """The margin against one target, for three classes, where the targeted DLR is undefined."""
+    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)[None]
+    to_target = jnp.where(targets[:, None] == classes, logits, 0).sum(-1)
+    return to_target - jnp.where(labels[:, None] == classes, logits, 0).sum(-1)
+
+
+_TARGETED: dict[str, Callable[..., Array]] = {
+    "dlr_targeted": losses.dlr_targeted,
+    "margin_targeted": _margin_targeted,
+}
+
+
 def apgd(
     logits_fn: LogitsFn | StochasticLogitsFn,
     key: Array,
@@ -40,7 +53,7 @@ def apgd(
     *,
     norm: Norm,
     eps: ArrayLike,
-    loss: Literal["ce", "dlr", "dlr_targeted", "margin"] | Loss = "ce",
+    loss: Literal["ce", "dlr", "dlr_targeted", "margin", "margin_targeted"] | Loss = "ce",
     targets: ArrayLike | None = None,
     steps: int = 100,
     iterations: ArrayLike | None = None,
@@ -73,9 +86,9 @@ def apgd(
       norm: of the ball: "linf", "l2" or "l1".
       eps: radius in image units (8/255, not 8; l_2 and l_1 over the whole image), `[]` or `[b]`,
         may be traced.
-      loss: "ce", "dlr" (k >= 3), "dlr_targeted" (k >= 4), "margin", or a function
-        `(logits [b, k], labels) -> [b]`; maximised.
-      targets: classes `[b]` of "dlr_targeted". Any wrong class counts as success.
+      loss: "ce", "dlr" (k >= 3), "dlr_targeted" (k >= 4), "margin", "margin_targeted", or a
+        function `(logits [b, k], labels) -> [b]`; maximised.
+      targets: classes `[b]` of a targeted loss. Any wrong class counts as success.
       steps: iterations, static; the checkpoints are computed from it. 0 evaluates the start.
       iterations: integer `[]`, may be traced: run so many, of at most `steps`, with the checkpoints
         of that number.
@@ -250,18 +263,20 @@ def _checked_iterations(iterations: ArrayLike | None) -> Array | None:
 
 def _loss(loss: str | Loss, targets: ArrayLike | None, batch: int) -> Loss:
     """The loss as a function of logits and labels."""
-    if (loss == "dlr_targeted") != (targets is not None):
+    towards = None if callable(loss) else _TARGETED.get(loss)
+    if (towards is None) != (targets is None):
         raise InputError(
-            "targets [b] must be given for loss='dlr_targeted', and for no other loss; "
-            f"got loss={loss!r} and targets {'missing' if targets is None else 'given'}"
+            f"targets [b] must be given for loss={' or '.join(map(repr, _TARGETED))}, and for no "
+            f"other loss; got loss={loss!r} and targets "
+            f"{'missing' if targets is None else 'given'}"
         )
     if callable(loss):
         return loss
-    if loss == "dlr_targeted":
+    if towards is not None:
         classes = jnp.asarray(as_labels(targets, batch=batch, name="targets"))
-        return lambda logits, labels: losses.dlr_targeted(logits, labels, classes)
+        return lambda logits, labels: towards(logits, labels, classes)
     if loss not in _LOSSES:
-        names = [*_LOSSES, "dlr_targeted"]
+        names = [*_LOSSES, *_TARGETED]
         raise InputError(f"loss must be one of {names} or a function, got {loss!r}")
     return _LOSSES[loss]
 

@@ -18,6 +18,8 @@ class Attacked(NamedTuple):
         correctly (GAIRAT's measure), or `None` from attacks that do not count.
       perturbation: the threat's own description of the returned images (a pytree), or `None`.
       distance: `[b]`; norm of the smallest perturbation found, from minimum-norm attacks only.
+      queries: `[b]` int32; forward passes that the example had use of, from attacks that stop
+        early only.
       state: of a stateful model after the attack's forward passes, or `None`.
     """
 
@@ -27,6 +29,7 @@ class Attacked(NamedTuple):
     kappa: Array | None = None
     perturbation: Any = None
     distance: Array | None = None
+    queries: Array | None = None
     state: Any = None
 
 

@@ -9,11 +9,11 @@ from jax.typing import ArrayLike
 
 from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._pgd import pgd
-from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.inputs import as_batch
 from jaxrobust.keys import per_example_keys
 from jaxrobust.losses import cross_entropy
 from jaxrobust.precision import widened
-from jaxrobust.threats import Threat, batched
+from jaxrobust.threats import Threat, batched, default_step
 from jaxrobust.typing import LogitsFn, Loss
 
 
@@ -37,7 +37,8 @@ def fgsm(
       labels: integer class indices `[b]`.
       threat: the set to stay in.
       loss: `(logits [b, k], labels) -> [b]`, maximised.
-      step_size: in the threat's units; default: its radius `eps`.
+      step_size: in the threat's units; default: its radius `eps`, or of a threat without one the
+        limits that its `default_step` tells.
       start: the initial perturbation `[b, ...]`, added as it is; default 0. A random one makes
         this R+FGSM.
 
@@ -46,7 +47,7 @@ def fgsm(
 
     Raises:
       ValueError: if an argument is not of the stated kind, or `step_size` is missing and the threat
-        has no single radius `eps`.
+        has neither `eps` nor `default_step`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -62,11 +63,7 @@ def fgsm(
     """
     images, labels = as_batch(images, labels)
     if step_size is None:
-        step_size = getattr(threat, "eps", None)
-    if step_size is None:
-        raise InputError(
-            f"step_size must be given for {type(threat).__name__}, which has no single eps"
-        )
+        step_size = whole_step(threat)
     if start is None:
         keys = per_example_keys(jax.random.key(0), len(images))
         shapes = jax.eval_shape(batched(threat, len(images)).init, keys, widened(images))
@@ -82,3 +79,10 @@ def fgsm(
         step_size=step_size,
         start=start,
     )
+
+
+def whole_step(threat: Any) -> Any:
+    """The step from the clean image to the border of the set."""
+    eps = getattr(threat, "eps", None)
+    # The default of one step is 2.5 times the way there.
+    return jax.tree.map(lambda size: size / 2.5, default_step(threat, 1)) if eps is None else eps

@@ -1,5 +1,7 @@
 """The grid attack on rotations and translations."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks._attacked import Attacked
-from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, spatial_part, worst
+from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, searched_part, worst
 from jaxrobust.inputs import InputError, as_batch
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
-from jaxrobust.precision import wide_type
-from jaxrobust.threats import Spatial, Threat, Transform
+from jaxrobust.precision import wide_type, widened
+from jaxrobust.threats import Threat
 from jaxrobust.typing import LogitsFn, Loss
 
 
@@ -40,7 +42,8 @@ def spatial_grid(
       key: one PRNG key, or one per example `[b]`; used by `inner` only.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
-      threat: `threats.spatial`, or a composition of one with others; limits may be traced.
+      threat: `threats.spatial`, another threat with a method `on_grid`, or a composition of one
+        such with others; limits may be traced.
       loss: `(logits [b, k], labels) -> [b]`; decides among misclassified images, and among
         correctly classified ones.
       counts: points to the right, down, and of the angle; static.
@@ -73,15 +76,16 @@ def spatial_grid(
       5 x 5 x 31 points, 3 pixels and 30 degrees on CIFAR-10.
     """
     images, labels = as_batch(images, labels)
-    if len(counts) != 3:
-        raise InputError(f"counts must be (right, down, angle), got {counts!r}")
-    check_counts(chunk=chunk, **dict(zip(("right", "down", "angle"), counts, strict=True)))
-    _, spatial = spatial_part(threat, inner)
+    check_grid(counts)
+    check_counts(chunk=chunk)
+    _, searched = searched_part(threat, inner)
     points = grid(counts)
     keys = per_example_keys(key, len(images))
+    each = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, len(images)), searched)
 
-    def at(number: Array) -> Transform:
-        return _scaled(spatial, jnp.asarray(points, wide_type(images))[number], images)
+    def at(number: Array) -> Any:
+        point = jnp.asarray(points, wide_type(images))[number]
+        return jax.vmap(lambda part, x: part.on_grid(point, x))(each, widened(images))
 
     search = Search(logits_fn, images, labels, threat, loss, inner)
     return worst(
@@ -95,9 +99,8 @@ def grid(counts: tuple[int, int, int]) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
 
-def _scaled(spatial: Spatial, point: Array, images: Array) -> Transform:
-    """A point of [-1, 1]^3 in pixels and degrees for every example."""
-    dtype, batch = wide_type(images), len(images)
-    degrees = jnp.broadcast_to(spatial.max_degrees.astype(dtype), batch)
-    shift = jnp.broadcast_to(spatial.max_shift_px.astype(dtype), batch)
-    return Transform(point[2] * degrees, shift[:, None] * point[None, :2])
+def check_grid(counts: Any) -> None:
+    """Raises ValueError unless there are three counts of at least 1."""
+    if len(counts) != 3:
+        raise InputError(f"counts must be (right, down, angle), got {counts!r}")
+    check_counts(**dict(zip(("right", "down", "angle"), counts, strict=True)))

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxrobust.attackable import as_losses, checked_logits, network
 from jaxrobust.attacks._attacked import Attacked
-from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, spatial_part, worst
+from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, searched_part, worst
 from jaxrobust.inputs import as_batch
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
@@ -87,7 +87,7 @@ def worst_of_k(
     """
     images, labels = as_batch(images, labels)
     check_counts(k=k, chunk=chunk)
-    drawn = threat if inner is None else spatial_part(threat, inner)[1]
+    drawn = threat if inner is None else searched_part(threat, inner)[1]
     verbs, keys = batched(drawn, len(images)), per_example_keys(key, len(images))
     search = Search(logits_fn, images, labels, threat, loss, inner)
 

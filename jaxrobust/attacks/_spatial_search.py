@@ -1,7 +1,8 @@
 """The search that the grid and the random worst case share: the worst of a list of candidates."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jaxrobust.attackable import as_losses, checked_logits, network
 from jaxrobust.attacks._attacked import Attacked, where
 from jaxrobust.inputs import InputError, as_count
 from jaxrobust.precision import shown, widened
-from jaxrobust.threats import Spatial, Threat, Transform, batched, compose
+from jaxrobust.threats import Threat, batched, compose, described
 from jaxrobust.typing import Loss
 from jaxrobust.verdicts import misclassified
 
@@ -24,12 +25,15 @@ Candidates = Callable[[Array], Any]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Fixed:
-    """A spatial threat held at one transform per example: nothing is left to search."""
+    """A threat held at one perturbation per example: nothing is left to search.
 
-    spatial: Spatial
-    degrees: Array
-    right: Array
-    down: Array
+    The perturbation is taken apart into columns `[b]`, because a threat's leaves are numbers.
+    """
+
+    threat: Any
+    columns: tuple[Array, ...]
+    tree: Any = field(metadata={"static": True})
+    shapes: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
 
     def init(self, key: Array, x: Array) -> tuple[()]:
         """Nothing."""
@@ -45,8 +49,19 @@ class Fixed:
 
     def apply(self, z: tuple[()], x: Array) -> Array:
         """The transformed image."""
-        transform = Transform(self.degrees, jnp.stack([self.right, self.down], -1))
-        return self.spatial.apply(transform, x)
+        left, leaves = list(self.columns), []
+        for shape in self.shapes:
+            size = math.prod(shape)
+            leaves.append(jnp.stack(left[:size]).reshape(shape))
+            left = left[size:]
+        return self.threat.apply(jax.tree.unflatten(self.tree, leaves), x)
+
+
+def fixed(threat: Any, z: Any) -> Fixed:
+    """A threat held at the perturbations of a batch."""
+    leaves, tree = jax.tree.flatten(z)
+    columns = [column for leaf in leaves for column in leaf.reshape(len(leaf), -1).T]
+    return Fixed(threat, tuple(columns), tree, tuple(leaf.shape[1:] for leaf in leaves))
 
 
 class Search(NamedTuple):
@@ -104,20 +119,20 @@ def _judged(search: Search, z: Any, keys: Array) -> Attacked:
     return Attacked(images, misclassified(logits, search.labels), losses, perturbation=z)
 
 
-def spatial_part(threat: Any, inner: Inner | None) -> tuple[int | None, Spatial]:
-    """The one spatial threat and its place among composed ones, None where it is alone."""
-    if isinstance(threat, Spatial):
+def searched_part(threat: Any, inner: Inner | None) -> tuple[int | None, Any]:
+    """The one threat with a grid and its place among composed ones, None where it is alone."""
+    if hasattr(threat, "on_grid"):
         if inner is not None:
             raise InputError(
                 "inner needs a threat composed of spatial and others, got spatial alone"
             )
         return None, threat
     parts = getattr(threat, "parts", ())
-    places = [place for place, part in enumerate(parts) if isinstance(part, Spatial)]
+    places = [place for place, part in enumerate(parts) if hasattr(part, "on_grid")]
     if len(places) != 1:
         raise InputError(
             "threat must be threats.spatial, or composed of one spatial and others, "
-            f"got {type(threat).__name__} with {len(places)} spatial parts"
+            f"got {described(threat)} with {len(places)} spatial parts"
         )
     if inner is None:
         raise InputError("inner must be given for a composed threat: the attack on its other parts")
@@ -130,13 +145,12 @@ def check_counts(**counts: Any) -> None:
         as_count(count, name=name)
 
 
-def _attacked_inside(search: Search, inner: Inner, z: Transform, keys: Array) -> Attacked:
+def _attacked_inside(search: Search, inner: Inner, z: Any, keys: Array) -> Attacked:
     """The inner attack on the other parts, while the transform stands still."""
-    place, spatial = spatial_part(search.threat, inner)
+    place, searched = searched_part(search.threat, inner)
     assert place is not None
-    fixed = Fixed(spatial, z.degrees, z.shift_px[:, 0], z.shift_px[:, 1])
     parts = list(search.threat.parts)  # type: ignore[attr-defined]
-    parts[place] = fixed
+    parts[place] = fixed(searched, z)
     found = inner(search.logits_fn, keys, search.images, search.labels, threat=compose(*parts))
     perturbation = list(found.perturbation)
     perturbation[place] = z

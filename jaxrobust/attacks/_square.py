@@ -1,7 +1,7 @@
 """Square, the score-based random search: no gradients, only logits."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +57,8 @@ def square(
     attacks move the norm that a second window holds to the first. A query costs one forward
     pass. Each example has windows of its own, drawn from its key and the query's number alone.
 
-    This runs until the last example of the batch is done. To drop the others on the way, call
-    `square_init` and `square_chunk`, of which this is made.
+    This runs until the last example of the batch is done. To drop the others on the way, run the
+    parts of `attacks.Square`.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -122,7 +122,8 @@ def square(
         best = jax.lax.fori_loop(
             0, restarts, lambda r, best: _better(best, run(r, best.success)), nothing
         )
-    return Attacked(best.images.astype(images.dtype), best.success, best.loss)
+    found = best.images.astype(images.dtype)
+    return Attacked(found, best.success, best.loss, queries=best.queries)
 
 
 def square_init(
@@ -174,7 +175,7 @@ def square_chunk(
     norm: Norm,
     eps: ArrayLike,
     first_query: ArrayLike,
-    queries: int,
+    queries: ArrayLike,
     p_init: float = 0.8,
 ) -> SquareState:
     """Some queries of `square`, fewer where all examples are done before.
@@ -191,7 +192,7 @@ def square_chunk(
       norm: "linf", "l2" or "l1".
       eps: radius in image units, `[]` or `[b]`; may be traced.
       first_query: how many queries the chunks before had, `[]`; may be traced.
-      queries: number of queries in this chunk, static.
+      queries: number of queries in this chunk; may be traced.
       p_init: the share of the image in the first windows, static.
 
     Returns:
@@ -200,7 +201,7 @@ def square_chunk(
     Raises:
       ValueError: if `norm`, `eps`, `queries` or `p_init` is not of the stated kind.
     """
-    _check_static(queries, p_init)
+    _check_static(0 if isinstance(queries, Array) else queries, p_init)
     keys, clean, labels, eps = _checked(keys, images, labels, norm, eps)
     wide = widened(clean)
     evaluate = network(logits_fn, clean)
@@ -220,7 +221,7 @@ def square_chunk(
     return jax.lax.while_loop(unfinished, query, (jnp.asarray(0, jnp.int32), state))[1]
 
 
-def _check_static(queries: int, p_init: float) -> None:
+def _check_static(queries: Any, p_init: float) -> None:
     as_count(queries, name="queries", least=0)
     as_number(p_init, name="p_init", low=0, high=1, positive=True)
 

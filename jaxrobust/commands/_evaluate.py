@@ -135,7 +135,7 @@ def attacks_of(experiment: Experiment, settings: Evaluation) -> dict[str, Any]:
     threat = jax.tree.map(np.float32, experiment.build("threat"))
     steps = {"steps": settings.steps, "step_size": settings.step_size}
     found: dict[str, Any] = {**pgd_attacks(threat, restarts=settings.restarts, **steps)}
-    if isinstance(threat, threats.Spatial):
+    if hasattr(threat, "on_grid"):
         found["spatial_grid"] = SpatialGrid(threat=threat, counts=settings.spatial_grid)
     return found
 

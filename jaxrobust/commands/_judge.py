@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -17,8 +16,15 @@ from jaxrobust.commands._evaluate import attacks_of
 from jaxrobust.commands._identity import autoattack_name, pgd_text, provenance_of, task_in, task_of
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.convolutions import jit
-from jaxrobust.evaluation import PGD, accuracy, append_row, evaluate
+from jaxrobust.evaluation import (
+    PGD,
+    accuracy,
+    append_row,
+    evaluate,
+    over_examples,
+)
 from jaxrobust.experiment import Certificates, EpsCurves, Evaluation, Experiment, Tradeoff, to_dict
+from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.training import Run, load_run, read_rows
 from jaxrobust.typing import Norm
@@ -198,17 +204,13 @@ class Judge:
         self, images: np.ndarray, settings: Certificates, draw: int, samples: int
     ) -> np.ndarray:
         """Votes under noise; an image's noise is a function of its index, and of the draw."""
-        key = jax.random.fold_in(jax.random.key(self.run.experiment.seed), draw)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(images)))
-        at_once = min(len(images), 100)
-        rows = np.arange(-(-len(images) // at_once) * at_once) % len(images)
-        votes = [
-            np.asarray(
-                _votes(self.run.logits_fn, keys[part], images[part], settings.sigma, samples)
-            )
-            for part in rows.reshape(-1, at_once)
-        ]
-        return np.concatenate(votes)[: len(images)]
+        key = jax.random.fold_in(key_of(self.run.experiment.seed), draw)
+        indices, shapes = np.arange(len(images)), [min(len(images), 100)]
+
+        def votes(keys: Array, images: Array) -> Array:
+            return _votes(self.run.logits_fn, keys, images, settings.sigma, samples)
+
+        return over_examples(votes, key, indices, images, shapes=shapes)
 
     def _attacked(self, images: np.ndarray, labels: np.ndarray, attacks: dict[str, Any]) -> Any:
         return evaluate(

@@ -5,44 +5,38 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxrobust.evaluation._batches import on_every_device
+from jaxrobust import threats
 from jaxrobust.evaluation._checks import (
     Check,
-    check_batch_independence,
-    check_labels_fit,
+    derivatives,
     finite_check,
     model_checks,
+    sampled,
     square_check,
     verify_images,
 )
+from jaxrobust.evaluation._clean import clean_batch, clean_pass, forward
 from jaxrobust.evaluation._ensemble import Ensemble, OneDraw
 from jaxrobust.evaluation._evaluate import checked_data
+from jaxrobust.evaluation._examples import bucket_sizes, on_every_device
 from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Protocol, WorkItem, protocol
 from jaxrobust.evaluation._report import Report
 from jaxrobust.evaluation._store import Store, model_digest
-from jaxrobust.evaluation._work import (
-    Outcome,
-    Points,
-    Programs,
-    bucket_sizes,
-    buckets,
-    clean_batch,
-    forward,
-    run_item,
-)
+from jaxrobust.evaluation._work import Outcome, Points, Programs, run_item
 from jaxrobust.inputs import InputError, as_count, as_seed, check_number
 from jaxrobust.keys import key_of
 from jaxrobust.locks import held
 from jaxrobust.processes import from_first, is_first
-from jaxrobust.typing import LogitsFn, Norm
+from jaxrobust.typing import NORMS, LogitsFn, Norm
 
 Progress = Callable[[str, int, int], None]
 
@@ -126,15 +120,18 @@ def autoattack(
     images, labels = _checked(images, labels, norm, eps)
     seed, individual = as_seed(seed), bool(individual)
     steps, queries = as_count(steps, name="steps"), as_count(queries, name="queries")
-    sizes = _sizes(batch_size, len(labels))
+    threat = getattr(threats, norm)(np.float32(eps))
+    shapes = _shapes(batch_size, len(labels))
+    chosen = None if attacks is None else tuple(attacks)
+    options: dict[str, Any] = {"steps": steps, "queries": queries, "stochastic": stochastic}
+    wanted = partial(protocol, version, threat=threat, attacks=chosen, **options)
+    wanted(classes=10)  # what is no version or attack is told before anything runs
 
     started = time.perf_counter()
     one_draw = OneDraw(logits_fn, on_every_device(key_of(seed))) if stochastic else logits_fn
     once = Compiled(clean_batch, one_draw, static=(stochastic,))
-    logits, wrong, predictions = _clean_pass(once, images, labels, sizes)
-    chosen = None if attacks is None else tuple(attacks)
-    options: dict[str, Any] = {"steps": steps, "queries": queries, "stochastic": stochastic}
-    plan = protocol(version, norm=norm, classes=logits.shape[-1], attacks=chosen, **options)
+    logits, wrong, predictions = clean_pass(once, images, labels, shapes)
+    plan = wanted(classes=logits.shape[-1])
     checks, slopes = _checks(one_draw, once, images, labels, wrong, plan, stochastic)
     settings = {
         "norm": norm,
@@ -145,10 +142,14 @@ def autoattack(
         "individual": individual,
         **options,
     }
-    arrays = model_digest(once.held(), logits)
     # Traced for two images, whatever the batch size.
-    program = once.structure(images[[0, 0]], labels[[0, 0]], np.zeros(2, np.int32))
-    identity = identity_of(arrays, program, images, labels, logits=logits, slopes=slopes)
+    two = images[[0, 0]], labels[[0, 0]], np.zeros(2, np.int32)
+    network = {
+        "arrays": model_digest(once.held(), logits),
+        "program": once.structure(*two),
+        "derivatives": Compiled(derivatives, one_draw, static=(stochastic,)).structure(*two),
+    }
+    identity = identity_of(network, images, labels, logits=logits, slopes=slopes)
     path = None if folder is None else pathlib.Path(folder).expanduser()
     ensemble = Ensemble(
         programs=Programs(logits_fn),
@@ -156,11 +157,9 @@ def autoattack(
         images=images,
         labels=labels,
         order=np.argsort(-logits, axis=-1, kind="stable").astype(np.int32),
-        norm=norm,
-        eps=eps,
         seed=seed,
         individual=individual,
-        sizes=sizes,
+        shapes=shapes,
         clean=~wrong,
         adversarial=images.copy(),
         predictions=predictions.copy(),
@@ -173,24 +172,11 @@ def autoattack(
     ensemble.confirm()
     checks = [finite_check(ensemble.nan_logits, logits), *checks]
     seconds = time.perf_counter() - started
-    return _report(ensemble, plan, checks, seconds=seconds, eps=eps, version=version)
+    asked: dict[str, Any] = {"norm": norm, "eps": eps, "version": version}
+    return _report(ensemble, plan, checks, seconds=seconds, **asked)
 
 
-def _clean_pass(
-    once: Compiled,
-    images: np.ndarray,
-    labels: np.ndarray,
-    sizes: list[int],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, whether misclassified, and predictions, of a network that fits labels and batches."""
-    logits, wrong, predictions = forward(once, images, labels, sizes)
-    check_labels_fit(labels, logits)
-    shape = next(buckets(len(labels), sizes, jax.process_count()))[2]
-    check_batch_independence(lambda *batch: once(*batch)[0], images, labels, logits, shape)
-    return logits, wrong, predictions
-
-
-def _sizes(batch_size: int | None, points: int) -> list[int]:
+def _shapes(batch_size: int | None, points: int) -> list[int]:
     """The batch shapes, the largest that makes sense for the number of points first."""
     if batch_size is None:
         batch_size = 128 if jax.default_backend() == "cpu" else 512
@@ -220,8 +206,10 @@ def _checks(
     stochastic: bool,
 ) -> tuple[list[Check], np.ndarray]:
     """The network's checks on a batch of correctly classified points, the ones attacks start at."""
-    rows = np.resize(np.arange(1) if wrong.all() else np.flatnonzero(~wrong), 64)
-    dlr_attacks = any(str(item.settings.loss).startswith("dlr") for item in plan.items)
+    rows = sampled(wrong)
+    dlr_attacks = any(
+        str(getattr(item.attack, "loss", "")).startswith("dlr") for item in plan.items
+    )
     rand = plan.version == "rand"
     batch = images[rows], labels[rows], rows.astype(np.int32)
     return model_checks(
@@ -234,6 +222,8 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images as float32 and labels as int32, if the arguments make sense."""
     images, labels = checked_data(images, labels)
+    if norm not in NORMS:
+        raise InputError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     largest = 1 if norm == "linf" else math.inf
     wanted = "eps must be a radius in image units (8/255, not 8), one number,"
     if np.ndim(eps):
@@ -256,18 +246,17 @@ def _outcome(
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        progress(item.name, done, len(indices))
+        progress(item.title, done, len(indices))
 
-    progress(item.name, 0, len(indices))
+    progress(item.title, 0, len(indices))
     points = ensemble.points(item, indices)
     if len(indices):
         found = run_item(
             item,
             ensemble.programs,
             points,
-            eps=ensemble.eps,
             seed=ensemble.seed,
-            sizes=ensemble.sizes,
+            shapes=ensemble.shapes,
             classes=ensemble.order.shape[1],
             advance=advance,
         )
@@ -291,13 +280,15 @@ def _examined(
     """What holds of an attack's claims: inside the set, and wrong in a pass of its own."""
     claimed = np.flatnonzero(found.success)
     images = found.images[claimed].astype(np.float32)
-    largest = verify_images(ensemble.norm, ensemble.eps, points.images[claimed], images, item.name)
+    threat = item.attack.threat  # type: ignore[attr-defined]
+    norm: Any = threats.norm_of(threat)
+    largest = verify_images(norm, float(threat.eps), points.images[claimed], images, item.title)
     fooled = np.zeros(len(indices), bool)
     predictions = np.zeros(0, np.int32)
     if len(claimed):
         labels = points.labels[claimed]
         _, wrong, predicted = forward(
-            ensemble.once, images, labels, ensemble.sizes, indices=indices[claimed]
+            ensemble.once, images, labels, ensemble.shapes, indices=indices[claimed]
         )
         fooled[claimed[wrong]] = True
         images, predictions = images[wrong], predicted[wrong].astype(np.int32)
@@ -319,15 +310,17 @@ def _report(
     checks: list[Check],
     *,
     seconds: float,
+    norm: Norm,
     eps: float,
     version: str,
 ) -> Report:
     accuracies = {name: float(mask.mean()) for name, mask in ensemble.robust.items()}
-    helped = square_check({"clean": float(ensemble.clean.mean()), **accuracies})
+    without = {i.name for i in plan.items if not getattr(i.attack, "gradients", True)}
+    helped = square_check({"clean": float(ensemble.clean.mean()), **accuracies}, without)
     if helped is not None:
         checks = [*checks, helped]
     return Report(
-        norm=ensemble.norm,
+        norm=norm,
         eps=float(eps),
         version=version,
         seed=ensemble.seed,
@@ -339,7 +332,7 @@ def _report(
         individual_masks=ensemble.alone if ensemble.individual else {},
         adversarial_images=ensemble.adversarial,
         predictions=ensemble.predictions,
-        distances={k: v for k, v in ensemble.distances.items() if k.startswith("fab")},
+        distances=ensemble.distances,
         largest_norm=ensemble.largest_norm,
         checks=tuple(checks),
         nan_logits=ensemble.nan_logits,

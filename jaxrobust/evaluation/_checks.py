@@ -1,6 +1,6 @@
 """Checks that an evaluation makes on the model, the data and its own results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxrobust.attackable import judging, prepare
-from jaxrobust.evaluation._batches import over_devices
+from jaxrobust.evaluation._examples import over_devices
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.inputs import SWITCH, InputError, as_labels
 from jaxrobust.losses import cross_entropy, dlr
@@ -71,11 +71,26 @@ def model_checks(
     )
     passes = [np.asarray(once(images, labels, indices)[0]) for _ in range(2 if rand else 5)]
     logits = passes[0]
+    looks, saturated = logit_checks(logits, labels)
+    checks = [looks, _zero_gradients("cross-entropy", seen["ce_dead"]), saturated]
+    if dlr_attacks and logits.shape[-1] >= 3:
+        checks.append(_zero_gradients("DLR", seen["dlr_dead"]))
+    if not rand:
+        checks.append(_randomness_check(passes, labels))
+    return checks, seen["slopes"]
+
+
+def sampled(wrong: np.ndarray) -> np.ndarray:
+    """Which points a network is checked on: 64 that it has right, where attacks start."""
+    return np.resize(np.arange(1) if wrong.all() else np.flatnonzero(~wrong), 64)
+
+
+def logit_checks(logits: np.ndarray, labels: np.ndarray) -> list[Check]:
+    """What can be seen of a network from the logits of some points that it has right."""
     # Of the logits as they came out: compiled with the model, the sum may be rounded otherwise.
     saturated = np.asarray(cross_entropy(jnp.asarray(logits), jnp.asarray(labels))) == 0
-    checks = [
+    return [
         _softmax_check(logits),
-        _zero_gradients("cross-entropy", seen["ce_dead"]),
         Check(
             "cross-entropy saturation",
             not saturated.any(),
@@ -84,11 +99,6 @@ def model_checks(
             "points whose cross-entropy is exactly 0: its gradient is 0 too (huge logits)",
         ),
     ]
-    if dlr_attacks and logits.shape[-1] >= 3:
-        checks.append(_zero_gradients("DLR", seen["dlr_dead"]))
-    if not rand:
-        checks.append(_randomness_check(passes, labels))
-    return checks, seen["slopes"]
 
 
 def _probe(
@@ -104,17 +114,33 @@ def _probe(
     def dead(loss: Any) -> Array:
         return jnp.all(gradients(loss) == 0, axis=(1, 2, 3))
 
-    # Slopes that no saturated loss flattens: of a fixed combination of the logits, along fixed
-    # directions of the image.
-    weights = jnp.cos(1.0 + jnp.arange(classes, dtype=images.dtype))
-    judge = judging(logits_fn, lambda logits, _: logits @ weights.astype(logits.dtype), labels)
-    judged = prepare(judge, images)  # as its attackers follow it
+    # Along fixed directions of the image.
+    judged = prepare(_combined(logits_fn, images, labels), images)
     slopes = jax.grad(lambda x: jnp.sum(judged(x)[0]))(images).reshape(len(images), -1)
     waves = jnp.cos(jnp.arange(slopes.shape[1], dtype=images.dtype))
     out = {"ce_dead": dead(cross_entropy), "slopes": jnp.stack([slopes @ waves, slopes.sum(1)], 1)}
     if classes >= 3:
         out["dlr_dead"] = dead(dlr)
     return out
+
+
+def _combined(logits_fn: Any, images: Array, labels: Array) -> Any:
+    """A fixed combination of the logits, which no saturated loss flattens, as attackers see it."""
+
+    def loss(logits: Array, _: Array) -> Array:
+        weights = jnp.cos(1.0 + jnp.arange(logits.shape[-1], dtype=images.dtype))
+        return logits @ weights.astype(logits.dtype)
+
+    return judging(logits_fn, loss, labels)
+
+
+def derivatives(
+    stochastic: bool, network: Any, images: Array, labels: Array, indices: Array
+) -> Array:
+    """What attackers follow, to be compared as a program: it is the same on all backends."""
+    logits_fn: Any = (lambda x: network(x, indices)) if stochastic else network
+    combined = _combined(logits_fn, images, labels)
+    return jax.grad(lambda x: jnp.sum(combined(x)[0]))(images)
 
 
 def _softmax_check(logits: np.ndarray) -> Check:
@@ -199,21 +225,22 @@ def check_batch_independence(
     labels: np.ndarray,
     logits: np.ndarray,
     shape: int,
+    size: int,
 ) -> None:
-    """Compares logits of the first images with those that they have beside other images.
+    """Compares logits of the first images with those in a batch of other size and neighbours.
 
     Args:
       logits_of: `(images [b, h, w, c], labels [b], indices [b]) -> logits [b, k]`, compiled.
       images: `[n, h, w, c]`.
       labels: `[n]`.
       logits: `[n, k]`, as found among the first `shape` images.
-      shape: `b`.
+      shape: of their batch.
+      size: `b`, of the batch that they are compared in; at least 2.
 
     Raises:
       InputError: if they differ by more than rounding.
     """
-    kept = max(1, min(len(images), shape) // 2)
-    size = max(shape, 2)
+    kept = max(1, min(len(images), shape, size) // 2)
     rows = np.arange(size) % kept
     batch = images[rows]
     # The same images at other places, in another order, beside images that are none of them.
@@ -236,17 +263,24 @@ def check_batch_independence(
         with np.errstate(invalid="ignore"):
             by = np.nanmax(np.abs(now - before), initial=0.0, where=differ)
         raise InputError(
-            f"logits_fn gives the same images other logits in another batch, by up to {by:.3g} "
-            f"beside logits of up to {np.abs(numbers).max():.3g}: {SWITCH}"
+            "logits_fn gives the same images other logits in another batch (of "
+            f"{size} images, not {shape}), by up to {by:.3g} beside logits of up to "
+            f"{np.abs(numbers).max():.3g}: {SWITCH}"
         )
 
 
-def square_check(accuracies: dict[str, float]) -> Check | None:
-    """Whether the gradient-free attack helped where gradients did not: a sign of masking."""
-    others = [value for name, value in accuracies.items() if name != "square"]
-    if "square" not in accuracies or len(others) < 2:
+def square_check(accuracies: dict[str, float], without: Collection[str]) -> Check | None:
+    """Whether an attack without gradients helped where gradients did not: a sign of masking.
+
+    Args:
+      accuracies: clean, then after each attack.
+      without: names of the attacks that follow no gradient.
+    """
+    others = [value for name, value in accuracies.items() if name not in without]
+    found = [value for name, value in accuracies.items() if name in without]
+    if not found or len(others) < 2:
         return None
-    gain = min(others) - accuracies["square"]
+    gain = min(others) - min(found)
     return Check(
         "Square finds nothing new",
         gain <= 0.002,

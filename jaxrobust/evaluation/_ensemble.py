@@ -8,10 +8,10 @@ import numpy as np
 from jax import Array
 
 from jaxrobust.evaluation._checks import AttackResultError
+from jaxrobust.evaluation._clean import forward
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import WorkItem
-from jaxrobust.evaluation._work import Points, Programs, forward
-from jaxrobust.typing import Norm
+from jaxrobust.evaluation._work import Points, Programs
 
 
 @dataclass
@@ -23,11 +23,9 @@ class Ensemble:
     images: np.ndarray
     labels: np.ndarray
     order: np.ndarray  # classes by falling clean logits
-    norm: Norm
-    eps: float
     seed: int
     individual: bool
-    sizes: list[int]
+    shapes: list[int]
     clean: np.ndarray
     adversarial: np.ndarray
     predictions: np.ndarray
@@ -44,17 +42,17 @@ class Ensemble:
 
     def pool(self, item: WorkItem) -> np.ndarray:
         """The indices that an item attacks, in data-set order."""
-        alone = self.alone.get(item.settings.attack, self.clean)
+        alone = self.alone.get(item.name, self.clean)
         return np.flatnonzero(alone if self.individual else self.still_robust())
 
     def points(self, item: WorkItem, indices: np.ndarray) -> Points:
         """What the item needs of them; targets go by the clean logits."""
-        targets = self.order[indices, item.rank - 1] if item.rank else self.labels[indices]
+        targets = (self.order[indices, item.rank - 1],) if item.rank else ()
         return Points(indices.astype(np.int32), self.images[indices], self.labels[indices], targets)
 
     def take(self, item: WorkItem, found: dict[str, Any]) -> None:
         """Enters a finished item: points fooled, their images, distances and costs."""
-        name, indices = item.settings.attack, found["indices"]
+        name, indices = item.name, found["indices"]
         fooled = indices[found["fooled"]]
         before = self.still_robust()
         alone = self.alone.setdefault(name, self.clean.copy())
@@ -66,8 +64,10 @@ class Ensemble:
         after = self.robust.pop(name, before).copy()
         after[fooled] = False
         self.robust[name] = after
-        nearest = self.distances.setdefault(name, np.full(len(self.labels), np.nan, np.float32))
-        nearest[indices] = np.fmin(nearest[indices], found["distance"])
+        if getattr(item.attack, "distances", False):
+            nothing = np.full(len(self.labels), np.nan, np.float32)
+            nearest = self.distances.setdefault(name, nothing)
+            nearest[indices] = np.fmin(nearest[indices], found["distance"])
         cost = self.cost.setdefault(name, {"forwards": 0, "backwards": 0, "seconds": 0.0})
         for key in cost:
             cost[key] += float(found[key])
@@ -79,7 +79,7 @@ class Ensemble:
         Raises:
           AttackResultError: if a verdict is reversed by more than rounding.
         """
-        logits, wrong, predictions = forward(self.once, self.adversarial, self.labels, self.sizes)
+        logits, wrong, predictions = forward(self.once, self.adversarial, self.labels, self.shapes)
         self.nan_logits["adversarial"] = int((self.clean & (predictions < 0)).sum())
         rows = np.flatnonzero(self.clean & ~self.still_robust() & ~wrong)
         label_logits = logits[rows, self.labels[rows]]

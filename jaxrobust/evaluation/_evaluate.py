@@ -1,7 +1,7 @@
 """Clean and robust accuracy of any logits function over a data set."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,87 +10,25 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attacks import Attacked, pgd
-from jaxrobust.evaluation._batches import batch_shape, example_keys, map_batches
+from jaxrobust.attacks import PGD, Attack
 from jaxrobust.evaluation._checks import (
     AttackResultError,
     Check,
-    check_batch_independence,
-    check_labels_fit,
     finite_check,
+    logit_checks,
+    sampled,
 )
+from jaxrobust.evaluation._clean import clean_batch, clean_pass
+from jaxrobust.evaluation._examples import one_shape, over_examples
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.inputs import (
-    InputError,
-    as_count,
-    as_images,
-    as_labels,
-    as_network_logits,
-    as_seed,
-)
-from jaxrobust.losses import cross_entropy, margin
-from jaxrobust.threats import default_step
-from jaxrobust.typing import LogitsFn, Loss
-from jaxrobust.verdicts import has_nan, misclassified
+from jaxrobust.inputs import InputError, as_count, as_images, as_labels, as_seed
+from jaxrobust.keys import key_of
+from jaxrobust.losses import margin
+from jaxrobust.typing import LogitsFn
 
 KEPT_BYTES = 256 * 2**20  # adversarial images are kept by default while they take no more
 BOX_ROUNDING = 1e-6  # what an attack's images may leave the box by
-
-AttackFn = Callable[[LogitsFn, Array, Array, Array], Attacked]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
-class PGD:
-    """`attacks.pgd` with its settings bound: a pytree, so a new eps does not recompile.
-
-    Args:
-      threat: the set to stay in.
-      steps: number of steps.
-      step_size: in the threat's units; default `threats.default_step`, 2.5 eps / steps for norms.
-      restarts: random starts.
-      loss: maximised.
-
-    Raises:
-      ValueError: if a number of steps or restarts is out of range, or no step size is given and the
-        threat has no default.
-
-    Example:
-      >>> from jaxrobust import evaluation, threats
-      >>> evaluation.PGD(threat=threats.linf(0.1)).steps
-      20
-    """
-
-    threat: Any
-    step_size: ArrayLike | None = None
-    steps: int = field(default=20, metadata={"static": True})
-    restarts: int = field(default=1, metadata={"static": True})
-    loss: Loss = field(default=cross_entropy, metadata={"static": True})
-
-    def __post_init__(self) -> None:
-        as_count(self.steps, name="steps", least=0)
-        as_count(self.restarts, name="restarts")
-        if self.step_size is None and hasattr(self.threat, "project"):
-            default_step(self.threat, self.steps)
-
-    def __call__(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> Attacked:
-        """Attacks a batch; the worst iterate of all restarts is kept."""
-        step_size = self.step_size
-        if step_size is None:
-            step_size = default_step(self.threat, self.steps)
-        return pgd(
-            logits_fn,
-            key,
-            images,
-            labels,
-            threat=self.threat,
-            loss=self.loss,
-            steps=self.steps,
-            step_size=step_size,
-            restarts=self.restarts,
-            keep="best",
-        )
 
 
 def pgd_attacks(threat: Any, **settings: Any) -> dict[str, PGD]:
@@ -154,7 +92,7 @@ def evaluate(
     images: ArrayLike,
     labels: ArrayLike,
     *,
-    attacks: Mapping[str, AttackFn],
+    attacks: Mapping[str, Attack],
     batch_size: int = 256,
     seed: int = 0,
     keep_images: bool | None = None,
@@ -206,32 +144,18 @@ def evaluate(
     if keep_images is None:
         keep_images = images.nbytes * len(attacks) <= KEPT_BYTES
 
-    def run(name: str, number: int, program: Compiled) -> Any:
-        return map_batches(
-            program,
-            images,
-            labels,
-            seed=seed,
-            attack=number,
-            batch_size=batch_size,
-            advance=lambda examples: advance(name, examples),
-        )
-
-    clean = Compiled(_clean, logits_fn)
-    logits, wrong, broken = run("clean", 0, clean)
-    check_labels_fit(labels, logits)
-    shape = batch_shape(len(images), batch_size)
-    check_batch_independence(
-        lambda x, y, rows: clean(example_keys(seed, 0, rows), x, y)[0],
-        images,
-        labels,
-        logits,
-        shape,
-    )
-    masks, nan_logits, adversarial = {"clean": ~wrong}, {"clean": int(broken.sum())}, {}
+    shapes, indices = one_shape(len(images), batch_size), np.arange(len(images))
+    clean = Compiled(clean_batch, logits_fn, static=(False,))
+    done = partial(advance, "clean")
+    logits, wrong, predictions = clean_pass(clean, images, labels, shapes, done=done)
+    masks = {"clean": ~wrong}
+    nan_logits, adversarial = {"clean": int((predictions < 0).sum())}, {}
     for number, (name, attack) in enumerate(attacks.items(), start=1):
         program = Compiled(_attacked, attack, logits_fn, static=(bool(keep_images),))
-        wrong, broken, outside, kept = run(name, number, program)
+        key = jax.random.fold_in(key_of(seed), number)
+        wrong, broken, outside, kept = over_examples(
+            program, key, indices, images, labels, shapes=shapes, done=partial(advance, name)
+        )
         if outside.any():
             raise AttackResultError(
                 f"{name} returned {int(outside.sum())} images that are not finite or not in [0, 1]"
@@ -240,6 +164,7 @@ def evaluate(
         nan_logits[name] = int(broken.sum())
         if keep_images:
             adversarial[name] = kept
+    rows = sampled(~masks["clean"])
     return EvaluationResult(
         clean=accuracy(masks["clean"]),
         robust={name: accuracy(masks[name]) for name in attacks},
@@ -247,7 +172,7 @@ def evaluate(
         masks=masks,
         adversarial_images=adversarial,
         nan_logits=nan_logits,
-        checks=(finite_check(nan_logits, logits),),
+        checks=(finite_check(nan_logits, logits), *logit_checks(logits[rows], labels[rows])),
     )
 
 
@@ -257,23 +182,15 @@ def checked_data(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
     return images, np.asarray(as_labels(labels, batch=len(images)))
 
 
-def _clean(
-    logits_fn: LogitsFn, keys: Array, images: Array, labels: Array
-) -> tuple[Array, Array, Array]:
-    """Logits, whether misclassified, and whether there is a NaN among the logits."""
-    logits = as_network_logits(logits_fn(images), batch=len(images))
-    return logits, misclassified(logits, labels), has_nan(logits)
-
-
 def _attacked(
     keep_images: bool,
-    attack: AttackFn,
+    attack: Attack,
     logits_fn: LogitsFn,
     keys: Array,
     images: Array,
     labels: Array,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """`_clean` of the attack's images without the logits, whether they leave the box, and they."""
+    """Whether the attack's images are misclassified, give NaN, leave the box; and the images."""
     found = attack(logits_fn, keys, images, labels).images
     if jnp.shape(found) != images.shape:
         raise AttackResultError(
@@ -281,7 +198,7 @@ def _attacked(
             f"{jnp.shape(found)}"
         )
     # An independent forward pass decides: an attack may not vouch for itself.
-    _, wrong, broken = _clean(logits_fn, keys, found, labels)
+    _, wrong, predictions = clean_batch(False, logits_fn, found, labels, keys)
     inside = (found >= -BOX_ROUNDING) & (found <= 1 + BOX_ROUNDING)
     outside = ~jnp.all(inside, (1, 2, 3))
-    return wrong, broken, outside, found if keep_images else None
+    return wrong, predictions < 0, outside, found if keep_images else None

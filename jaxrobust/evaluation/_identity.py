@@ -8,14 +8,16 @@ from jaxrobust.evaluation._structure import digest_of
 
 # Of the largest value. Another batch size or number of devices changes the rounding, not more.
 ROUNDING = 1e-4
+NETWORK = ("arrays", "program", "derivatives")
 
 
 class Identity(NamedTuple):
     """The network, by what it holds and what it does, and the data; no name, no address.
 
     Attributes:
-      digests: of the network's arrays (of keys their data), of what it computes (the traced
-        program, which another version of JAX may change), of images and of labels.
+      digests: of the network's arrays (of keys their data), of what it computes and of its
+        derivatives (traced programs, which another version of JAX may change), of images and of
+        labels.
       logits: `[n, k]` of the clean images.
       slopes: `[m, 2]`, derivatives of the logits at some of them.
     """
@@ -26,21 +28,15 @@ class Identity(NamedTuple):
 
 
 def identity_of(
-    arrays: str,
-    program: str,
+    network: dict[str, str],
     images: np.ndarray,
     labels: np.ndarray,
     *,
     logits: np.ndarray,
     slopes: np.ndarray,
 ) -> Identity:
-    """The identity of a network on some data, given digests of its arrays and its program."""
-    digests = {
-        "arrays": arrays,
-        "program": program,
-        "images": digest_of(images),
-        "labels": digest_of(labels),
-    }
+    """The identity on some data of a network, given digests of it by the names in `NETWORK`."""
+    digests = {**network, "images": digest_of(images), "labels": digest_of(labels)}
     return Identity(digests, np.asarray(logits), np.asarray(slopes))
 
 
@@ -51,11 +47,9 @@ def differences(there: Identity, now: Identity) -> dict[str, str]:
         for what in ("images", "labels")
         if there.digests.get(what) != now.digests[what]
     }
-    model = [
-        f"other {what}"
-        for what in ("arrays", "program")
-        if there.digests.get(what) != now.digests[what]
-    ]
+    # Folders of earlier versions say nothing of derivatives.
+    known = {"derivatives": now.digests["derivatives"], **there.digests}
+    model = [f"other {what}" for what in NETWORK if known.get(what) != now.digests[what]]
     model += _apart("clean logits", there.logits, now.logits)
     model += _apart("gradients at clean images", there.slopes, now.slopes)
     return found | ({"model": ", ".join(model)} if model else {})

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxrobust.convolutions import jit
-from jaxrobust.evaluation._batches import on_every_device
+from jaxrobust.evaluation._examples import on_every_device
 from jaxrobust.evaluation._structure import Equations, digest_of_structure
 from jaxrobust.inputs import evaluation_mode
 
@@ -49,10 +49,13 @@ class Compiled:
       *parts: networks and attacks: pytrees, whose leaves are arguments of the program, or any other
         callables.
       static: first arguments of `call`, hashable.
+      name: that profiles and logs show; default: of `call`.
     """
 
-    def __init__(self, call: Callable[..., Any], *parts: Any, static: tuple = ()) -> None:
-        self._call, self._static = call, static
+    def __init__(
+        self, call: Callable[..., Any], *parts: Any, static: tuple = (), name: str | None = None
+    ) -> None:
+        self._call, self._static, self._name = call, static, name or call.__name__
         self._functions = [part for part in parts if not is_container(part)]
         # The network comes last; of an attack that is a pytree nothing needs to be inlined.
         held = tuple(
@@ -68,7 +71,7 @@ class Compiled:
         """The outputs, placed as the arrays are."""
         program, constants = self._program(arrays)
         values = [*constants, *self._leaves, *jax.tree.leaves(arrays)]
-        return jax.tree.unflatten(program.out, _executor(self._call.__name__)(program, values))
+        return jax.tree.unflatten(program.out, _executor(self._name)(program, values))
 
     def held(self) -> list[Any]:
         """The arrays that the parts hold, or close over, as the first call has found them."""

@@ -1,51 +1,35 @@
-"""What AutoAttack runs, in which order: versions as lists of work items."""
+"""What AutoAttack runs, in which order: versions as lists of bound attacks."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from jaxrobust.attacks import APGD, FAB, Attack, Square
 from jaxrobust.inputs import InputError
-from jaxrobust.typing import NORMS, Norm
-
-ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
-VERSIONS: dict[str, tuple[str, ...]] = {
-    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
-    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
-    "rand": ("apgd-ce", "apgd-dlr"),
-}
-
-
-@dataclass(frozen=True)
-class AttackSettings:
-    """What is static of one attack: a part of the compiled program."""
-
-    attack: str
-    norm: Norm
-    loss: str | None = None  # what APGD and Square maximise; FAB has none
-    steps: int = 100
-    restarts: int = 1  # within one item: FAB's noise depends on what its earlier runs found
-    eot: int = 1
-    eps_schedule: bool = False
-    stochastic: bool = False
+from jaxrobust.threats import norm_of
 
 
 class WorkItem(NamedTuple):
     """The smallest piece that is run, stored and resumed.
 
     Attributes:
-      settings: of the attack.
+      name: of the attack.
+      number: of the attack, folded into the keys of its noise.
+      attack: with its settings bound.
       restart: number of the random start.
       rank: rank of the target class by clean logits (2 is the runner-up); 0 for untargeted.
     """
 
-    settings: AttackSettings
+    name: str
+    number: int
+    attack: Attack
     restart: int
     rank: int
 
     @property
-    def name(self) -> str:
+    def title(self) -> str:
         """For the progress bar: `apgd-t, target 3`."""
         target = f", target {self.rank - 1}" if self.rank else ""
-        return self.settings.attack + target + (f", restart {self.restart}" if self.restart else "")
+        return self.name + target + (f", restart {self.restart}" if self.restart else "")
 
 
 class Protocol(NamedTuple):
@@ -63,24 +47,112 @@ class Protocol(NamedTuple):
 
     def attacks(self) -> list[str]:
         """The attacks' names in order."""
-        return list(dict.fromkeys(item.settings.attack for item in self.items))
+        return list(dict.fromkeys(item.name for item in self.items))
+
+
+class Variant(NamedTuple):
+    """How a version runs an attack.
+
+    Attributes:
+      restarts: random starts, each an item.
+      within: restarts in one item: FAB's noise depends on what its earlier runs found.
+      targets: target classes at most, for targeted attacks.
+      eot: passes over which gradients of randomised models are averaged.
+      eps_schedule: of APGD.
+    """
+
+    restarts: int = 1
+    within: int = 1
+    targets: int = 9
+    eot: int = 1
+    eps_schedule: bool = False
+
+
+class Asked(NamedTuple):
+    """What an attack is bound to, but for its loss."""
+
+    threat: Any
+    steps: int
+    queries: int
+    stochastic: bool
+    variant: Variant
+
+
+class Recipe(NamedTuple):
+    """One of AutoAttack's attacks.
+
+    Attributes:
+      bind: (what is asked, loss) -> the attack.
+      losses: (fewest classes, loss), the first that is defined is taken; empty for attacks with a
+        loss of their own.
+      targeted: whether there is an item for each target class.
+    """
+
+    bind: Callable[[Asked, Any], Attack]
+    losses: tuple[tuple[int, str], ...] = ()
+    targeted: bool = False
+
+
+def _apgd(asked: Asked, loss: str) -> APGD:
+    return APGD(
+        threat=asked.threat,
+        loss=loss,
+        steps=asked.steps,
+        eot=asked.variant.eot,
+        stochastic=asked.stochastic,
+        eps_schedule=asked.variant.eps_schedule,
+    )
+
+
+def _fab(asked: Asked, _: None) -> FAB:
+    return FAB(threat=asked.threat, steps=asked.steps, restarts=asked.variant.within)
+
+
+def _square(asked: Asked, _: None) -> Square:
+    return Square(threat=asked.threat, queries=asked.queries)
+
+
+RECIPES = {  # in the order of the numbers that are folded into their keys
+    "apgd-ce": Recipe(_apgd, ((0, "ce"),)),
+    "apgd-dlr": Recipe(_apgd, ((3, "dlr"), (0, "margin"))),
+    "apgd-t": Recipe(_apgd, ((4, "dlr_targeted"), (0, "margin_targeted")), targeted=True),
+    "fab": Recipe(_fab),
+    "fab-t": Recipe(_fab, targeted=True),
+    "square": Recipe(_square),
+}
+VERSIONS: dict[str, dict[str, Variant]] = {
+    "standard": dict.fromkeys(("apgd-ce", "apgd-t", "fab-t", "square"), Variant()),
+    "plus": {
+        "apgd-ce": Variant(restarts=5),
+        "apgd-dlr": Variant(restarts=5),
+        "fab": Variant(within=5),
+        **dict.fromkeys(("square", "apgd-t", "fab-t"), Variant()),
+    },
+    "rand": dict.fromkeys(("apgd-ce", "apgd-dlr"), Variant(eot=20)),
+}
+SPARSE = {  # the standard version in l_1
+    "apgd-ce": Variant(restarts=5, eps_schedule=True),
+    "apgd-t": Variant(targets=5, eps_schedule=True),
+    **dict.fromkeys(("fab-t", "square"), Variant()),
+}
+FOR_NORM = {("standard", "l1"): SPARSE}
 
 
 def protocol(
     version: str,
     *,
-    norm: Norm,
+    threat: Any,
     classes: int,
     attacks: tuple[str, ...] | None = None,
     steps: int = 100,
     queries: int = 5000,
     stochastic: bool = False,
 ) -> Protocol:
-    """The work items of a version for a norm and a number of classes.
+    """The work items of a version of AutoAttack for a ball and a number of classes.
 
     Args:
       version: "standard", "plus", "rand", or "custom" with `attacks`.
-      norm: "linf", "l2" or "l1".
+      threat: the ball of a norm.
       classes: number of classes; fewer than ten shorten the list of targets.
       attacks: names for "custom", each with one restart and all targets.
       steps: of APGD and FAB; other than 100 is a deviation.
@@ -91,86 +163,66 @@ def protocol(
       `Protocol`.
 
     Raises:
-      ValueError: for an unknown version, norm or attack, or both a version and a list.
+      ValueError: for an unknown version or attack, a threat that is no norm's ball, both a version
+        and a list, or a stochastic model and an attack that cannot take it.
+
+    Example:
+      >>> from jaxrobust import evaluation, threats
+      >>> plan = evaluation.protocol("standard", threat=threats.linf(8 / 255), classes=10)
+      >>> plan.attacks(), len(plan.items), plan.items[1].attack.loss
+      (['apgd-ce', 'apgd-t', 'fab-t', 'square'], 20, 'dlr_targeted')
     """
-    names = _names(version, norm, attacks)
+    variants = _variants(version, threat, attacks)
     deviations = []
     if attacks is not None:
-        deviations.append(f"custom list of attacks: {', '.join(names)}")
+        deviations.append(f"custom list of attacks: {', '.join(variants)}")
     if steps != 100:
         deviations.append(f"{steps} iterations of APGD and FAB in place of 100")
     if queries != 5000:
         deviations.append(f"{queries} queries of Square in place of 5000")
     items: list[WorkItem] = []
-    for name in names:
-        settings = AttackSettings(
-            attack=name,
-            norm=norm,
-            loss=_loss(name, classes),
-            steps=queries if name == "square" else steps,
-            restarts=5 if version == "plus" and name == "fab" else 1,
-            eot=20 if version == "rand" else 1,
-            eps_schedule=norm == "l1" and version == "standard" and name.startswith("apgd"),
-            stochastic=stochastic,
-        )
-        deviations += _few_classes(name, settings, classes, _targets(name, norm, version))
-        ranks = range(2, min(_targets(name, norm, version), classes - 1) + 2)
-        for rank in ranks if name.endswith("-t") else (0,):
-            for restart in range(_restarts(name, norm, version)):
-                items.append(WorkItem(settings, restart, rank))
+    for name, variant in variants.items():
+        recipe = RECIPES[name]
+        loss = next((loss for fewest, loss in recipe.losses if classes >= fewest), None)
+        attack = recipe.bind(Asked(threat, steps, queries, stochastic, variant), loss)
+        if stochastic and not getattr(attack, "stochastic", False):
+            raise InputError(f"stochastic models cannot be attacked by {name}, which gives no keys")
+        targets = min(variant.targets, classes - 1)
+        deviations += _few_classes(name, recipe, variant, classes, loss)
+        number = list(RECIPES).index(name)
+        for rank in range(2, targets + 2) if recipe.targeted else (0,):
+            for restart in range(variant.restarts):
+                items.append(WorkItem(name, number, attack, restart, rank))
     return Protocol(version, tuple(items), tuple(deviations))
 
 
-def _names(version: str, norm: str, attacks: tuple[str, ...] | None) -> tuple[str, ...]:
-    if norm not in NORMS:
-        raise InputError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+def _variants(version: str, threat: Any, attacks: tuple[str, ...] | None) -> dict[str, Variant]:
+    """The attacks of a version by name, in order."""
     if attacks is not None:
         if version != "custom":
             raise InputError(
                 f"attacks belong to version 'custom'; version {version!r} has its own list"
             )
         for name in attacks:
-            if name not in ATTACKS:
-                raise InputError(f"attack {name!r} is unknown; choose from {', '.join(ATTACKS)}")
+            if name not in RECIPES:
+                raise InputError(f"attack {name!r} is unknown; choose from {', '.join(RECIPES)}")
         if not attacks or len(set(attacks)) != len(attacks):
             raise InputError(f"attacks must be different names, at least one; got {attacks}")
-        return tuple(attacks)
+        return dict.fromkeys(attacks, Variant())
     if version not in VERSIONS:
         known = ", ".join([*VERSIONS, "custom (with a list of attacks)"])
         raise InputError(f"version {version!r} is unknown; choose from {known}")
-    return VERSIONS[version]
+    return FOR_NORM.get((version, norm_of(threat) or ""), VERSIONS[version])
 
 
-def _loss(name: str, classes: int) -> str | None:
-    """The loss of an attack; DLR needs three classes, its targeted form four."""
-    if name.startswith("fab"):
-        return None
-    if name == "square":
-        return "margin"
-    if name == "apgd-ce":
-        return "ce"
-    if name == "apgd-t":
-        return "dlr_targeted" if classes >= 4 else "margin_targeted"
-    return "dlr" if classes >= 3 else "margin"
-
-
-def _targets(name: str, norm: str, version: str) -> int:
-    return 5 if name == "apgd-t" and norm == "l1" and version == "standard" else 9
-
-
-def _restarts(name: str, norm: str, version: str) -> int:
-    if version == "plus" and name in ("apgd-ce", "apgd-dlr"):
-        return 5
-    if version == "standard" and norm == "l1" and name == "apgd-ce":
-        return 5
-    return 1
-
-
-def _few_classes(name: str, settings: AttackSettings, classes: int, targets: int) -> list[str]:
+def _few_classes(
+    name: str, recipe: Recipe, variant: Variant, classes: int, loss: str | None
+) -> list[str]:
     """What the reference, which fails on few classes, does not define."""
     found = []
-    if name.endswith("-t") and targets > classes - 1:
-        found.append(f"{name}: {classes - 1} targets in place of {targets} ({classes} classes)")
-    if name.startswith("apgd") and str(settings.loss).startswith("margin"):
+    if recipe.targeted and variant.targets > classes - 1:
+        shortened = f"{classes - 1} targets in place of {variant.targets}"
+        found.append(f"{name}: {shortened} ({classes} classes)")
+    if recipe.losses and loss != recipe.losses[0][1]:
         found.append(f"{name}: margin loss in place of DLR ({classes} classes)")
     return found

@@ -91,11 +91,16 @@ class Report:
         }
 
     def _attack_text(self, name: str) -> dict[str, Any]:
-        items = [item for item in self.items if item.settings.attack == name]
-        settings = {k: v for k, v in vars(items[0].settings).items() if v is not None}
-        restarts = settings["restarts"] * (1 + max(item.restart for item in items))
-        targets = len({item.rank for item in items if item.rank})
-        return {**settings, "restarts": restarts, "targets": targets}
+        items = [item for item in self.items if item.name == name]
+        attack: Any = items[0].attack
+        restarts = getattr(attack, "restarts", 1) * (1 + max(item.restart for item in items))
+        return {
+            "attack": name,
+            "norm": self.norm,
+            **{"eot": 1, "eps_schedule": False, "stochastic": False, **attack.settings},
+            "restarts": restarts,
+            "targets": len({item.rank for item in items if item.rank}),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the images, as plain JSON types."""

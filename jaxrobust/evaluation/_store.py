@@ -39,8 +39,7 @@ class Store:
         self, folder: pathlib.Path | None, settings: dict[str, Any], identity: Identity
     ) -> None:
         self.folder, self._keeps = folder, folder is not None
-        content = json.dumps([settings, identity.digests], sort_keys=True)
-        self._mark = hashlib.sha256(content.encode()).hexdigest()
+        self._mark = _mark(settings, identity)
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,6 +47,7 @@ class Store:
         if there is None:
             _write(folder, settings, identity)
             return
+        self._mark = _mark(*there)  # as its items have it: an earlier version wrote fewer digests
         found = {
             name: f"{there[0].get(name)!r} there, {value!r} now"
             for name, value in sorted(settings.items())
@@ -99,6 +99,12 @@ class Store:
     def _path(self, number: int) -> pathlib.Path:
         assert self.folder is not None
         return self.folder / f"item_{number:03d}.npz"
+
+
+def _mark(settings: dict[str, Any], identity: Identity) -> str:
+    """The hash of an evaluation, which every item has in it."""
+    content = json.dumps([settings, identity.digests], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def model_digest(held: Any, logits: np.ndarray) -> str:

@@ -1,25 +1,18 @@
 """Running one work item on the points that are still robust, in a few batch shapes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrobust.attacks import apgd, fab
-from jaxrobust.attacks._square import SquareState, square_chunk, square_init
-from jaxrobust.evaluation._batches import over_devices
+from jaxrobust.evaluation._examples import over_examples
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._protocol import ATTACKS, AttackSettings, WorkItem
-from jaxrobust.inputs import as_network_logits
+from jaxrobust.evaluation._protocol import WorkItem
 from jaxrobust.keys import key_of
-from jaxrobust.processes import over_processes
-from jaxrobust.typing import LogitsFn
-from jaxrobust.verdicts import misclassified, predicted
 
-CHUNK = 250  # queries of Square between two compactions
+Told = Callable[[int], None]
 
 
 class Points(NamedTuple):
@@ -29,13 +22,13 @@ class Points(NamedTuple):
       indices: `[p]` int32, in the data set; noise is folded from them.
       images: `[p, h, w, c]` clean images.
       labels: `[p]`.
-      targets: `[p]` target classes of this item (0 for untargeted attacks).
+      targets: `[p]` target classes of a targeted attack, after which nothing else follows.
     """
 
     indices: np.ndarray
     images: np.ndarray
     labels: np.ndarray
-    targets: np.ndarray
+    targets: tuple[np.ndarray, ...]
 
 
 class Outcome(NamedTuple):
@@ -44,7 +37,8 @@ class Outcome(NamedTuple):
     Attributes:
       success: `[p]` bool, the attack's own claim.
       images: `[p, h, w, c]`.
-      distance: `[p]` norm of the smallest perturbation (FAB; infinite if none), else NaN.
+      distance: `[p]` norm of the smallest perturbation (infinite if none) from attacks that look
+        for it, else NaN.
       forwards: forward passes of single examples that the protocol asks for.
       backwards: likewise backward passes.
     """
@@ -54,55 +48,6 @@ class Outcome(NamedTuple):
     distance: np.ndarray
     forwards: int
     backwards: int
-
-
-def bucket_sizes(batch_size: int, devices: int) -> list[int]:
-    """The three batch shapes that are ever compiled, each a multiple of the device count."""
-    sizes = (batch_size, batch_size // 4, batch_size // 16)
-    return sorted({max(devices, -(-max(s, 8) // devices) * devices) for s in sizes}, reverse=True)
-
-
-Bucket = tuple[int, int, int]  # first point, number of points, batch shape
-
-
-def buckets(size: int, sizes: list[int], processes: int = 1) -> Iterator[Bucket]:
-    """Covers `size` points by batches: yields (start, number of points, batch shape).
-
-    A shape is taken if it wastes at most half of itself, also of the share that each process
-    should have; else a smaller one is filled first.
-    """
-    start, share = 0, -(-size // processes)
-    while start < size:
-        left = size - start
-        fitting = [s for s in sizes if s < 2 * min(left, share) or s == sizes[-1]]
-        shape = max(fitting) if left > min(fitting) else sizes[-1]
-        count = min(left, shape)
-        yield start, count, shape
-        start += count
-
-
-def in_buckets(
-    size: int,
-    sizes: list[int],
-    work: Callable[[int, int, int], Any],
-    *,
-    done: Callable[[int], None] = lambda count: None,
-) -> Any:
-    """`work(start, count, shape)` over all points, in all processes, outputs joined.
-
-    Args:
-      size: number of points.
-      sizes: batch shapes.
-      work: gives a pytree of arrays `[shape, ...]`, of which the first `count` rows count.
-      done: told the number of points after each batch.
-    """
-
-    def job(bucket: Bucket) -> Any:
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[: bucket[1]], work(*bucket))
-
-    jobs = list(buckets(size, sizes, jax.process_count()))
-    parts = over_processes(jobs, job, done=lambda bucket: done(bucket[1]))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 class Programs:
@@ -116,11 +61,12 @@ class Programs:
         self._logits_fn = logits_fn
         self._made: dict[Any, Compiled] = {}
 
-    def of(self, call: Callable[..., Any], *static: Any) -> Compiled:
-        """`call(*static, logits_fn, *arrays)` as a function of the arrays."""
-        if (call, static) not in self._made:
-            self._made[call, static] = Compiled(call, self._logits_fn, static=static)
-        return self._made[call, static]
+    def of(self, call: Callable[..., Any], item: WorkItem) -> Compiled:
+        """`call(attack, logits_fn, *arrays)` as a function of the arrays."""
+        if (call, item.name) not in self._made:
+            name = f"{item.name}{call.__name__}".replace("-", "_")
+            self._made[call, item.name] = Compiled(call, item.attack, self._logits_fn, name=name)
+        return self._made[call, item.name]
 
 
 def run_item(
@@ -128,222 +74,78 @@ def run_item(
     programs: Programs,
     points: Points,
     *,
-    eps: float,
     seed: int,
-    sizes: list[int],
+    shapes: list[int],
     classes: int,
-    advance: Callable[[int], None],
+    advance: Told,
 ) -> Outcome:
     """Runs a work item on points that are still robust."""
-    if item.settings.attack == "square":
-        return _run_square(item, programs, points, eps=eps, seed=seed, sizes=sizes, advance=advance)
-    radius = np.float32(eps)
-    is_fab = item.settings.attack.startswith("fab")
-    attack = programs.of(fab_batch if is_fab else apgd_batch, item.settings)
-    number = ATTACKS.index(item.settings.attack)
-
-    def work(start: int, count: int, shape: int) -> Any:
-        batch = padded(points, start, count, shape)
-        keys = item_keys(seed, number, item.restart, item.rank, batch.indices)
-        arguments = over_devices((keys, batch.images, batch.labels, batch.targets))
-        return attack(*arguments, radius)
-
-    success, images, *distance = in_buckets(len(points.indices), sizes, work, done=advance)
-    size, steps = len(points.indices), item.settings.steps
-    if is_fab:
-        runs = steps * size * item.settings.restarts
-        differences = 1 if item.settings.attack == "fab-t" else classes - 1
-        return Outcome(success, images, distance[0], 2 * runs, differences * runs)
-    passes = (steps + 1) * item.settings.eot * size
-    return Outcome(success, images, np.full(size, np.nan, np.float32), passes, passes)
-
-
-def padded(points: Points, start: int, count: int, shape: int) -> Points:
-    """A batch of one shape: the points, then repeats of the first of them."""
-    rows = np.full(shape, start)
-    rows[:count] = np.arange(start, start + count)
-    return Points(*(field[rows] for field in points))
-
-
-@jax.jit
-def item_keys(seed: int, attack: int, restart: int, rank: int, indices: Array) -> Array:
-    """A key per point of (seed, attack, restart, target rank, index in the data set)."""
     key = key_of(seed)
-    for number in (attack, restart, rank):
+    for number in (item.number, item.restart, item.rank):
         key = jax.random.fold_in(key, number)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+    run = _in_parts if hasattr(item.attack, "go_on") else _at_once
+    found = run(item, programs, points, key, shapes, advance)
+    size = len(points.indices)
+    each = item.attack.passes(classes, targeted=item.rank > 0)  # type: ignore[attr-defined]
+    forwards, backwards = (size * passes for passes in each)
+    if "queries" in found:
+        forwards = int(found["queries"].sum())
+    nothing = np.full(size, np.nan, np.float32)
+    distance = found.get("distance", nothing)
+    return Outcome(found["success"], found["images"], distance, forwards, backwards)
 
 
-def apgd_batch(
-    settings: AttackSettings,
-    logits_fn: LogitsFn,
-    keys: Array,
-    images: Array,
-    labels: Array,
-    targets: Array,
-    eps: Array,
-) -> tuple[Array, Array]:
-    """APGD on one batch: success and images."""
-    loss: Any = settings.loss
-    if loss == "margin_targeted":
-        loss = _margin_to(targets)
-    found = apgd(
-        logits_fn,
-        keys,
-        images,
-        labels,
-        norm=settings.norm,
-        eps=eps,
-        loss=loss,
-        targets=targets if loss == "dlr_targeted" else None,
-        steps=settings.steps,
-        eot=settings.eot,
-        stochastic=settings.stochastic,
-        eps_schedule=settings.eps_schedule,
-    )
-    return found.success, found.images
+Found = dict[str, np.ndarray]  # the fields of `Attacked` that an evaluation needs
 
 
-def _margin_to(targets: Array) -> Any:
-    """The margin against one target, for three classes, where the targeted DLR is undefined."""
-
-    def loss(logits: Array, labels: Array) -> Array:
-        classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)[None]
-        to_target = jnp.where(targets[:, None] == classes, logits, 0).sum(-1)
-        return to_target - jnp.where(labels[:, None] == classes, logits, 0).sum(-1)
-
-    return loss
+def _at_once(
+    item: WorkItem, programs: Programs, points: Points, key: Array, shapes: list[int], advance: Told
+) -> Found:
+    arrays = points.images, points.labels, *points.targets
+    attack = programs.of(_batch, item)
+    return over_examples(attack, key, points.indices, *arrays, shapes=shapes, done=advance)
 
 
-def fab_batch(
-    settings: AttackSettings,
-    logits_fn: LogitsFn,
-    keys: Array,
-    images: Array,
-    labels: Array,
-    targets: Array,
-    eps: Array,
-) -> tuple[Array, Array, Array]:
-    """FAB on one batch: success within eps, images and smallest distances."""
-    found = fab(
-        logits_fn,
-        keys,
-        images,
-        labels,
-        norm=settings.norm,
-        eps=eps,
-        targets=targets if settings.attack == "fab-t" else None,
-        steps=settings.steps,
-        restarts=settings.restarts,
-    )
-    assert found.distance is not None
-    return found.success, found.images, found.distance
-
-
-def _run_square(
-    item: WorkItem,
-    programs: Programs,
-    points: Points,
-    *,
-    eps: float,
-    seed: int,
-    sizes: list[int],
-    advance: Callable[[int], None],
-) -> Outcome:
-    """Square in chunks of queries; points that are done leave between chunks."""
-    norm, radius = item.settings.norm, np.float32(eps)
-    attack = ATTACKS.index("square")
-
-    def step(rows: np.ndarray, state: SquareState | None, first: int, queries: int) -> SquareState:
-        chosen = Points(*(field[rows] for field in points))
-
-        def work(start: int, count: int, shape: int) -> SquareState:
-            batch = padded(chosen, start, count, shape)
-            keys = item_keys(seed, attack, item.restart, 0, batch.indices)
-            arguments = over_devices((keys, batch.images, batch.labels))
-            if state is None:
-                return programs.of(_square_init, norm)(*arguments, radius)
-            take = np.full(shape, start)
-            take[:count] = np.arange(start, start + count)
-            part = over_devices(jax.tree.map(lambda leaf: leaf[take], state))
-            chunk = programs.of(_square_chunk, norm, queries)
-            return chunk(part, *arguments, radius, np.int32(first))
-
-        return in_buckets(len(rows), sizes, work)
-
-    state = step(np.arange(len(points.indices)), None, 0, 0)
-    state = jax.tree.map(np.array, state)
-    for first in range(0, item.settings.steps, CHUNK):
-        rows = np.flatnonzero(~state.done)
+def _in_parts(
+    item: WorkItem, programs: Programs, points: Points, key: Array, shapes: list[int], advance: Told
+) -> Found:
+    """An attack that offers its states (`attacks.InParts`): finished points leave between parts."""
+    attack: Any = item.attack
+    begin, go_on = programs.of(_begin_batch, item), programs.of(_go_on_batch, item)
+    indices, arrays = points.indices, (points.images, points.labels, *points.targets)
+    state = over_examples(begin, key, indices, *arrays, shapes=shapes)
+    state = jax.tree.map(np.array, state)  # to write into
+    for number in range(attack.parts):
+        rows = np.flatnonzero(~np.asarray(attack.done(state)))
         if not len(rows):
             break
-        part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], state)
-        new = step(rows, part, first, min(CHUNK, item.settings.steps - first))
-        for whole, changed in zip(state, new, strict=True):
-            whole[rows] = changed
-        advance(int((state.done[rows]).sum()))
-    advance(int((~state.done).sum()))
-    distance = np.full(len(points.indices), np.nan, np.float32)
-    return Outcome(state.success, state.images, distance, int(state.queries.sum()), 0)
+
+        def part(*batch: Any, number: int = number) -> Any:
+            return go_on(np.int32(number), *batch)
+
+        some = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (state, *arrays))
+        new = over_examples(part, key, indices[rows], *some, shapes=shapes)
+        jax.tree.map(lambda whole, changed, rows=rows: whole.__setitem__(rows, changed), state, new)
+        advance(int(np.asarray(attack.done(new)).sum()))
+    advance(int((~np.asarray(attack.done(state))).sum()))
+    return _needed(attack.end(state, points.images))
 
 
-def _square_init(
-    norm: Any, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array, eps: Array
-) -> SquareState:
-    return square_init(logits_fn, keys, images, labels, norm=norm, eps=eps)
+def _batch(attack: Any, logits_fn: Any, keys: Array, *batch: Array) -> dict[str, Array]:
+    return _needed(attack(logits_fn, keys, *batch))
 
 
-def _square_chunk(
-    norm: Any,
-    queries: int,
-    logits_fn: LogitsFn,
-    state: SquareState,
-    keys: Array,
-    images: Array,
-    labels: Array,
-    eps: Array,
-    first_query: Array,
-) -> SquareState:
-    return square_chunk(
-        logits_fn,
-        state,
-        keys,
-        images,
-        labels,
-        norm=norm,
-        eps=eps,
-        first_query=first_query,
-        queries=queries,
-    )
+def _begin_batch(attack: Any, logits_fn: Any, keys: Array, *batch: Array) -> Any:
+    return attack.begin(logits_fn, keys, *batch)
 
 
-def clean_batch(
-    stochastic: bool, logits_fn: Any, images: Array, labels: Array, indices: Array
-) -> tuple[Array, Array, Array]:
-    """Logits, whether misclassified, and the prediction (-1 for NaN logits).
-
-    A `stochastic` network is a `OneDraw`, whose noise goes by the indices in the data set.
-    """
-    logits = logits_fn(images, indices) if stochastic else logits_fn(images)
-    logits = as_network_logits(logits, batch=len(images))
-    return logits, misclassified(logits, labels), predicted(logits)
+def _go_on_batch(
+    attack: Any, logits_fn: Any, number: Array, keys: Array, state: Any, *batch: Array
+) -> Any:
+    return attack.go_on(logits_fn, number, state, keys, *batch)
 
 
-def forward(
-    clean: Compiled,
-    images: np.ndarray,
-    labels: np.ndarray,
-    sizes: list[int],
-    *,
-    indices: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A compiled `clean_batch` over any number of images; `indices` default to all of the data."""
-    if indices is None:
-        indices = np.arange(len(labels))
-    points = Points(indices.astype(np.int32), images, labels, labels)
-
-    def work(start: int, count: int, shape: int) -> Any:
-        batch = padded(points, start, count, shape)
-        return clean(*over_devices((batch.images, batch.labels, batch.indices)))
-
-    return in_buckets(len(labels), sizes, work)
+def _needed(found: Any) -> dict[str, Any]:
+    """Of `Attacked`, what there is of verdicts, images, distances and queries."""
+    fields = {name: getattr(found, name) for name in ("success", "images", "distance", "queries")}
+    return {name: value for name, value in fields.items() if value is not None}

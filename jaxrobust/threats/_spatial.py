@@ -81,6 +81,11 @@ class Spatial:
             return rotate_translate_twice(x, z.degrees, z.shift_px, padding=self.padding)
         return rotate_translate(x, z.degrees, z.shift_px, padding=self.padding)
 
+    def on_grid(self, point: Array, x: Array) -> Transform:
+        """The transform at a point (right, down, angle) of [-1, 1]^3."""
+        degrees, shift = self._limits(x)
+        return Transform(point[2] * degrees, shift * point[:2])
+
     def default_step(self, steps: int) -> float:
         """A share of both limits, 2.5 / steps: degrees and pixels have no common unit."""
         return 2.5 / max(steps, 1)

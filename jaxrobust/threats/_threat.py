@@ -19,7 +19,8 @@ class Threat(Protocol):
     A verb never draws randomness but from the key that it is given.
 
     A threat may also have an attribute `norm` ("linf", "l2", "l1") if it is that norm's ball, a
-    method `default_step(steps)`, and a text `description`.
+    method `default_step(steps)`, and a text `description`. With a method `on_grid(point, x)`, the
+    perturbation at a point (right, down, angle) of [-1, 1]^3, `attacks.spatial_grid` searches it.
     """
 
     def init(self, key: Array, x: Array) -> Perturbation:

@@ -15,6 +15,8 @@ import pytest
 from flax import nnx
 
 from jaxrobust import evaluation, losses, mixing, models, threats
+from jaxrobust.evaluation._identity import Identity
+from jaxrobust.evaluation._store import ITEM, Store
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(size=(12, 4, 4, 1)).astype(np.float32)
@@ -82,6 +84,7 @@ def in_training_mode():
             linear(weights_of(0))(x) + jnp.arange(float(len(x)))[:, None] * jnp.eye(3)[:1]
         ),
         "what came before": lambda x: batch_normed(x - x[:1]),
+        "the batch's size": lambda x: linear(weights_of(0))(x) * (1 + 0.1 * len(x)),
         "Linen, statistics": lambda x: linen.apply(variables, x, train=True, rngs=rngs),
         "Linen, dropout": lambda x: linen.apply(variables, x, train=True, mutable=["batch_stats"])[
             0
@@ -156,6 +159,26 @@ def test_nan_counts_as_wrong_is_counted_and_fails_a_check():
     everywhere = evaluation.evaluate(lambda x: linear(weights_of(0))(x) * jnp.nan, grey, labels, attacks={})  # fmt: skip
     assert everywhere.clean.value == 0
     assert everywhere.nan_logits == {"clean": 12}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (jax.nn.softmax, "logits, not probabilities"),
+        (lambda z: 1e4 * z, "cross-entropy saturation"),
+    ],
+)
+def test_both_evaluations_check_the_logits(change, name):
+    def network(x):
+        return change(linear(weights_of(0))(x))
+
+    result = evaluation.evaluate(network, IMAGES, LABELS, attacks={})
+    report = evaluation.autoattack(network, IMAGES, LABELS, **QUICK)
+    for checks in (result.checks, report.checks):
+        assert name in {check.name for check in checks if not check.passed}
+    assert [check["name"] for check in result.figures()["checks"]] == [name]
+    healthy = evaluation.evaluate(linear(weights_of(0)), IMAGES, LABELS, attacks={})
+    assert all(check.passed for check in healthy.checks)
 
 
 def test_an_attack_that_leaves_the_box_is_told():
@@ -309,6 +332,43 @@ def test_a_network_that_differs_elsewhere_is_another_one(first, other, tmp_path)
     evaluation.autoattack(first, IMAGES, LABELS, folder=tmp_path, batch_size=2, **QUICK)
     with pytest.raises(ValueError, match="model differ"):
         evaluation.autoattack(other, IMAGES, LABELS, folder=tmp_path, **QUICK)
+
+
+def steered(turned):
+    """The linear network with a prescribed derivative that may turn away from the given images."""
+
+    @jax.custom_vjp
+    def network(x):
+        return linear(weights_of(0))(x)
+
+    def backward(x, cotangent):
+        slope = (cotangent @ weights_of(0).T).reshape(x.shape)
+        given = (jnp.abs(x[:, None] - jnp.asarray(IMAGES)[None]).max((2, 3, 4)) == 0).any(1)
+        away = -slope if turned else slope
+        return (jnp.where(given[:, None, None, None], slope, away),)
+
+    network.defvjp(lambda x: (network(x), x), backward)
+    return network
+
+
+def test_a_prescribed_derivative_that_differs_elsewhere_is_another_one(tmp_path):
+    ran = []
+    options = QUICK | {"folder": tmp_path, "progress": lambda item, *_: ran.append(item)}
+    for _ in range(2):
+        evaluation.autoattack(steered(False), IMAGES, LABELS, **options)
+    assert len(ran) == 2, "the second evaluation took up the first one's item"
+    with pytest.raises(ValueError, match=r"model differ \(model: other derivatives\)"):
+        evaluation.autoattack(steered(True), IMAGES, LABELS, **options)
+
+
+def test_folders_of_earlier_versions_say_nothing_of_derivatives(tmp_path):
+    numbers, names = np.ones((1, 2)), ("arrays", "program", "images", "labels")
+    old = Identity(dict.fromkeys(names, "same"), numbers, numbers)
+    now = Identity({**old.digests, "derivatives": "mine"}, numbers, numbers)
+    Store(tmp_path, {"a": 1}, old).save(0, dict.fromkeys(ITEM, np.ones(2)))
+    assert Store(tmp_path, {"a": 1}, now).load(0) is not None
+    with pytest.raises(ValueError, match="model: other program"):
+        Store(tmp_path, {"a": 1}, Identity(now.digests | {"program": "b"}, numbers, numbers))
 
 
 def test_a_detached_mixture_is_another_network(tmp_path):

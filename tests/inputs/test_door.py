@@ -152,6 +152,8 @@ OTHERS = {
     "mixing.evading": "mixing/test_adaptive.py",
     "mixing.guided": "takes two networks, which attacks check",
     "evaluation.pgd_attacks": "makes PGD, whose fields are tried below",
+    "evaluation.over_examples": "evaluation/test_examples.py",
+    "evaluation.protocol": "evaluation/test_autoattack.py",
     "evaluation.append_row": "a file",
     "evaluation.write_json": "a file",
     "evaluation.provenance": "no argument",

@@ -1,0 +1,77 @@
+"""What an evaluation asks of an attack."""
+
+from typing import Any, Protocol
+
+from jax import Array
+
+from jaxrobust.attacks._attacked import Attacked
+from jaxrobust.inputs import InputError
+from jaxrobust.threats import described, norm_of
+from jaxrobust.typing import NORMS, LogitsFn
+
+
+class Attack(Protocol):
+    """An attack with its settings bound, such as `attacks.PGD(threat=...)`; any such callable.
+
+    A pytree with its radii as leaves is compiled once for all radii. A targeted attack takes the
+    target classes `[b]` as a fifth argument.
+    """
+
+    def __call__(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> Attacked:
+        """Attacks a batch.
+
+        Args:
+          logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
+          key: one PRNG key, or one per example `[b]`.
+          images: `[b, h, w, c]`, floating point in [0, 1].
+          labels: `[b]`.
+        """
+
+
+class InParts(Protocol):
+    """An attack that AutoAttack runs in parts; finished examples leave between two parts.
+
+    The state is a pytree with the batch on the leading axis of every leaf. Examples are dropped and
+    put together anew between parts, so nothing in it may depend on the rest of the batch.
+
+    Attributes:
+      parts: how often `go_on` is called at most.
+    """
+
+    parts: int
+
+    def begin(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> Any:
+        """The state before the first part."""
+
+    def go_on(
+        self,
+        logits_fn: LogitsFn,
+        number: Array,
+        state: Any,
+        key: Array,
+        images: Array,
+        labels: Array,
+    ) -> Any:
+        """The state after part `number`, an integer `[]` from 0 on. The keys stay the same."""
+
+    def done(self, state: Any) -> Array:
+        """`[b]` bool: further parts would not change the example."""
+
+    def end(self, state: Any, images: Array) -> Attacked:
+        """What was found."""
+
+
+def check_ball(attack: Any) -> None:
+    """Refuses to bind an attack on norms to a threat that is no norm's ball.
+
+    Raises:
+      InputError: if it is none.
+    """
+    threat = attack.threat
+    if not hasattr(threat, "project"):  # JAX rebuilds pytrees around anything
+        return
+    if norm_of(threat) not in NORMS or not hasattr(threat, "eps"):
+        raise InputError(
+            f"threat of {type(attack).__name__} must be the ball of a norm ({', '.join(NORMS)}), "
+            f"got {described(threat)}; PGD attacks any threat"
+        )

@@ -1,0 +1,185 @@
+"""Bound attacks: every threat in every attack, or refused before anything runs; parts of Square."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrobust import attacks, losses, threats
+from jaxrobust.attacks import Attacked
+from jaxrobust.inputs import InputError
+
+KEY = jax.random.key(3)
+IMAGES = jax.random.uniform(jax.random.key(1), (6, 4, 4, 1))
+LABELS = np.arange(6) % 3
+WEIGHTS = jax.random.normal(jax.random.key(0), (16, 3))
+
+
+def network(x):
+    return x.reshape(len(x), -1) @ WEIGHTS
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Brightness:
+    """A threat from outside of the library: one offset per image."""
+
+    eps: jax.Array
+
+    def init(self, key, x):
+        return self.project(jax.random.uniform(key, (), x.dtype, -1, 1) * self.eps, x)
+
+    def ascend(self, z, grad, step_size):
+        return z + jnp.asarray(step_size, z.dtype) * jnp.sign(grad)
+
+    def project(self, z, x):
+        return jnp.clip(jnp.clip(z, -self.eps, self.eps), -x.min(), 1 - x.max())
+
+    def apply(self, z, x):
+        return x + z
+
+
+class Stepless:
+    """Neither `eps` nor a default step."""
+
+    def init(self, key, x):
+        return jax.random.uniform(key, (), x.dtype, -0.1, 0.1)
+
+    def project(self, z, x):
+        return jnp.clip(jnp.clip(z, -0.1, 0.1), -x.min(), 1 - x.max())
+
+    ascend, apply = Brightness.ascend, Brightness.apply
+
+
+jax.tree_util.register_static(Stepless)
+
+
+def inner(logits_fn, keys, images, labels, *, threat):
+    options = {"loss": losses.cross_entropy, "steps": 1, "step_size": 0.01}
+    return attacks.pgd(logits_fn, keys, images, labels, threat=threat, **options)
+
+
+THREATS = {
+    "linf": threats.linf(0.1),
+    "l2": threats.l2(0.5),
+    "l1": threats.l1(1.0),
+    "spatial": threats.spatial(20, 1),
+    "spatial, then linf": threats.compose(threats.spatial(20, 1), threats.linf(0.05)),
+    "two norms": threats.compose(threats.linf(0.05), threats.l2(0.1)),
+    "from outside": Brightness(jnp.asarray(0.1)),
+}
+BIND = {
+    "PGD": lambda threat: attacks.PGD(threat=threat, steps=2),
+    "FGSM": lambda threat: attacks.FGSM(threat=threat),
+    "WorstOfK": lambda threat: attacks.WorstOfK(threat=threat, k=2),
+    "RandomTransform": lambda threat: attacks.RandomTransform(threat=threat),
+    "SpatialGrid": lambda threat: attacks.SpatialGrid(threat=threat, counts=(2, 1, 2)),
+    "SpatialGrid, inner": lambda threat: attacks.SpatialGrid(
+        threat=threat, counts=(2, 1, 2), inner=inner
+    ),
+    "APGD": lambda threat: attacks.APGD(threat=threat, steps=2),
+    "FAB": lambda threat: attacks.FAB(threat=threat, steps=2),
+    "Square": lambda threat: attacks.Square(threat=threat, queries=3),
+    "MinMargin": lambda threat: attacks.MinMargin(threat=threat, steps=2, targets=1),
+}
+ANY, NORMS = set(THREATS), {"linf", "l2", "l1"}
+TAKEN = dict.fromkeys(("PGD", "FGSM", "WorstOfK", "RandomTransform"), ANY)
+TAKEN |= dict.fromkeys(("APGD", "FAB", "Square", "MinMargin"), NORMS)
+TAKEN |= {"SpatialGrid": {"spatial"}, "SpatialGrid, inner": {"spatial, then linf"}}
+
+
+@pytest.mark.parametrize("attack", BIND)
+def test_every_threat_is_attacked_or_refused_before_anything_runs(attack):
+    @jax.jit
+    def run(bound, key, images, labels):
+        return bound(network, key, images, labels)
+
+    clean = np.asarray(losses.cross_entropy(network(IMAGES), jnp.asarray(LABELS)))
+    for name, threat in THREATS.items():
+        if name not in TAKEN[attack]:
+            with pytest.raises(InputError, match=r"^(threat|inner)\b") as said:
+                BIND[attack](threat)
+            assert threats.described(threat) in str(said.value) or "inner" in str(said.value)
+            continue
+        found = run(BIND[attack](threat), KEY, IMAGES, LABELS)
+        assert isinstance(found, Attacked), name
+        images = np.asarray(found.images)
+        assert 0 <= images.min() <= images.max() <= 1
+        wrong = np.asarray(network(images).argmax(-1)) != LABELS
+        np.testing.assert_array_equal(found.success & ~wrong, False)
+        if attack in ("PGD", "FGSM") and name in NORMS:
+            after = np.asarray(losses.cross_entropy(network(images), jnp.asarray(LABELS)))
+            assert after.mean() > clean.mean(), name
+
+
+@pytest.mark.parametrize("attack", ["PGD", "FGSM"])
+def test_a_threat_without_a_default_step_needs_one(attack):
+    with pytest.raises(ValueError, match="step_size must be given for Stepless"):
+        getattr(attacks, attack)(threat=Stepless())
+    bound = getattr(attacks, attack)(threat=Stepless(), step_size=0.05)
+    assert bound(network, KEY, IMAGES, LABELS).images.shape == IMAGES.shape
+
+
+@pytest.mark.parametrize("norm", sorted(NORMS))
+def test_bound_attacks_are_their_functions(norm):
+    ball = {"norm": norm, "eps": THREATS[norm].eps}
+    given = network, KEY, IMAGES, LABELS
+    targets = (LABELS + 1) % 3
+    for bound, function, options in (
+        (attacks.APGD(threat=THREATS[norm], steps=4), attacks.apgd, {"steps": 4}),
+        (attacks.FAB(threat=THREATS[norm], steps=3), attacks.fab, {"steps": 3}),
+    ):
+        same = jax.tree.map(np.array_equal, bound(*given), function(*given, **ball, **options))
+        assert all(jax.tree.leaves(same)), bound
+    targeted = attacks.APGD(threat=THREATS[norm], loss="margin_targeted", steps=3)
+    found = targeted(*given, targets)
+    assert np.isfinite(found.loss).all()
+    with pytest.raises(InputError, match="targets .* must be given for .*'margin_targeted'"):
+        targeted(*given)
+
+
+@pytest.mark.parametrize("norm", sorted(NORMS))
+def test_square_in_parts_is_square_and_nothing_depends_on_who_left(norm):
+    keys = jax.random.split(KEY, 6)
+    given = network, keys, IMAGES, np.asarray(network(IMAGES).argmax(-1))
+    bound = attacks.Square(threat=THREATS[norm], queries=9, chunk=4)
+    assert bound.parts == 3
+    whole, state = bound(*given), bound.begin(*given)
+    for number in range(bound.parts):
+        state = bound.go_on(network, number, state, *given[1:])
+    found = bound.end(state, IMAGES)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, whole, found)))
+    assert np.asarray(found.queries).max() <= bound.passes(3, targeted=False)[0] == 10
+    few = jax.tree.map(lambda leaf: leaf[3:], given[1:])
+    np.testing.assert_array_equal(bound(network, *few).images, whole.images[3:])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Shift:
+    """A threat from outside that offers a grid: shifts to the right by whole pixels."""
+
+    most: jax.Array
+
+    def init(self, key, x):
+        return jnp.zeros((), x.dtype)
+
+    def apply(self, z, x):
+        return jnp.roll(x, jnp.round(z).astype(jnp.int32), 1)
+
+    def on_grid(self, point, x):
+        return point[0] * self.most
+
+
+def test_a_grid_searches_every_threat_that_offers_one():
+    images = jnp.zeros((2, 3, 5, 1)).at[:, 1, 2].set(1)
+
+    def logits_fn(x):
+        return jnp.stack([0.5 + 0 * x[:, 1, 4, 0], x[:, 1, 4, 0]], -1)
+
+    bound = attacks.SpatialGrid(threat=Shift(jnp.asarray(2.0)), counts=(5, 1, 1))
+    found = bound(logits_fn, KEY, images, jnp.zeros(2, int))
+    assert found.success.all()
+    assert found.perturbation.tolist() == [2.0, 2.0]
