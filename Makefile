@@ -20,25 +20,31 @@ MADE := $(shell cat $(INSTALLED) 2>/dev/null)
 WANTED := $(if $(filter file,$(origin PYTHON)),$(PRESENT),$(shell $(PYTHON) $(VERSION) 2>/dev/null))
 ANEW := $(wildcard $(UNFINISHED))$(if $(filter $(PRESENT),$(WANTED)),$(filter-out $(PRESENT),$(MADE)),anew)
 
-.PHONY: demo test test-core lint test-newest test-newest-core newest anew clean
+.PHONY: demo test test-slow test-core lint test-newest test-newest-core newest anew clean
 
 demo: $(INSTALLED)
 	$(BIN)/jaxrobust tradeoff experiments/digits_tradeoff.py
 
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+# What `make test` leaves out: long runs, several processes, every command of the README.
+test-slow: $(INSTALLED)
+	$(PYTEST) -m slow
 
 test-core: $(INSTALLED) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(CORE)
+	$(PYTEST) -m "not slow" $(CORE)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The same on the newest interpreter, with the newest JAX that installs there.
+# Both on the newest interpreter, with the newest JAX that installs there.
 test-newest: newest
-	$(MAKE) test PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
+	$(MAKE) test test-slow PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
 
 test-newest-core: newest
 	$(MAKE) test-core PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest

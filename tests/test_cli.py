@@ -145,6 +145,7 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_autoattack_from_the_command_line(cli, trained):
     words = ["evaluate", trained, "--attack", "autoattack", "--n", "16"]
     words += ["--version", "custom", "--attacks", "apgd-ce,fab-t"]
@@ -190,6 +191,7 @@ def test_autoattack_options_are_checked(cli, trained):
         assert expected in err
 
 
+@pytest.mark.slow
 def test_a_tradeoff_is_not_done_twice(cli, tmp_path):
     file = tmp_path / "two.py"
     file.write_text(
@@ -214,6 +216,7 @@ def test_a_tradeoff_is_not_done_twice(cli, tmp_path):
     assert "±" in out
 
 
+@pytest.mark.slow
 def test_a_failed_member_is_shown_and_the_others_go_on(cli, tmp_path):
     file = tmp_path / "some.py"
     file.write_text(

@@ -176,6 +176,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         assert running.stderr.read() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_ctrl_c_twice_ends_without_a_traceback(tmp_path):
     words = ["--set", "epochs=400", "--set", "validation.size=0", "--set", "objective.steps=1"]

@@ -289,6 +289,7 @@ def test_an_earlier_row_is_of_the_same_step_settings_threat_and_seed(trained, tm
         assert earlier_row(trained, **{**asked, **change}) is None, change
 
 
+@pytest.mark.slow
 def test_a_log_has_a_line_per_attack_and_none_if_quiet(cli, trained, monkeypatch):
     out = cli("evaluate", trained, "--degrees", "5")[1]
     for attack in ("pgd", "margin_pgd", "spatial grid", "random transform"):

@@ -63,6 +63,7 @@ def words(*more, networks=True):
     return [*shown, *more]
 
 
+@pytest.mark.slow
 def test_two_files_are_mixed_and_attacked_by_one_command(cli, files, tmp_path):
     shown = words("--alpha", "0.7", "--rob-scale", "2", "--steps", "2", "--n", "16")
     code, out, err = cli("evaluate-mixed", *files, *shown, "--workdir", "r", "--quiet")
@@ -111,6 +112,7 @@ def test_two_runs(cli, tmp_path):
         assert row["bases"][name]["checkpoint"] == {"kind": "best", "step": 2}
 
 
+@pytest.mark.slow
 def test_a_tradeoff_of_two_bases_and_their_mixture(tmp_path):
     """The mixture is trained on the runs of the members before it."""
     base = Experiment(
@@ -184,6 +186,7 @@ def test_mistakes_end_in_one_line_and_code_2(cli, files, name):
     assert "Traceback" not in out + err
 
 
+@pytest.mark.slow
 def test_reports_of_other_mixtures_are_kept(cli, files, tmp_path):
     attack = ["--attack", "autoattack", "--version", "custom", "--attacks", "apgd-ce", "--n", "4"]
     changes = [], ["--alpha", "0.6"], ["--eps", "4/255"], ["--seed", "3"], ["--rob-scale", "2"]

@@ -51,6 +51,7 @@ def run(words: list[str], folder: pathlib.Path) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_readme_commands(tmp_path):
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     jaxrobust = [c for c in commands(ROOT / "README.md") if c.startswith("jaxrobust ")]
@@ -100,6 +101,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "code"), PYTHON, ids=[f"{p.name}-{i}" for i, (p, _) in enumerate(PYTHON)]
 )
@@ -116,6 +118,7 @@ def test_links_between_pages_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.slow
 def test_contributing_adds_an_objective_with_one_file_and_one_line(tmp_path):
     """In a copy of the package: the command line lists the new objective and trains it."""
     text = (ROOT / "CONTRIBUTING.md").read_text()

@@ -100,6 +100,7 @@ def reduced(config, tmp_path):
     return replace(config, **changes, epochs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
 def test_it_trains_two_steps_at_reduced_size(path, tmp_path):
     config = load(path)
@@ -131,6 +132,7 @@ def test_the_tradeoff_says_how_to_run_it_and_covers_the_papers():
         assert override(member, ["epochs=1", "batch_size=64"]).epochs == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CuSP", "Adaptive Smoothing"])
 def test_its_members_train_two_steps_at_reduced_size(name, tmp_path):
     (config,) = (member for member in load(TRADEOFF).members if member.name == name)

@@ -164,8 +164,9 @@ def test_a_failing_interpreter_leaves_the_environment(checkout):
 
 def test_newest_is_the_newest_that_runs(checkout):
     checkout.interpreter("python3.14", "3.14", SHIM)
-    made, pip, pytest_run = checkout.log("test-newest")
-    assert [made, pip, pytest_run] == ["venv 3.13", "pip 3.13", "pytest 3.13 -n 2 --dist loadfile"]
+    run = "pytest 3.13 -n 2 --dist loadfile -m"
+    expected = ["venv 3.13", "pip 3.13", f"{run} not slow", f"{run} slow"]
+    assert checkout.log("test-newest") == expected
     assert (checkout.folder / ".venv-newest").exists()
     assert not (checkout.folder / ".venv").exists()
     checkout.interpreter("python3.14", "3.14")
@@ -174,7 +175,7 @@ def test_newest_is_the_newest_that_runs(checkout):
 
 def test_the_core_is_a_part_of_the_suite(checkout):
     *_, run = checkout.log("test-newest-core")
-    rooms = run.removeprefix("pytest 3.14 -n 2 --dist loadfile ").split()
+    rooms = run.removeprefix("pytest 3.14 -n 2 --dist loadfile -m not slow ").split()
     assert len(rooms) >= 8
     assert all((ROOT / room).exists() for room in rooms)
 
@@ -203,6 +204,7 @@ def test_continuous_integration_runs_the_core_on_a_newer_interpreter(checkout, n
     finished = checkout.run("bash", ".ci/run")
     assert finished.returncode == 0, finished.stderr
     log = (checkout.folder / "log").read_text()
-    assert "pytest 3.12 -n 2 --dist loadfile\n" in log
+    for part in ("not slow", "slow"):
+        assert f"pytest 3.12 -n 2 --dist loadfile -m {part}\n" in log
     assert ("pytest 3.13" in log) == runs
     assert ("is not run again" in finished.stdout) != runs

@@ -259,6 +259,7 @@ def test_rows_of_another_step_seed_or_threat_are_not_taken(copied, tmp_path, wha
     assert again["checkpoint"] == first["checkpoint"]
 
 
+@pytest.mark.slow
 def test_curve_and_table_have_the_same_restarts_or_say_so(copied, tmp_path, monkeypatch):
     used = []
     attack = _judge.PGD

@@ -9,6 +9,7 @@ from jaxrobust import attacks, losses, threats
 from tests.attacks.test_apgd import KEYS, batch, curved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["fooling", "loss"])
 def test_apgd_of_so_many_iterations_is_apgd_of_so_many_steps(keep):
     images, labels = batch()
@@ -33,6 +34,7 @@ def test_apgd_of_so_many_iterations_is_apgd_of_so_many_steps(keep):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_the_images_of_the_highest_loss():
     images, labels = batch()
     found = attacks.apgd(
@@ -50,6 +52,7 @@ def test_the_images_of_the_highest_loss():
         )
 
 
+@pytest.mark.slow
 def test_pgd_of_traced_steps_and_momentum(key):
     images, labels = batch()
     settings = {"threat": threats.linf(0.05), "step_size": 0.01}

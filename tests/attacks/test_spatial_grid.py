@@ -256,6 +256,7 @@ def test_per_example_limits_with_pixels(key):
     assert (attacked.images[3:] != batch(key)[0][3:]).any()
 
 
+@pytest.mark.slow
 def test_gradients_find_a_rotation(key):
     """First order: a bar turns towards the template of the other class, as far as it may."""
     bar = jnp.zeros((9, 9, 1)).at[4, 1:8].set(1)

@@ -18,6 +18,7 @@ from jaxrobust.devices import device_mesh
 TINY = Case("pgd", steps=2, depth=10, batch_size=2, size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_fresh_processes_measure_every_stage():
     stock = TINY._replace(form="stock")

@@ -1,8 +1,11 @@
 """The table of runs that share a program."""
 
+import pytest
+
 from jaxrobust.bench import many_table
 
 
+@pytest.mark.slow
 def test_a_row_per_form_with_equal_figures():
     rows = many_table(betas=2, seeds=1, epochs=1, width=2, batch_size=512)
     assert [row.form for row in rows] == [

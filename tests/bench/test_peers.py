@@ -22,6 +22,7 @@ def peers(monkeypatch):
     return become
 
 
+@pytest.mark.slow
 def test_a_missing_or_failing_library_has_a_row(peers, monkeypatch):
     def fails(problem):
         raise RuntimeError("no such operator\nat line 3")
@@ -37,6 +38,7 @@ def test_a_missing_or_failing_library_has_a_row(peers, monkeypatch):
     assert np.isnan(other.seconds)
 
 
+@pytest.mark.slow
 def test_the_same_attack_is_timed_and_another_is_not(peers):
     peers(same=bench._ours)
     _, same = table()
@@ -46,6 +48,7 @@ def test_the_same_attack_is_timed_and_another_is_not(peers):
         table()
 
 
+@pytest.mark.slow
 def test_another_number_of_robust_images_is_refused(peers, monkeypatch):
     peers(weak=lambda problem: lambda: problem.images)
     counts = iter((4, 0) * 3)

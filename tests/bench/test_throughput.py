@@ -72,6 +72,7 @@ def test_a_network_of_the_papers():
 DIGITS = ["experiments/digits_trades.py", "--set", "batch_size=24", "--set", "objective.steps=3"]
 
 
+@pytest.mark.slow
 def test_the_step_of_an_experiment(tmp_path):
     path = tmp_path / "rows.json"
     options = ["--steps", "2", "--repeats", "1", "--json", str(path)]
@@ -83,6 +84,7 @@ def test_the_step_of_an_experiment(tmp_path):
     assert "float32" in row
 
 
+@pytest.mark.slow
 def test_counts_all_passes_of_a_step():
     from jaxrobust.experiment import load, override
 

@@ -103,6 +103,7 @@ def test_the_report_agrees_with_itself(robust, quick):
     assert quick.robust_accuracy.correct == quick.masks["square"].sum() < quick.masks["clean"].sum()
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_batch_size_order_or_devices(robust, quick):
     fn, x, y = robust
     small = evaluation.autoattack(fn, x[:60], y[:60], batch_size=16, **QUICK)
@@ -316,6 +317,7 @@ def test_any_logits_leave_valid_images(kind, norm, key):
     assert expected[kind] in failed or kind == "nan"
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10, derandomize=True)
 @given(
     seed=st.integers(0, 2**16),

@@ -118,6 +118,7 @@ def test_batches_are_told_at_every_size_and_healthy_networks_pass(size, batch_si
         evaluation.evaluate(network, *few, attacks={}, batch_size=batch_size)
 
 
+@pytest.mark.slow
 def test_networks_in_evaluation_mode_work_as_they_are():
     module, linen, equinox = Parts(nnx.Rngs(0)), Normed(), Dropped(jax.random.key(0))
     module.eval()
@@ -212,6 +213,7 @@ def closures(seed):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", closures(0))
 def test_three_checkpoints_compile_once_and_leave_nothing(form, compilations):
     jax.clear_caches()  # another form may be the same program
@@ -395,6 +397,7 @@ print(len(ran), report.robust_accuracy.correct)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_a_plain_function_is_continued_by_another_process_and_another_one_is_not(tmp_path):
     def run(seed):

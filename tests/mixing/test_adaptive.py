@@ -25,6 +25,7 @@ def nuts():
     return mixing.mixed_nuts(*bases, s=5.0, p=4.0, c=-1.1, alpha=0.9, surrogate_alpha=0.8)
 
 
+@pytest.mark.slow
 def test_guided_has_the_values_of_the_one_and_the_gradients_of_the_other():
     both = nuts()
     guided = mixing.guided(both, guide=both.surrogate)
@@ -74,6 +75,7 @@ def test_a_flat_classifier_falls_through_its_guide(attack, key):
     assert through < alone - 0.3
 
 
+@pytest.mark.slow
 def test_autoattack_through_the_surrogate_counts_the_classifier():
     """Verdicts are MixedNUTS', and more than by its own gradients."""
     both = nuts()

@@ -32,6 +32,7 @@ def inputs(data):
     return [jnp.asarray(data[f"logits_{base}"]) for base in ("std", "rob")], features
 
 
+@pytest.mark.slow
 def test_evaluation_of_the_authors_code(golden):
     data = golden("mixnet_public")
     variables = models.from_torch_state_dict(state_dict(data), NETWORK)
@@ -107,6 +108,7 @@ def small_mix(**options):
     return mixing.mixed(std, rob, gamma=gamma, **options), images
 
 
+@pytest.mark.slow
 def test_the_range_of_alpha_and_what_detaching_cuts():
     both, images = small_mix(alpha_scale=0.04, alpha_bias=0.96, std_scale=1.2, rob_scale=0.3)
     outputs = both.outputs(images)

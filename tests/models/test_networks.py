@@ -153,6 +153,7 @@ def test_rematerialisation_keeps_the_parameter_tree_and_recomputes_blocks(family
     assert str(gradient).count("prevent_cse=True") >= sum(model.blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_a_loop_over_blocks_changes_no_value(remat):
     """The same variables, the same results and statistics, in a smaller program."""

@@ -150,6 +150,7 @@ def test_adaptive_smoothing_agrees_with_pytorch(golden):
     assert_close(outputs.gamma, data["gamma"], 2e-5)
 
 
+@pytest.mark.slow
 def test_adaptive_smoothing_agrees_with_pytorch_in_float64(golden, float64):
     """Of one image, by the gradients too: of the loss, and of the mixing network's output."""
     data, bases, gamma, constants = smoothing(golden, jnp.float64)

@@ -8,6 +8,7 @@ import pytest
 from jaxrobust import theory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "c", "dim"), [(0.9, 2.0, 100), (0.7, 1.0, 9), (0.95, 0.5, 3)])
 @pytest.mark.parametrize("eps", [None, 0.15])
 def test_closed_forms_agree_with_simulation(p, c, dim, eps, key):

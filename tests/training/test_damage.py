@@ -44,6 +44,7 @@ def overwritten(path):
     path.write_bytes(b"\xff" * path.stat().st_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [deleted, cut, overwritten])
 @pytest.mark.parametrize("victim", [2, 3], ids=["best", "last"])
 def test_damage_to_any_file_of_a_checkpoint_is_survived(three, tmp_path, harm, victim, capfd):

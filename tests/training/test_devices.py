@@ -116,6 +116,7 @@ def test_shard_map_pmap_and_one_device_agree(name, mode):
         chex.assert_trees_all_close(whole, eight, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_statistics_of_a_share_are_another_recipe():
     def kernel(name, devices, **settings):
         state, _ = run(step_settings(**settings), OBJECTIVES[name], devices)
@@ -242,6 +243,7 @@ def stopped(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "runner", "close"),
     [(1, "shard_map", 5e-3), (2, "pmap", 5e-3), (4, "shard_map", 5e-3), (8, "shard_map", 1e-7)],

@@ -303,6 +303,7 @@ def test_a_terminal_has_the_bar_alone(tmp_path, monkeypatch):
     assert lines == []
 
 
+@pytest.mark.slow
 @pytest.mark.multiprocess
 def test_lines_come_at_once_through_a_pipe(tmp_path):
     config = tmp_path / "e.py"
@@ -444,6 +445,7 @@ def test_weights_that_do_not_fit_leave_no_folder(finished, tmp_path):
             replace(BASE, init_from=source)
 
 
+@pytest.mark.slow
 def test_the_default_generator_changes_nothing(finished, tmp_path):
     """Also over several devices; and checkpoints of one are continued under the other."""
     four = jax.devices()[:4]

@@ -84,6 +84,7 @@ def test_each_is_as_alone(alone, devices, at_once, tmp_path):
         assert "validation_robust_accuracy" in rows[-1]
 
 
+@pytest.mark.slow
 def test_what_a_run_left_can_be_continued(tmp_path):
     """A signal saves every member; alone it goes on as if it had never been one of several."""
     before = signal.getsignal(signal.SIGTERM)

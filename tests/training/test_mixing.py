@@ -11,6 +11,8 @@ from jaxrobust.experiment import Evaluation, Experiment, Validation, replace, us
 from jaxrobust.objectives import Batch
 from jaxrobust.training import load_base, load_run, read_rows, train
 
+pytestmark = pytest.mark.slow
+
 ONE = jax.devices()[:1]
 EPS = 0.15
 

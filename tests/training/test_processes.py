@@ -32,6 +32,8 @@ from jaxrobust.training import read_rows, train
 from jaxrobust.training._fit import lost_message
 from jaxrobust.training._folder import check_shared
 
+pytestmark = pytest.mark.slow
+
 
 def small(epochs=2):
     # Another order of sums changes little here: L2 has no signs, and the gradient of the
@@ -163,7 +165,6 @@ def state_of(folder, config=None):
 
 
 @pytest.mark.multiprocess
-@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(together, alone):
     folder, (first, second) = together
     assert "trained small to step 10" in first.out
@@ -190,7 +191,6 @@ def pngs(tmp_path):
 
 
 @pytest.mark.multiprocess
-@pytest.mark.slow
 @pytest.mark.parametrize("runner", ["shard_map", "pmap"])
 def test_each_of_two_processes_reads_its_part_of_a_stream(pngs, tmp_path, runner):
     source = {"path": str(pngs), "channels": 1}
@@ -206,7 +206,6 @@ def test_each_of_two_processes_reads_its_part_of_a_stream(pngs, tmp_path, runner
 
 
 @pytest.mark.multiprocess
-@pytest.mark.slow
 def test_two_processes_share_an_evaluation(together, tmp_path):
     """Also AutoAttack's; each point's result is that of one process."""
     shared, alone = tmp_path / "shared", tmp_path / "alone"
@@ -240,7 +239,6 @@ def test_two_processes_share_an_evaluation(together, tmp_path):
 
 
 @pytest.mark.multiprocess
-@pytest.mark.slow
 def test_a_signal_to_one_saves_on_all_and_resuming_changes_nothing(together, tmp_path):
     # Until the signal the run believes that it has longer to go.
     with training(tmp_path, epochs=2000) as pair:
@@ -265,7 +263,6 @@ def test_a_signal_to_one_saves_on_all_and_resuming_changes_nothing(together, tmp
 
 
 @pytest.mark.multiprocess
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_dies_the_other_ends_with_a_message(victim, tmp_path):
     with training(tmp_path, epochs=2000) as pair:
@@ -278,7 +275,6 @@ def test_when_one_dies_the_other_ends_with_a_message(victim, tmp_path):
 
 
 @pytest.mark.multiprocess
-@pytest.mark.slow
 def test_a_folder_that_is_not_shared_is_said_and_nothing_hangs(tmp_path):
     with training(tmp_path, workdirs=("run", "elsewhere")) as pair:
         first, second = pair.wait(90)

@@ -51,6 +51,7 @@ def in_memory(folder, tmp_path_factory):
     return run, read_rows(run.workdir / "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_a_streamed_run_equals_the_one_in_memory(folder, in_memory, tmp_path):
     expected, rows = in_memory
     run = train(experiment(folder, stream=True), tmp_path, quiet=True)
@@ -60,6 +61,7 @@ def test_a_streamed_run_equals_the_one_in_memory(folder, in_memory, tmp_path):
         assert [row[name] for name in figures] == [other[name] for name in figures]
 
 
+@pytest.mark.slow
 def test_the_streamed_images_matter(folder, in_memory, tmp_path):
     other = experiment(folder, stream=True, seed=1)
     run = train(other, tmp_path, quiet=True)
@@ -67,6 +69,7 @@ def test_the_streamed_images_matter(folder, in_memory, tmp_path):
         chex.assert_trees_all_equal(run.state, in_memory[0].state)
 
 
+@pytest.mark.slow
 def test_a_stopped_streamed_run_goes_on_where_it_was(folder, in_memory, tmp_path):
     config = experiment(folder, stream=True)
     train(config, tmp_path, quiet=True, stop_at=9)  # in the middle of the second epoch
@@ -74,6 +77,7 @@ def test_a_stopped_streamed_run_goes_on_where_it_was(folder, in_memory, tmp_path
     chex.assert_trees_all_equal(run.state, in_memory[0].state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", ["shard_map", "pmap"])
 def test_streams_over_devices(folder, in_memory, tmp_path, runner):
     config = experiment(folder, stream=True)
@@ -122,6 +126,7 @@ def test_a_streamed_group_equals_the_one_in_memory(folder, tmp_path, devices, nu
         chex.assert_trees_all_equal(run.state, other.state)
 
 
+@pytest.mark.slow
 def test_generated_images_are_mixed_into_streams(folder, tmp_path):
     images = np.full((7, 6, 5, 3), 9, np.uint8)
     np.savez(tmp_path / "g.npz", image=images, label=np.arange(7) % 2)

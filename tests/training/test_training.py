@@ -92,6 +92,7 @@ def distance(a, b):
     return max(jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(x - y).max(), *pairs)))
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(uninterrupted, tmp_path):
     assert len(jax.devices()) == 8
     # A gradient at zero may take another sign in another summation order, hence not exact.
@@ -146,6 +147,7 @@ def damage(folder: pathlib.Path) -> None:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+@pytest.mark.slow
 def test_restoring_falls_back_over_damage_with_one_line(uninterrupted, tmp_path):
     folder, lines = tmp_path / "run", []
     train(small(), folder, devices=ONE)

@@ -217,6 +217,7 @@ def test_awp_takes_the_gradient_at_the_moved_weights():
     )
 
 
+@pytest.mark.slow
 def test_scheduled_values_reach_objective_and_threat_without_recompiling():
     seen = []
 
