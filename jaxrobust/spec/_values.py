@@ -65,16 +65,17 @@ def converted(value: Any, hint: Any, where: str) -> Any:
 
 
 def _plain(value: Any, *, free: bool) -> Any:
-    """Refuses what could not be stored; keys come back as texts where no type says otherwise."""
+    """Refuses what could not be stored; what no type describes is as it comes back from JSON."""
     if isinstance(value, list | tuple):
-        for inner in value:
-            _plain(inner, free=free)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _plain(inner, free=free)
+        inner = [_plain(part, free=free) for part in value]
+        return inner if free else value
+    if isinstance(value, dict):
+        for key in value:
             if not isinstance(key, str if free else str | int):
                 raise ValueError(f"the keys of dictionaries must be texts, got {key!r}")
-    elif not isinstance(value, bool | int | float | str | pathlib.PurePath | None):
+        found = {key: _plain(part, free=free) for key, part in value.items()}
+        return found if free else value
+    if not isinstance(value, bool | int | float | str | pathlib.PurePath | None):
         raise ValueError(
             f"an argument must be a number, a text, a list, a dictionary or a part, got {value!r}"
         )

@@ -249,6 +249,19 @@ def test_a_configuration_of_a_newer_version_is_named(copy):
             call()
 
 
+def test_a_configuration_of_an_older_version_goes_on(copy):
+    """Parts were called by `name`, and fields were missing."""
+    values = to_dict(BASE)
+    for name, value in values.items():
+        if isinstance(value, dict) and "use" in value:
+            values[name] = {"name": value["use"], "kwargs": value.get("kwargs", {})}
+    del values["ema_batch_stats"], values["evaluation"]["restarts"]
+    (copy / "config.json").write_text(json.dumps(values))
+    assert read_config(copy) == BASE
+    run(BASE, copy, resume=True)
+    assert json.loads((copy / "config.json").read_text()) == to_dict(BASE)
+
+
 @pytest.mark.parametrize("content", [b"", b'{"name": "x"', b"\xff\x00", b"[1]", None])
 def test_a_damaged_configuration_has_a_copy(copy, content):
     path = copy / "config.json"
