@@ -162,7 +162,7 @@ def _begun_from(
         if there != here:
             raise ValueError(
                 f"init_from must hold the weights of the same network, got {experiment.init_from} "
-                f"for {experiment.model.name}: {path} is {there} there and {here} here"
+                f"for {experiment.model.name}: {path} has shape {there} there and {here} here"
             )
     # Copies: a step donates its state, in which no array may stand twice.
     new = jax.tree.map(lambda there, here: jnp.array(there, here.dtype), given, own)
