@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -117,16 +117,19 @@ def tell(line: str) -> None:
 
 
 class TrainingBar:
-    """A progress bar with the run's figures; silent where output is not a terminal.
+    """A progress bar with the run's numbers; where output is no terminal, a line per epoch.
 
     Args:
       name: of the run.
       total: number of steps.
       done: steps already taken (after a resume).
-      quiet: never show it.
+      quiet: show neither.
+      say: prints a line.
     """
 
-    def __init__(self, name: str, total: int, *, done: int = 0, quiet: bool = False) -> None:
+    def __init__(
+        self, name: str, total: int, *, done: int, quiet: bool, say: Callable[[str], None]
+    ) -> None:
         console = Console(stderr=True)
         self.visible = console.is_terminal and not quiet
         self._progress = Progress(
@@ -140,10 +143,15 @@ class TrainingBar:
         )
         self._task = self._progress.add_task(name, total=total, completed=done, figures="")
         self._progress.start()
+        self._say = (lambda line: None) if quiet or self.visible else say
 
     def update(self, step: int, figures: dict[str, float]) -> None:
         """Moves the bar and shows some figures."""
         self._progress.update(self._task, completed=step, figures="  ".join(shown(figures)))
+
+    def end_epoch(self, line: str) -> None:
+        """Prints the line if there is no bar."""
+        self._say(line)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""
