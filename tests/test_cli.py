@@ -60,6 +60,10 @@ MISTAKES = {
         ["train", TRADES, "--set", "objective=trade"],
         "mart, pgd_at, score, standard, trades",
     ),
+    "no weights": (
+        ["train", TRADES, "--workdir", "new", "--init-from", "nowhere"],
+        "init_from nowhere: it is neither a run's folder nor a file of weights",
+    ),
     "wrong radius": (["train", TRADES, "--set", "threat.eps=8"], "image units: 8/255, not 8"),
     "no value": (["train", TRADES, "--set", "epochs"], "write path=value"),
     "wrong shape": (

@@ -259,14 +259,13 @@ def _train(
 
         last = first.epochs * supply.steps_per_epoch
         end = last if stop_at is None else min(stop_at, last)
-        bar = TrainingBar(name, last, done=step, quiet=quiet or not is_first())
+        bar = TrainingBar(name, last, done=step, quiet=quiet or not is_first(), say=say)
         for member in members:
             member.open(step, supply.steps_per_epoch, tensorboard=tensorboard)
-        tell_epoch = (lambda line: None) if quiet or bar.visible else say
         started = time.perf_counter()
         with StopRequest() as stop, _closed_at_the_end(name, members, bar, stop):
             states, step, asked = _steps(
-                first, made, members, group, states, step, end, traced, bar, stop, tell_epoch
+                first, made, members, group, states, step, end, traced, bar, stop
             )
             kept = group.split(states)
             with stop.shielded():
@@ -294,7 +293,6 @@ def _steps(
     traced: Any,
     bar: TrainingBar,
     stop: StopRequest,
-    tell_epoch: Callable[[str], None],
 ) -> tuple[TrainState, int, int | None]:
     """The loop, until the end, a signal, or the failure of all members.
 
@@ -322,7 +320,7 @@ def _steps(
             due = step // steps_per_epoch % experiment.validation.every == 0 or step == last
             rows = _end_epoch(made, members, group, states, step, taken, stop, validated=due)
             if rows:
-                tell_epoch(epoch_line(experiment, rows, last=last))
+                bar.end_epoch(epoch_line(experiment, rows, last=last))
     return states, step, asked
 
 

@@ -161,8 +161,8 @@ def _begun_from(
         there, here = shapes.get(path, "missing"), wanted.get(path, "missing")
         if there != here:
             raise ValueError(
-                f"init_from must hold the weights of the same network, got {experiment.init_from} "
-                f"for {experiment.model.target}: {path} is {there} there and {here} here"
+                f"init_from must hold the weights of the same network as {experiment.name}'s, got "
+                f"{experiment.init_from}: {path} has shape {there} there and {here} here"
             )
     # Copies: a step donates its state, in which no array may stand twice.
     new = jax.tree.map(lambda there, here: jnp.array(there, here.dtype), given, own)

@@ -2,7 +2,7 @@
 
 import importlib.util
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -78,16 +78,19 @@ def tell(line: str) -> None:
 
 
 class TrainingBar:
-    """A progress bar with the run's figures; silent where output is not a terminal.
+    """A progress bar with the run's numbers; where output is no terminal, a line per epoch.
 
     Args:
       name: of the run.
       total: number of steps.
       done: steps already taken (after a resume).
-      quiet: never show it.
+      quiet: show neither.
+      say: prints a line.
     """
 
-    def __init__(self, name: str, total: int, *, done: int = 0, quiet: bool = False) -> None:
+    def __init__(
+        self, name: str, total: int, *, done: int, quiet: bool, say: Callable[[str], None]
+    ) -> None:
         self._progress = progress_bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -97,13 +100,17 @@ class TrainingBar:
             quiet=quiet,
             transient=False,
         )
-        self.visible = not self._progress.disable
         self._task = self._progress.add_task(name, total=total, completed=done, figures="")
         self._progress.start()
+        self._say = (lambda line: None) if quiet or not self._progress.disable else say
 
     def update(self, step: int, figures: dict[str, float]) -> None:
         """Moves the bar and shows some figures."""
         self._progress.update(self._task, completed=step, figures="  ".join(shown(figures)))
+
+    def end_epoch(self, line: str) -> None:
+        """Prints the line if there is no bar."""
+        self._say(line)
 
     def close(self) -> None:
         """Leaves the bar as it stands."""

@@ -445,8 +445,8 @@ def test_weights_that_do_not_fit_leave_no_folder(finished, tmp_path):
         str(tmp_path): (BASE, "init_from .*: .* holds no run"),
         str(finished): (
             replace(BASE, model=use("mlp", hidden=[9])),
-            r"init_from must hold the weights of the same network, got .* for mlp: .* is \(8,\) "
-            r"there and \(9,\) here",
+            r"init_from must hold the weights of the same network as base's, got .*: .* has shape "
+            r"\(8,\) there and \(9,\) here",
         ),
     }
     for source, (config, message) in wrong.items():

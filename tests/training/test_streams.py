@@ -107,7 +107,7 @@ def test_each_device_takes_its_places_of_the_batch(folder):
 
 @pytest.mark.parametrize(("devices", "number"), [(1, 3), (4, 2)], ids=["one", "four"])
 def test_a_streamed_group_equals_the_one_in_memory(folder, tmp_path, devices, number):
-    """Seeds that differ have streams of their own, and equal ones share theirs."""
+    """Each seed has a stream. The programs differ, so the numbers agree to rounding."""
     groups = [
         [
             experiment(
@@ -123,7 +123,7 @@ def test_a_streamed_group_equals_the_one_in_memory(folder, tmp_path, devices, nu
     train_many(groups[1], folders[1], stop_at=7, **options)  # within the second epoch
     found = train_many(groups[1], folders[1], resume=True, **options, say=lambda line: None)
     for run, other in zip(found, expected, strict=True):
-        chex.assert_trees_all_equal(run.state, other.state)
+        chex.assert_trees_all_close(run.state, other.state, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
