@@ -258,19 +258,23 @@ def autoattack_options(
     **options: Any,
 ) -> dict[str, Any]:
     """The options of AutoAttack; norm and eps default to the run's own threat."""
-    threat = experiment.threat
+    from jaxrobust import threats
+
+    threat, built = experiment.threat, experiment.build("threat")
+    own = threats.norm_of(built)
     if norm is None:
-        if threat.target not in ("linf", "l2", "l1"):
+        if own is None:
             raise ValueError(f"--norm must be given: the run's threat {threat.target} has none")
-        norm = threat.target
+        norm = own
     if eps is not None and eps_sweep is not None:
         raise ValueError("--eps and --eps-sweep exclude each other")
     if eps_sweep is not None:
         radii = [radius(text, norm, "--eps-sweep") for text in words("--eps-sweep", eps_sweep)]
     elif eps is not None:
         radii = [radius(eps, norm)]
-    elif norm == threat.target:
-        radii = [radius(threat.kwargs["eps"], norm, "the run's threat.eps")]
+    elif norm == own:
+        # As it was given: in float32, 8/255 is another number.
+        radii = [radius(threat.kwargs.get("eps", built.eps), norm, "the run's threat.eps")]
     else:
         raise ValueError(f"--eps must be given: the run's threat is {threat.target}, not {norm}")
     chosen = attack_list(version, attacks, norm)

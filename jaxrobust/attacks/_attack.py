@@ -17,7 +17,9 @@ class Attack(Protocol):
     target classes `[b]` as a fifth argument.
     """
 
-    def __call__(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> Attacked:
+    def __call__(
+        self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array, /
+    ) -> Attacked:
         """Attacks a batch.
 
         Args:

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -220,8 +220,9 @@ def threat_text(experiment: Experiment) -> str:
     # As they were given: in float32, 8/255 has another sixth digit.
     if ":" in experiment.threat.target:  # what its arguments mean is not known
         return threats.described(threat)
-    exact = {field.name: given[field.name] for field in fields(threat) if field.name in given}
-    return threats.described(replace(threat, **exact))
+    names = getattr(threat, "__dataclass_fields__", {})
+    exact = {name: given[name] for name in names if name in given}
+    return threats.described(replace(threat, **exact) if exact else threat)
 
 
 def _examples(

@@ -115,6 +115,7 @@ def _in_parts(
     indices, arrays = points.indices, (points.images, points.labels, *points.targets)
     state = over_examples(begin, key, indices, *arrays, shapes=shapes)
     state = jax.tree.map(np.array, state)  # to write into
+    advance(int(np.asarray(attack.done(state)).sum()))
     for number in range(attack.parts):
         rows = np.flatnonzero(~np.asarray(attack.done(state)))
         if not len(rows):

@@ -1,13 +1,18 @@
 """The engine: one driver, whose keys, padding and order are those of its two predecessors."""
 
 import hashlib
+from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxrobust.attacks import Attacked
 from jaxrobust.evaluation import over_examples
 from jaxrobust.evaluation._examples import bucket_sizes, buckets, one_shape
+from jaxrobust.evaluation._protocol import WorkItem
+from jaxrobust.evaluation._work import Points, Programs, run_item
 from jaxrobust.keys import key_of
 
 N = 61
@@ -99,3 +104,44 @@ def test_buckets_cover_everything_with_few_shapes():
         assert sum(count for _, count, _ in covered) == size
         assert all(count <= shape and shape in sizes for _, count, shape in covered)
         assert sum(shape for _, _, shape in covered) <= 2 * size + 8
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Countdown:
+    """An attack from outside that offers its states: an example needs as many parts as its label."""
+
+    parts = 9
+
+    def begin(self, logits_fn, key, images, labels):
+        return {"left": labels, "noise": jax.vmap(jax.random.uniform)(key)}
+
+    def go_on(self, logits_fn, number, state, key, images, labels):
+        return {"left": state["left"] - 1, "noise": state["noise"] + number.astype(jnp.float32)}
+
+    def done(self, state):
+        return state["left"] <= 0
+
+    def end(self, state, images):
+        moved = images + state["noise"][:, None, None, None]
+        return Attacked(moved, state["left"] == 0, state["noise"])
+
+    def passes(self, classes, *, targeted):
+        return 3, 2
+
+
+def test_examples_leave_any_attack_that_runs_in_parts():
+    item, indices, told = WorkItem("mine", 6, Countdown(), 0, 0), np.arange(N, dtype=np.int32), []
+    points = Points(indices, IMAGES, LABELS, ())
+    found = run_item(
+        item, Programs(lambda x: x[:, 0, 0]), points, seed=3, shapes=[16, 8], classes=7,
+        advance=told.append,
+    )  # fmt: skip
+    assert found.success.all()
+    # Label 0 needs no part; those with label n leave after part n; nobody is left at the end.
+    assert told == [*np.bincount(LABELS), 0]
+    first = [n * (n - 1) / 2 for n in LABELS]  # the sum of the numbers of its parts
+    noise = (found.images - IMAGES)[:, 0, 0, 0] - np.array(first, np.float32)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(folded(6, 0, 0), indices)
+    np.testing.assert_allclose(noise, jax.vmap(jax.random.uniform)(keys), atol=1e-5)
+    assert (found.forwards, found.backwards) == (3 * N, 2 * N)
