@@ -110,6 +110,7 @@ def _check_alike(tradeoff: Tradeoff, plan: dict[str, list[PlannedRun]]) -> None:
         pairs = {
             "threat": (member.threat, tradeoff.members[0].threat),
             "evaluation": (one, tradeoff.members[0].evaluation),
+            "evaluators": (member.evaluators, tradeoff.members[0].evaluators),
         }
         for part, (theirs, ours) in pairs.items():
             if theirs != ours:

@@ -10,7 +10,7 @@ import jax
 import optax
 import pydantic
 
-from jaxrobust import augment, data, models, objectives, schedules, threats
+from jaxrobust import augment, data, evaluators, models, objectives, schedules, threats
 from jaxrobust.inputs import InputError, as_count, as_number, as_seed
 from jaxrobust.spec import Number, Spec, checked, choices, not_nan, use
 
@@ -69,6 +69,7 @@ PARTS: dict[str, dict[str, Callable]] = {
     "learning_rate": choices(schedules, _returns(lambda kind: kind == schedules.Schedule)),
     "augment": choices(augment, _returns(lambda kind: kind == augment.Augmentation)),
     "batch_augment": choices(augment, _returns(lambda kind: kind == augment.BatchAugmentation)),
+    "evaluators": choices(evaluators, is_dataclass),
 }
 
 
@@ -172,6 +173,7 @@ class Experiment:
         "per_device" (no communication).
       validation: how the best checkpoint is chosen.
       evaluation: the attacks that judge the run.
+      evaluators: further evaluations, of `jaxrobust.evaluators`.
       seed: of initialisation, data order, augmentation and attacks.
       published: figures of the paper, for comparison.
     """
@@ -203,6 +205,7 @@ class Experiment:
     batch_norm: Literal["global", "per_device"] = "global"
     validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluators: tuple[Spec, ...] = ()
     seed: int = 0
     published: dict[str, Any] = field(default_factory=dict)
 
@@ -220,7 +223,7 @@ class Experiment:
                 specs = checked(value, PARTS[name], name)
             object.__setattr__(self, name, specs)
         object.__setattr__(self, "schedules", self._checked_schedules())
-        for name in ("learning_rate", "augment", "batch_augment"):
+        for name in ("learning_rate", "augment", "batch_augment", "evaluators"):
             self._check_built(name)
         for name, value in self.learning_rate.kwargs.items():
             for rate in jax.tree.leaves(value):

@@ -4,9 +4,9 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment, as_folder_name
+from jaxrobust.experiment._experiment import FORBID_EXTRA, PARTS, Experiment, as_folder_name
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_seed
-from jaxrobust.spec import Number
+from jaxrobust.spec import Number, Spec, checked
 from jaxrobust.typing import NORMS, Norm
 
 MEMBER = "member:"
@@ -105,6 +105,10 @@ class Tradeoff:
       per_class: also the accuracies of each class, clean and under the first AutoAttack, or under
         the evaluation's PGD where there is none.
       certificates: certified radii, or `None`.
+      evaluators: further evaluations of every run, of `jaxrobust.evaluators`.
+      planes: pairs of columns of the table, each drawn against the other; default: clean accuracy
+        against every AutoAttack, or against the worst PGD where there is none, and the accuracy
+        under rotations and shifts against the first of these.
 
     Raises:
       ValueError: for names that are not different, members that are not there or come later than
@@ -122,6 +126,8 @@ class Tradeoff:
     eps_curves: EpsCurves | None = None
     per_class: bool = False
     certificates: Certificates | None = None
+    evaluators: tuple[Spec, ...] = ()
+    planes: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         as_folder_name(self.name, name="name")
@@ -144,6 +150,16 @@ class Tradeoff:
             if not folders:
                 raise ValueError(f"runs: {name} names no folder")
         self._check_bases()
+        specs = tuple(
+            checked(spec, PARTS["evaluators"], f"evaluators[{i}]")
+            for i, spec in enumerate(self.evaluators)
+        )
+        object.__setattr__(self, "evaluators", specs)
+        self.build_evaluators()
+
+    def build_evaluators(self) -> tuple[Any, ...]:
+        """The objects that `evaluators` stand for."""
+        return tuple(PARTS["evaluators"][spec.name](**spec.kwargs) for spec in self.evaluators)
 
     def _check_bases(self) -> None:
         """A member comes after those that it is made of."""
