@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxrobust import evaluators
-from jaxrobust.commands import evaluate_run, markdown_table, run_tradeoff
+from jaxrobust.commands import _keeper, _run_rows, evaluate_run, markdown_table, run_tradeoff
 from jaxrobust.commands._members import numbers_of_member
 from jaxrobust.evaluation import Number, Row, Work, numbers_of, row_of, settings_of, summary
+from jaxrobust.evaluators import _pgd
 from jaxrobust.experiment import PARTS, Evaluation, Experiment, Tradeoff, Validation, override, use
 from jaxrobust.inputs import InputError
 from jaxrobust.training import load_run, train
@@ -91,6 +92,23 @@ def test_an_evaluator_that_returns_no_row_is_named(trained):
 
     with pytest.raises(InputError, match=r"Wrong must return a Row, got 0.5"):
         evaluate_run(trained, evaluators=[Wrong()], quiet=True, say=lambda line: None)
+
+
+def test_a_row_that_another_evaluator_needs_is_made_once(trained, monkeypatch):
+    """Also in somebody else's folder, where it cannot be kept, and with one bar."""
+    monkeypatch.setattr(_keeper, "unwritable", lambda folder: "read-only")
+    made, call, bars = [], _pgd.Pgd.__call__, []
+    bar = _run_rows.EvaluationBar
+    monkeypatch.setattr(_pgd.Pgd, "__call__", lambda *a, **k: made.append(0) or call(*a, **k))
+    monkeypatch.setattr(_run_rows, "EvaluationBar", lambda *a, **k: bars.append(0) or bar(*a, **k))
+    attack = evaluators.pgd(steps=1, images=50)
+    asked = [evaluators.per_class(attack=attack), attack, evaluators.per_class(attack=attack)]
+    found = evaluate_run(trained, evaluators=asked, quiet=True, say=lambda line: None)
+    assert len(made) == 2, "for the first, and as asked for"
+    assert len(bars) == 3
+    assert found[0].numbers == found[2].numbers
+    worst = found[0].detail["counts"]
+    assert sum(worst["robust"]) == found[1].numbers[-1].correct
 
 
 def test_rows_are_read_as_they_were_written():

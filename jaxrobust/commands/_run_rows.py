@@ -1,8 +1,9 @@
 """The rows of a run: taken from its folder, or made now and kept there."""
 
+import contextlib
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -25,7 +26,7 @@ from jaxrobust.evaluation import (
 from jaxrobust.experiment import Experiment, evaluator_name
 from jaxrobust.inputs import InputError
 from jaxrobust.keys import key_of
-from jaxrobust.processes import is_first
+from jaxrobust.processes import from_first, is_first
 from jaxrobust.training import Run, load_run, read_rows
 
 ROWS = "rows.jsonl"
@@ -46,9 +47,6 @@ class RunRows:
       say: where lines for the user go.
       tell: where the evaluators' own lines go.
       run: the network, if it is loaded already.
-
-    Attributes:
-      made: number of rows that were made, not taken.
     """
 
     def __init__(
@@ -63,10 +61,12 @@ class RunRows:
         tell: Callable[[str], None] = lambda line: None,
         run: Run | None = None,
     ) -> None:
-        self.path, self.keeper, self.made = folder / ROWS, keeper, 0
+        self.path, self.keeper = folder / ROWS, keeper
         self._folder, self._experiment, self._checkpoint = folder, experiment, checkpoint
         self._quiet, self._say, self._tell = quiet, say, tell
         self._pictures: list[tuple[Any, ...]] = []
+        self._made: list[Row] = []  # also those that could not be written
+        self._bar: EvaluationBar | None = None
         if run is not None:
             self.run = run  # instead of the cached property
 
@@ -84,16 +84,18 @@ class RunRows:
     def row(self, evaluator: Evaluator) -> Row:
         """The row of an evaluator: an earlier one, or made now."""
         wanted = row_of(self._asked(evaluator).to_dict()).of()  # as it would be read
-        for kept in reversed(kept_rows(self.path)):
-            if kept.of() == wanted:
-                return kept
-        return self.make(evaluator)
+
+        def kept() -> Row | None:
+            rows = [*kept_rows(self.path), *self._made]
+            return next((row for row in reversed(rows) if row.of() == wanted), None)
+
+        found = from_first(kept)  # several processes must not decide differently
+        return self.make(evaluator) if found is None else found
 
     def make(self, evaluator: Evaluator) -> Row:
         """The row of an evaluator, made now."""
-        asked, name = self._asked(evaluator), self._experiment.name
-        started = time.perf_counter()
-        with EvaluationBar(name, quiet=self._quiet, say=self._say) as bar:
+        asked, started = self._asked(evaluator), time.perf_counter()
+        with self._progress() as bar:
             key, work = key_of(self._experiment.seed), self._work(bar.show)
             found = evaluator(self.run.logits_fn, self.run.dataset, key=key, work=work)
         if not isinstance(found, Row):
@@ -108,7 +110,7 @@ class RunRows:
             provenance=provenance(),
         )
         row = row_of(row.to_dict())  # as it will be read
-        self.made += 1
+        self._made.append(row)
         self.keeper.write(append_row, self.path, row.to_dict())
         return row
 
@@ -116,6 +118,23 @@ class RunRows:
         """Draws the pictures of the rows that were made; returns those that could be drawn."""
         pictures, self._pictures = self._pictures, []
         return [path for path, draw, of in pictures if self.keeper.draw(path, draw, of=of)]
+
+    @property
+    def made(self) -> int:
+        """The number of rows that were made, not taken."""
+        return len(self._made)
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[EvaluationBar]:
+        """One bar, also for an evaluator that another one asks for its row."""
+        if self._bar is not None:
+            yield self._bar
+            return
+        with EvaluationBar(self._experiment.name, quiet=self._quiet, say=self._say) as self._bar:
+            try:
+                yield self._bar
+            finally:
+                self._bar = None
 
     def _asked(self, evaluator: Evaluator) -> Row:
         """A row without results."""

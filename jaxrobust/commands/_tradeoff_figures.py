@@ -157,9 +157,14 @@ def _own(
     shown = {name: seeds for name, seeds in found.items() if seeds}
     if not shown:
         return []
-    paths = keeper.draw_all(lambda folder: draw(folder, shown, title), what=kind)
-    caption = getattr(evaluator, "caption", lambda rows: next(iter(shown.values()))[0].title)
-    return [Drawn(path, caption(shown), kind) for path in paths]
+    captions = [next(iter(shown.values()))[0].title]
+
+    def drawn(folder: pathlib.Path) -> list[pathlib.Path]:
+        if hasattr(evaluator, "caption"):
+            captions.append(evaluator.caption(shown))
+        return draw(folder, shown, title)
+
+    return [Drawn(path, captions[-1], kind) for path in keeper.draw_all(drawn, what=kind)]
 
 
 def _drawn(

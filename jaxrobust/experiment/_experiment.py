@@ -172,7 +172,7 @@ class Experiment:
       batch_norm: "global" statistics over all devices (the numbers of one device), or
         "per_device" (no communication).
       validation: how the best checkpoint is chosen.
-      evaluation: the attacks that judge the run.
+      evaluation: the attacks of `jaxrobust evaluate` and the batch size of evaluations.
       evaluators: further evaluations, of `jaxrobust.evaluators`.
       seed: of initialisation, data order, augmentation and attacks.
       published: figures of the paper, for comparison.

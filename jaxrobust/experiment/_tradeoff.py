@@ -1,4 +1,4 @@
-"""Trade-offs are data too: experiments side by side, and what they are judged by."""
+"""Trade-offs are data too: experiments side by side, and what they are evaluated by."""
 
 import itertools
 from dataclasses import dataclass, field
