@@ -76,6 +76,7 @@ def evaluate(
     refuse(*others, because=f"belongs to --attack {other}, not to --attack {attack}")
     join(options)  # before all else of JAX
     from jaxrobust.commands import autoattack_run, evaluate_run
+    from jaxrobust.experiment import evaluators_of
     from jaxrobust.training import read_config
 
     experiment = read_config(run, say=lambda line: None)  # what follows reads it again, and says
@@ -86,4 +87,5 @@ def evaluate(
     asked: dict[str, Any] = {"steps": steps, "restarts": restarts}
     asked |= {"spatial_degrees": degrees, "spatial_shift_px": shift_px}
     settings = replace(experiment.evaluation, **{k: v for k, v in asked.items() if v is not None})
-    evaluate_run(run, checkpoint=checkpoint, evaluation=settings, quiet=quiet, say=echo)
+    asked_for = evaluators_of(replace(experiment, evaluation=settings))
+    evaluate_run(run, checkpoint=checkpoint, evaluators=asked_for, quiet=quiet, say=echo)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from jaxrobust.cli import main
+from jaxrobust.commands._members import numbers_of_member
 from jaxrobust.experiment import Experiment, from_dict, load, override, to_dict, use
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -125,14 +126,14 @@ def test_train_evaluate_and_errors_that_lose_nothing(cli, tmp_path):
     assert "already holds the run" in err
     code, out, err = cli("evaluate", "r", "--steps", "3", "--restarts", "2")
     assert code == 0, err
-    assert "worst case" in out
+    assert "worst PGD" in out
     assert (tmp_path / "r/adversarial.png").stat().st_size > 5000
-    row = json.loads((tmp_path / "r/results.jsonl").read_text())
-    assert row["evaluation"]["steps"] == 3
-    assert row["clean_accuracy"]["total"] == 360
-    worst = row["worst_case_accuracy"]
+    row = json.loads((tmp_path / "r/rows.jsonl").read_text())
+    assert (row["kind"], row["settings"]["steps"], row["settings"]["restarts"]) == ("pgd", 3, 2)
+    clean, *attacked, worst = row["numbers"]
+    assert clean["total"] == 360
     assert worst["low"] < worst["value"] < worst["high"]
-    assert worst["correct"] <= min(a["correct"] for a in row["robust_accuracy"].values())
+    assert worst["correct"] <= min(number["correct"] for number in attacked)
     for entry in ("versions", "devices", "git_commit", "time"):
         assert entry in row["provenance"]
 
@@ -160,8 +161,8 @@ def test_autoattack_from_the_command_line(cli, trained):
     assert folder.name == "best_step2_linf_eps0.03137255_custom_apgd-ce_fab-t_seed0_first16"
     names = {f.name for f in folder.iterdir()}
     assert {"report.json", "report.txt", "adversarial.npz", "cascade.png"} <= names
-    row = json.loads((trained / "results.jsonl").read_text().splitlines()[-1])
-    assert row["autoattack"]["eps"] == 8 / 255
+    row = json.loads((trained / "rows.jsonl").read_text().splitlines()[-1])
+    assert row["settings"]["eps"] == 8 / 255
     code, out, err = cli(*words, "--eps-sweep", "1/255,8/255,0.1")
     assert code == 0, err
     (path,) = (trained / "autoattack").glob("*/sweep.json")
@@ -175,9 +176,10 @@ def test_spatial_evaluation_from_the_command_line(cli, trained):
     code, out, _ = cli("evaluate", str(trained), "--steps", "1", "--degrees", "20", "--quiet")
     assert code == 0
     assert "spatial grid (20 degrees, 0 px)" in out
-    row = json.loads((trained / "results.jsonl").read_text().splitlines()[-1])
-    grid, average = row["spatial_accuracy"].values()
+    row = json.loads((trained / "rows.jsonl").read_text().splitlines()[-1])
+    clean, grid, average = row["numbers"]
     assert grid["value"] <= average["value"] <= 1
+    assert grid["value"] <= clean["value"]
 
 
 def test_autoattack_options_are_checked(cli, trained):
@@ -187,7 +189,7 @@ def test_autoattack_options_are_checked(cli, trained):
         (["--eps", "wide"], "--eps must be a number or a fraction such as 8/255, got 'wide'"),
         (["--eps", "8"], "eps must be a radius in image units"),
         (["--eps", "0.1", "--eps-sweep", "0.1,0.2"], "exclude each other"),
-        (["--n", "400"], "n must be between 1 and the 360 test images, got 400"),
+        (["--n", "400"], "images must be between 1 and the 360 test images, got 400"),
         (["--version", "strong"], "version 'strong' is unknown"),
     ):
         code, _, err = cli(*attack, *words)
@@ -214,9 +216,7 @@ def test_a_tradeoff_is_not_done_twice(cli, tmp_path):
     assert code == 0
     assert again.count("finished earlier") == len(first["members"])
     second = json.loads((tmp_path / "t/results.json").read_text())
-    assert {k: v["figures"] for k, v in first["members"].items()} == {
-        k: v["figures"] for k, v in second["members"].items()
-    }
+    assert first["members"] == second["members"]
     assert "±" in out
 
 
@@ -235,10 +235,12 @@ def test_a_failed_member_is_shown_and_the_others_go_on(cli, tmp_path):
     assert "bad failed: ValueError: batch_size must be at most" in out
     members = json.loads((tmp_path / "t/results.json").read_text())["members"]
     assert members["bad"]["failure"]
-    assert [run["seeds"]["training"] for run in members["digits_trades"]["runs"]] == [3, 4]
-    clean = members["digits_trades"]["figures"]["clean"]
-    assert clean["seeds"] == 2
-    assert clean["low"] <= clean["value"] <= clean["high"]
+    rows = [run["rows"][0] for run in members["digits_trades"]["runs"]]
+    assert [row["task"]["seed"] for row in rows] == [3, 4]
+    values = [row["numbers"][0]["value"] for row in rows]
+    clean = numbers_of_member(members["digits_trades"])["clean"]
+    assert (clean.low, clean.high) == (min(values), max(values))
+    assert clean.low <= clean.value <= clean.high
     code, out, _ = cli("table", str(tmp_path / "t/results.json"))
     assert code == 0
     assert "| bad | failed |" in out
@@ -247,7 +249,7 @@ def test_a_failed_member_is_shown_and_the_others_go_on(cli, tmp_path):
     assert not re.findall(r'(?:src|href)="(?!data:|#)', report), "it must load nothing"
     assert "failed: ValueError: batch_size must be at most" in report
     assert r"digits\_trades &amp; " in report
-    runs = tmp_path / "t/members/digits_trades/seed3/results.jsonl"
+    runs = tmp_path / "t/members/digits_trades/seed3/rows.jsonl"
     code, out, _ = cli("table", str(runs))
     assert "| digits_trades | pgd (20, 2 restarts), linf eps 0.1 | 360 |" in out
     assert cli("table", str(tmp_path / "none.json"))[0] == 2

@@ -42,9 +42,9 @@ FILES = {
     "a bench of another shape": ("b.json", '{"bench": "step", "rows": []}'),
     "an unknown bench": ("b.json", '{"bench": "stop"}'),
     "no JSON": ("results.json", "results"),
-    "numbers in lines": ("results.jsonl", "1\n2\n"),
+    "numbers in lines": ("rows.jsonl", "1\n2\n"),
     "metrics": ("metrics.jsonl", '{"step": 3, "loss": 0.1}\n'),
-    "nothing": ("results.jsonl", ""),
+    "nothing": ("rows.jsonl", ""),
     "a configuration": ("config.json", '{"name": "x", "seed": 0}'),
 }
 
@@ -67,7 +67,7 @@ def test_a_table_of_a_picture_or_a_folder_is_one_line(cli, tmp_path):
     assert "x.jsonl holds no rows" in cli("table", "x.jsonl")[2]
     code, _, err = cli("table", ".")
     assert code == 2
-    assert ". is a folder; give a file in it: results.json, results.jsonl" in err
+    assert ". is a folder; give a file in it: results.json, rows.jsonl" in err
 
 
 class Wrapped(Exception):

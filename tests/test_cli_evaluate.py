@@ -9,10 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxrobust.commands import _autoattack, _evaluate, _progress, autoattack_run, evaluate_run
-from jaxrobust.commands._evaluate import earlier_row, threat_text
-from jaxrobust.commands._identity import autoattack_name, checkpoint_of, pgd_text
-from jaxrobust.evaluation import Check
+from jaxrobust import evaluators
+from jaxrobust.commands import _progress, _run_rows, autoattack_run, evaluate_run
+from jaxrobust.commands._identity import checkpoint_of, threat_text
+from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._run_rows import RunRows, row_lines
+from jaxrobust.evaluation import Check, _evaluator
+from jaxrobust.evaluators import _pgd, folder_name
+from jaxrobust.evaluators._settings import pgd_text
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
 from jaxrobust.training import train
 from tests.test_cli import cli as cli  # a fixture
@@ -61,7 +65,7 @@ def read_only(monkeypatch, trained):
 
 
 def rows(folder):
-    path = folder / "results.jsonl"
+    path = folder / "rows.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -89,23 +93,21 @@ def test_somebody_elses_run_is_evaluated_and_left_alone(cli, trained, read_only,
     lines = out.splitlines()
     assert lines[0].startswith(f"warning: nothing can be written to {trained} (permission denied)")
     assert len(warnings(out)) == 1
-    assert any("robust accuracy" in line or "worst case" in line for line in lines)
+    assert any("robust accuracy" in line or "worst PGD" in line for line in lines)
     assert sorted(trained.rglob("*")) == files
     assert [p.read_bytes() for p in files if p.is_file()] == contents
 
 
-@pytest.mark.parametrize(
-    ("attack", "module"), [([], _evaluate), (AUTOATTACK, _autoattack)], ids=["pgd", "autoattack"]
-)
-def test_a_full_disk_costs_no_number(cli, trained, monkeypatch, attack, module):
+@pytest.mark.parametrize("attack", [[], AUTOATTACK], ids=["pgd", "autoattack"])
+def test_a_full_disk_costs_no_number(cli, trained, monkeypatch, attack):
     def full(path, row):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "append_row", full)
+    monkeypatch.setattr(_run_rows, "append_row", full)
     code, out, err = cli("evaluate", trained, *attack)
     assert code == 1
     assert "clean" in out
-    assert err == f"jaxrobust: no room on the disk of {trained / 'results.jsonl'}; {AGAIN}\n"
+    assert err == f"jaxrobust: no room on the disk of {trained / 'rows.jsonl'}; {AGAIN}\n"
 
 
 AGAIN = "free some, then try again"
@@ -119,28 +121,28 @@ def test_pictures_that_fail_leave_the_earlier_one(cli, trained, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_evaluate, "draw_adversarial_images", half)
+    monkeypatch.setattr(_pgd, "draw_adversarial_images", half)
     code, out, err = cli("evaluate", trained)
     assert code == 0, err
     assert warnings(out) == [
         "warning: adversarial.png is not drawn: no room on the disk of "
         f"{trained / 'adversarial.png'}"
     ]
-    assert "picture:" not in out
+    assert "pictures:" not in out
     assert (trained / "adversarial.png").read_bytes() == before
     assert not list(trained.glob(".*"))
 
 
 def test_the_picture_does_not_need_all_attacked_images(trained, monkeypatch):
-    drawn, evaluate = [], _evaluate.evaluate
+    drawn, evaluate = [], _evaluator.evaluate
 
     def forgetful(*arguments, **settings):
         result = evaluate(*arguments, **settings)
         return result if len(arguments[1]) <= 8 else result._replace(adversarial_images={})
 
-    monkeypatch.setattr(_evaluate, "evaluate", forgetful)
+    monkeypatch.setattr(_evaluator, "evaluate", forgetful)
     monkeypatch.setattr(
-        _evaluate, "draw_adversarial_images", lambda path, *a, **k: drawn.append((path, a, k))
+        _pgd, "draw_adversarial_images", lambda path, *a, **k: drawn.append((path, a, k))
     )
     evaluate_run(trained, quiet=True, say=lambda line: None)
     ((_, (clean, adversarial, labels, predictions), settings),) = drawn
@@ -243,50 +245,48 @@ def test_every_autoattack_has_its_own_folder(cli, trained, tmp_path):
 
 
 def test_names_differ_wherever_an_evaluation_does():
-    settings = {
-        "norm": "linf",
-        "eps": [0.1],
-        "version": "standard",
-        "attacks": None,
-        "seed": 0,
-        "individual": False,
-        "n": None,
-    }
-    at = {"kind": "best", "step": 10}
-    names = {autoattack_name(at, **settings)}
+    asked = evaluators.autoattack(norm="linf", eps=0.1)
+    names = {folder_name("best_step10", asked, [0.1])}
     for change in (
         {"norm": "l2"},
-        {"eps": [0.1, 0.2]},
-        {"eps": [k / 1000 for k in range(1, 200)]},
-        {"eps": [k / 1000 for k in range(1, 201)]},
         {"version": "plus"},
-        {"attacks": ("fab", "square")},
+        {"version": "custom", "attacks": ("fab", "square")},
         {"seed": 1},
         {"individual": True},
-        {"n": 10},
+        {"images": 10},
     ):
-        names.add(autoattack_name(at, **{**settings, **change}))
-    names.add(autoattack_name({"kind": "last", "step": 10}, **settings))
-    names.add(autoattack_name({"kind": "best", "step": 11}, **settings))
+        names.add(folder_name("best_step10", replace(asked, **change), [0.1]))
+    for count in (2, 199, 200):
+        names.add(folder_name("best_step10", asked, [k / 1000 for k in range(1, count + 1)]))
+    names |= {folder_name(start, asked, [0.1]) for start in ("last_step10", "best_step11")}
     assert len(names) == 12
     assert max(map(len, names)) < 200
 
 
 def test_an_earlier_row_is_of_the_same_step_settings_threat_and_seed(trained, tmp_path):
-    row = evaluate_run(trained, quiet=True, say=lambda line: None)
+    pgd = evaluators.pgd(steps=1)
+    (row,) = evaluate_run(trained, evaluators=[pgd], quiet=True, say=lambda line: None)
     at = checkpoint_of(trained, "best")
-    assert at == row["checkpoint"]
-    asked = {"experiment": BASE, "checkpoint": at, "evaluation": SMALL}
-    assert earlier_row(trained, **asked) == row
+    assert at == row.checkpoint
+    asked = {"experiment": BASE, "checkpoint": at, "keeper": Keeper(trained, say=print)}
+
+    def found(evaluator, **change):
+        rows = RunRows(trained, **{**asked, **change})
+        rows.make = lambda evaluator: None
+        return rows.row(evaluator)
+
+    assert found(pgd) == row
     for change in (
         {"checkpoint": {**at, "step": at["step"] + 1}},
         {"checkpoint": {**at, "kind": "last"}},
-        {"evaluation": replace(SMALL, restarts=2)},
         {"experiment": replace(BASE, threat=use("linf", eps=0.2))},
         {"experiment": replace(BASE, seed=1)},
         {"experiment": replace(BASE, data=use("synthetic"))},
     ):
-        assert earlier_row(trained, **{**asked, **change}) is None, change
+        assert found(pgd, **change) is None, change
+    assert found(evaluators.pgd(steps=1, restarts=2)) is None
+    assert found(evaluators.per_class(attack=pgd)) is None
+    assert found(pgd, experiment=replace(BASE, name="renamed", epochs=9)) == row
 
 
 @pytest.mark.slow
@@ -298,7 +298,7 @@ def test_a_log_has_a_line_per_attack_and_none_if_quiet(cli, trained, monkeypatch
     out = cli("evaluate", trained, *AUTOATTACK, "--seed", "7")[1]
     assert out.count("apgd-ce finished, ") == 1
     monkeypatch.setattr(_progress.sys, "stdout", type("Terminal", (), {"isatty": lambda s: True})())
-    bar = _progress.EvaluationBar("x", 2, say=print)
+    bar = _progress.EvaluationBar("x", say=print)
     assert bar._say is print, "standard error is no terminal"
 
 
@@ -310,11 +310,12 @@ def test_rotations_as_the_threat_of_a_run(cli, tmp_path):
     assert code == 0, err
     assert "spatial max_degrees 15 max_shift_px 0.5" in out
     (row,) = rows(tmp_path / "s")
-    found = {name: value["correct"] for name, value in row["robust_accuracy"].items()}
-    assert list(found) == ["pgd", "margin_pgd", "spatial_grid"]
-    assert row["worst_case_accuracy"]["correct"] <= min(found.values())
-    assert row["threat"] == threat_text(config)
-    code, out, _ = cli("table", "s/results.jsonl")
+    names = ["clean", "pgd (1)", "margin_pgd (1)", "spatial_grid (1 x 1 x 3)", "worst PGD and grid"]
+    assert [number["column"] for number in row["numbers"]] == names
+    *_, worst = (number["correct"] for number in row["numbers"])
+    assert worst == min(number["correct"] for number in row["numbers"])
+    assert row["detail"]["threat"] == threat_text(config)
+    code, out, _ = cli("table", "s/rows.jsonl")
     assert "| spatial_grid (1 x 1 x 3), spatial max_degrees 15" in out
     code, _, err = cli("evaluate", "s", "--attack", "autoattack")
     assert "--norm must be given: the run's threat spatial has none" in err
@@ -334,38 +335,37 @@ def test_threats_in_words(words):
 
 
 def test_failed_checks_are_told_and_kept(trained, monkeypatch):
-    evaluate, kept = _evaluate.evaluate, []
+    evaluate, kept = _evaluator.evaluate, []
     failed = Check("finite logits", False, 3.0, 0, "NaN on pgd images: 3")
 
     def with_nan(*arguments, **settings):
         kept.append(settings["keep_images"])
         return evaluate(*arguments, **settings)._replace(checks=(failed,))
 
-    monkeypatch.setattr(_evaluate, "evaluate", with_nan)
+    monkeypatch.setattr(_evaluator, "evaluate", with_nan)
     said = []
-    settings = replace(SMALL, spatial_degrees=10.0, spatial_grid=(1, 1, 2))
-    row = evaluate_run(trained, evaluation=settings, quiet=True, say=said.append)
-    assert row["checks"] == row["spatial_checks"] == [failed._asdict()]
-    assert said.count("warning: finite logits: NaN on pgd images: 3") == 1
+    asked = [evaluators.pgd(steps=1), evaluators.spatial_grid(max_degrees=10.0, counts=(1, 1, 2))]
+    found = evaluate_run(trained, evaluators=asked, quiet=True, say=said.append)
+    for row in found:
+        assert row.detail["checks"] == [failed._asdict()]
+    assert said.count("warning: finite logits: NaN on pgd images: 3") == 2
     assert kept == [None, False], "no picture shows the images of the spatial attacks"
-    old = {name: value for name, value in row.items() if not name.endswith("checks")}
-    assert not any("warning" in line for line in _evaluate.figure_lines(old))
+    assert not any("warning" in line for line in row_lines(replace(found[0], detail={})))
 
 
 def test_pgd_is_named_with_all_that_its_number_depends_on():
-    assert pgd_text({"steps": 20}) == "20"
-    assert pgd_text({"steps": 20, "restarts": 2}) == "20, 2 restarts"
-    found = pgd_text({"steps": 5, "restarts": 1, "step_size": 1 / 255})
-    assert found == "5, step size 0.00392157"
+    assert pgd_text(evaluators.pgd()) == "20"
+    assert pgd_text(evaluators.pgd(restarts=2)) == "20, 2 restarts"
+    assert pgd_text(evaluators.pgd(steps=5, step_size=1 / 255)) == "5, step size 0.00392157"
 
 
 def test_rows_of_several_steps_are_told_apart_in_a_table(cli, trained, tmp_path):
-    row = evaluate_run(trained, quiet=True, say=lambda line: None)
-    other = {**row, "checkpoint": {"kind": "best", "step": 99}}
-    path = tmp_path / "results.jsonl"
-    path.write_text(f"{json.dumps(row)}\n{json.dumps(other)}\n")
+    (row,) = evaluate_run(trained, quiet=True, say=lambda line: None)
+    other = replace(row, checkpoint={"kind": "best", "step": 99})
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(each.to_dict()) + "\n" for each in (row, other)))
     out = cli("table", path)[1]
-    assert f"| base, step {row['checkpoint']['step']} | pgd (1)" in out
+    assert f"| base, step {row.checkpoint['step']} | pgd (1)" in out
     assert "| base, step 99 | pgd (1)" in out
 
 

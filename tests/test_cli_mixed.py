@@ -10,6 +10,7 @@ import pytest
 
 from jaxrobust import mixing, models
 from jaxrobust.commands import assigned, run_tradeoff
+from jaxrobust.commands._members import numbers_of_member
 from jaxrobust.data import synthetic
 from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, Validation, use
 from jaxrobust.models._torch_import import _expected, _shapes
@@ -68,8 +69,8 @@ def test_two_files_are_mixed_and_attacked_by_one_command(cli, files, tmp_path):
     shown = words("--alpha", "0.7", "--rob-scale", "2", "--steps", "2", "--n", "16")
     code, out, err = cli("evaluate-mixed", *files, *shown, "--workdir", "r", "--quiet")
     assert code == 0, err
-    assert "worst case" in out
-    row = json.loads((tmp_path / "r" / "results.jsonl").read_text())
+    assert "worst PGD" in out
+    row = json.loads((tmp_path / "r" / "rows.jsonl").read_text())
     model = models.wide_resnet(**NETWORK)
     bases = [models.logits_fn(model, models.load_torch_checkpoint(f, model)) for f in files]
     both = mixing.mixed(*bases, alpha=0.7, rob_scale=2.0)
@@ -77,10 +78,11 @@ def test_two_files_are_mixed_and_attacked_by_one_command(cli, files, tmp_path):
     right = (
         np.asarray(jax.jit(lambda m, x: m(x))(both, jnp.asarray(images))).argmax(-1) == labels
     ).sum()
-    assert row["clean_accuracy"]["correct"] == right
-    assert row["worst_case_accuracy"]["total"] == 16
-    assert row["mixture"]["rob"]["weights"] == str(files[1])
-    assert row["mixture"]["alpha"] == 0.7
+    clean, *_, worst = row["numbers"]
+    assert clean["correct"] == right
+    assert worst["total"] == 16
+    assert row["task"]["mixture"]["rob"]["weights"] == str(files[1])
+    assert row["task"]["mixture"]["alpha"] == 0.7
 
     attack = ["--attack", "adaptive", "--version", "custom", "--attacks", "apgd-ce"]
     shown = words("--nuts", "cifar10", *attack, "--n", "4")
@@ -88,7 +90,8 @@ def test_two_files_are_mixed_and_attacked_by_one_command(cli, files, tmp_path):
     assert code == 0, err
     assert "NOT the standard AutoAttack, version custom: linf, eps 0.0313725" in out
     (kept,) = (tmp_path / "n" / "autoattack").iterdir()
-    assert kept.name.startswith("adaptive_nutscifar10_linf_eps0.03137255_custom_apgd-ce_seed0_")
+    assert kept.name.startswith("adaptive_nutscifar10_")
+    assert kept.name.endswith("_linf_eps0.03137255_custom_apgd-ce_seed0_first4")
     assert (kept / "report.json").exists()
 
 
@@ -107,9 +110,9 @@ def test_two_runs(cli, tmp_path):
     shown += ["--alpha", "0.5", "--steps", "1", "--quiet"]
     code, _, err = cli("evaluate-mixed", "base", "base", *shown)
     assert code == 0, err
-    row = json.loads((tmp_path / "runs" / "mixed" / "results.jsonl").read_text())
+    row = json.loads((tmp_path / "runs" / "mixed" / "rows.jsonl").read_text())
     for name in ("std", "rob"):
-        assert row["bases"][name]["checkpoint"] == {"kind": "best", "step": 2}
+        assert row["task"]["bases"][name]["checkpoint"] == {"kind": "best", "step": 2}
 
 
 @pytest.mark.slow
@@ -143,7 +146,8 @@ def test_a_tradeoff_of_two_bases_and_their_mixture(tmp_path):
     assert [*results["members"]] == ["std", "rob", "mixed"]
     for name, member in results["members"].items():
         assert "failure" not in member, (name, member)
-        assert 0 <= member["figures"]["worst PGD"]["value"] <= member["figures"]["clean"]["value"]
+        numbers = numbers_of_member(member)
+        assert 0 <= numbers["worst PGD"].value <= numbers["clean"].value
     assert "mixed" in (folder / "report.html").read_text()
 
 
@@ -195,11 +199,11 @@ def test_reports_of_other_mixtures_are_kept(cli, files, tmp_path):
         code, _, err = cli("evaluate-mixed", *files, *shown)
         assert code == 0, err
     assert len(list((tmp_path / "r" / "autoattack").glob("*/report.json"))) == len(changes)
-    text = (tmp_path / "r" / "results.jsonl").read_text()
+    text = (tmp_path / "r" / "rows.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
-    assert len({json.dumps(row["bases"]) for row in rows}) == 1
-    assert all(len(base["sha256"]) == 64 for base in rows[0]["bases"].values())
-    code, out, err = cli("table", "r/results.jsonl")
+    assert len({json.dumps(row["task"]["bases"]) for row in rows}) == 1
+    assert all(len(base["sha256"]) == 64 for base in rows[0]["task"]["bases"].values())
+    code, out, err = cli("table", "r/rows.jsonl")
     assert code == 0, err
     assert out.count("AutoAttack custom (apgd-ce), linf eps 0.0313725") == 4
 

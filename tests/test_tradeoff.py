@@ -11,10 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxrobust.commands import _html, _judge, run_tradeoff
-from jaxrobust.commands._judge import seconds_of
-from jaxrobust.commands._summary import summary
+from jaxrobust.commands import _html, _run_rows, run_tradeoff
+from jaxrobust.commands._members import numbers_of_member, rows_of
+from jaxrobust.commands._tradeoff import seconds_of
 from jaxrobust.commands._tradeoff_runs import planned_runs
+from jaxrobust.evaluation import Row
+from jaxrobust.evaluators import _eps_curve
 from jaxrobust.experiment import (
     Certificates,
     EpsCurves,
@@ -52,6 +54,15 @@ def quietly(tradeoff, folder):
     return run_tradeoff(tradeoff, folder, quiet=True, say=lambda line: None)
 
 
+def rows(results, name):
+    """The rows of a member's first seed by kind; the last of each kind."""
+    return {row.kind: row for row in rows_of(results["members"][name])[0]}
+
+
+def numbers(results, name):
+    return numbers_of_member(results["members"][name])
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """A trade-off with everything in it, one of its members failing."""
@@ -77,7 +88,7 @@ def test_every_figure_is_there_and_names_what_failed(report):
     }
     assert min(path.stat().st_size for path in folder.glob("*.png")) > 8000
     assert "batch_size must be at most" in results["members"]["bad"]["failure"]
-    assert not results["members"]["bad"]["figures"]
+    assert not numbers(results, "bad")
     text = (folder / "report.html").read_text()
     assert "failed: ValueError: batch_size must be at most" in text
     assert text.count("data:image/png;base64,") == len(names) + 2  # the examples of two members
@@ -93,40 +104,48 @@ def test_numbers_lead_to_the_rows_that_they_are_in(report):
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
     assert "http://" not in text
     assert "https://" not in text
-    for name in ("std", "rob"):
-        member = results["members"][name]
-        again = summary(member["runs"])
-        assert {k: f._asdict() for k, f in again.items()} == member["figures"]
-    number = 100 * results["members"]["rob"]["figures"]["clean"]["value"]
-    assert re.search(rf'href="#rows2-evaluation">{number:.1f} ±', text)
-    for column in ("AutoAttack linf 0.1, 40 images", "worst class, robust", "certified l2 0.05"):
-        assert any(name.startswith(column) for name in results["members"]["rob"]["figures"])
+    found = numbers(results, "rob")
+    assert re.search(rf'href="#rows2-pgd">{100 * found["clean"].value:.1f} ±', text)
+    assert [*found] == [
+        "clean",
+        "pgd (2)",
+        "margin_pgd (2)",
+        "worst PGD",
+        "spatial grid (20 degrees, 0 px)",
+        "random transform (20 degrees, 0 px)",
+        "AutoAttack linf 0.1, 40 images",
+        "worst class, clean",
+        "worst class, robust",
+        "certified l2 0.05 (sigma 0.2)",
+    ]
+    assert found["clean"].total == 360, "not AutoAttack's 40"
 
 
 def test_the_rows_agree_with_each_other(report):
     _, _, results = report
     for name in ("std", "rob"):
-        (row,) = results["members"][name]["runs"]
-        points = row["eps_curves"]["linf"]["points"]
+        row, training = rows(results, name), results["members"][name]["runs"][0]["training"]
+        points = row["eps_curve"].detail["points"]
         assert [point["eps"] for point in points] == [0.0, 0.05, EPS]
         values = [point["value"] for point in points]
         assert values == sorted(values, reverse=True)
         assert {point["total"] for point in points} == {100}
-        attacked = row["autoattack_accuracy"]["linf 0.1, 40 images"]
-        counts = row["per_class"]
-        assert sum(counts["images"]) == attacked["total"] == 40
-        assert sum(counts["robust"]) == attacked["correct"]
+        clean, attacked = row["autoattack"].numbers
+        counts = row["per_class"].detail["counts"]
+        assert sum(counts["images"]) == attacked.total == clean.total == 40
+        assert sum(counts["robust"]) == attacked.correct
+        assert sum(counts["clean"]) == clean.correct
         robust, clean, images = (np.array(counts[k]) for k in ("robust", "clean", "images"))
         assert ((robust <= clean) & (clean <= images)).all()
-        certified = row["certified"]
+        certified = row["certified"].detail
         radii = np.array(certified["radii"])
         assert len(radii) == 30
         assert certified["smoothed_accuracy"]["correct"] >= (radii > 0).sum()
-        assert certified["points"][0]["correct"] == (radii > 0.05).sum()
+        assert row["certified"].numbers[0].correct == (radii > 0.05).sum()
         # 200 equal draws, ten classes and 0.999 allow no more than this.
         assert radii.max() <= 0.2 * 1.8
-        assert len(row["training"]["epoch"]) == base.epochs
-        assert row["training"]["seconds"] > 0
+        assert len(training["epoch"]) == base.epochs
+        assert training["seconds"] > 0
 
 
 def test_nothing_is_done_twice(report, monkeypatch):
@@ -135,21 +154,22 @@ def test_nothing_is_done_twice(report, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("this was there already")
 
-    for name in ("evaluate", "attack_run", "load_run", "_votes"):
-        monkeypatch.setattr(_judge, name, refuse)
-    monkeypatch.setattr("jaxrobust.commands._tradeoff.evaluate_run", refuse)
+    monkeypatch.setattr(_run_rows, "load_run", refuse)
+    monkeypatch.setattr(_run_rows.RunRows, "make", refuse)
     again = quietly(tradeoff, folder)
     assert again["members"] == results["members"]
 
 
 def test_other_settings_are_evaluated_anew(report, monkeypatch):
     tradeoff, folder, results = report
-    monkeypatch.setattr(_judge, "attack_run", None)
+    made, make = [], _run_rows.RunRows.make
+    monkeypatch.setattr(
+        _run_rows.RunRows, "make", lambda self, one: made.append(one) or make(self, one)
+    )
     wider = replace(CURVES, radii={"linf": (0.05, EPS, 0.2)})
     again = quietly(replace(tradeoff, eps_curves=wider), folder)
-    old, new = (
-        r["members"]["rob"]["runs"][0]["eps_curves"]["linf"]["points"] for r in (results, again)
-    )
+    assert [type(one) for one in made] == 2 * [_eps_curve.EpsCurve]
+    old, new = (rows(r, "rob")["eps_curve"].detail["points"] for r in (results, again))
     assert new[:3] == old
     assert new[3]["eps"] == 0.2
     assert new[3]["value"] <= new[2]["value"]
@@ -162,16 +182,16 @@ def test_finished_runs_are_taken_as_they_are(report, tmp_path):
         runs={"a": str(folder / "members" / "std"), "b": (str(folder / "members" / "rob"),)},
         per_class=True,
     )
-    found = quietly(taken, tmp_path)["members"]
+    found = quietly(taken, tmp_path)
     assert not (tmp_path / "members").exists()
     for name, earlier in (("a", "std"), ("b", "rob")):
-        one, other = found[name]["figures"], results["members"][earlier]["figures"]
+        one, other = numbers(found, name), numbers(results, earlier)
         shared = one.keys() & other.keys() - {"worst class, clean", "worst class, robust"}
         assert {"clean", "worst PGD"} <= shared
         assert all(one[column] == other[column] for column in shared)
-        (row,) = found[name]["runs"]
-        assert sum(row["per_class"]["robust"]) == row["worst_case_accuracy"]["correct"]
-        assert sum(row["per_class"]["images"]) == 360
+        counts = rows(found, name)["per_class"].detail["counts"]
+        assert sum(counts["robust"]) == one["worst PGD"].correct
+        assert sum(counts["images"]) == 360
 
 
 def test_a_run_that_cannot_be_taken_is_named(report, tmp_path):
@@ -226,58 +246,52 @@ def copied(report, tmp_path):
 SPOILT = {
     "step": lambda row: {**row, "checkpoint": {"kind": "best", "step": 1}},
     "kind": lambda row: {**row, "checkpoint": {**row["checkpoint"], "kind": "last"}},
-    "seed": lambda row: spoilt_part(row, "seed", 7),
-    "threat": lambda row: spoilt_part(row, "threat", {"name": "linf", "kwargs": {"eps": 0.3}}),
+    "seed": lambda row: {**row, "seed": 7},
+    "training seed": lambda row: {**row, "task": {**row["task"], "seed": 7}},
+    "threat": lambda row: {**row, "task": {**row["task"], "threat": {"name": "l2"}}},
 }
-
-
-def spoilt_part(row, name, value):
-    part = "experiment" if "experiment" in row else "task"
-    return {**row, part: {**row[part], name: value}}
 
 
 @pytest.mark.parametrize("what", SPOILT)
 def test_rows_of_another_step_seed_or_threat_are_not_taken(copied, tmp_path, what):
     """A run that was trained further is never told by the numbers of an earlier step."""
     tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, eps_curves=CURVES)
-    first = quietly(tradeoff, tmp_path / "t")["members"]["a"]["runs"][0]
+    first = rows(quietly(tradeoff, tmp_path / "t"), "a")
 
     def spoil(row):
         row = SPOILT[what](row)
-        for found in (row, row.get("found", {})):
-            if "clean_accuracy" in found:
-                found["clean_accuracy"] = {**found["clean_accuracy"], "value": 0.123}
-            for point in found.get("points", []):
-                point["value"] = 0.123
+        for number in [*row["numbers"], *row["detail"].get("points", [])]:
+            number["value"] = 0.123
         return row
 
-    for name in ("results.jsonl", "evaluations.jsonl"):
-        changed_rows(copied / name, spoil)
-    again = quietly(tradeoff, tmp_path / "t")["members"]["a"]["runs"][0]
-    assert again["clean_accuracy"] == first["clean_accuracy"]
-    assert again["eps_curves"] == first["eps_curves"]
-    assert again["checkpoint"] == first["checkpoint"]
+    changed_rows(copied / "rows.jsonl", spoil)
+    again = rows(quietly(tradeoff, tmp_path / "t"), "a")
+    for kind, row in first.items():
+        assert again[kind].numbers == row.numbers
+        assert again[kind].detail == row.detail
+        assert again[kind].of() == row.of()
 
 
 @pytest.mark.slow
 def test_curve_and_table_have_the_same_restarts_or_say_so(copied, tmp_path, monkeypatch):
     used = []
-    attack = _judge.PGD
+    attack = _eps_curve.PGD
 
     def noted(**settings):
         used.append(settings["restarts"])
         return attack(**settings)
 
-    monkeypatch.setattr(_judge, "PGD", noted)
+    monkeypatch.setattr(_eps_curve, "PGD", noted)
     config = json.loads((copied / "config.json").read_text())
     config["evaluation"]["restarts"] = 2
     (copied / "config.json").write_text(json.dumps(config))
     tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, eps_curves=CURVES, per_class=True)
-    (row,) = quietly(tradeoff, tmp_path / "t")["members"]["a"]["runs"]
+    results = quietly(tradeoff, tmp_path / "t")
+    row = rows(results, "a")
     assert set(used) == {2}
-    assert row["eps_curves"]["linf"]["attack"] == "margin PGD-2, 2 restarts"
-    assert row["per_class"]["attack"] == "PGD-2, 2 restarts (CE and margin)"
-    assert "margin_pgd (2, 2 restarts)" in summary([row])
+    assert row["eps_curve"].title.endswith("under margin PGD-2, 2 restarts")
+    assert row["per_class"].detail["attack"] == "PGD-2, 2 restarts (CE and margin), linf eps 0.1"
+    assert "margin_pgd (2, 2 restarts)" in numbers(results, "a")
 
 
 def test_members_are_attacked_alike(tmp_path):
@@ -309,10 +323,7 @@ def test_without_matplotlib_no_member_fails(report, tmp_path, monkeypatch):
     assert (tmp_path / "t" / "results.json").exists()
     assert "report.html" in said[-1]
     for name in runs:
-        assert (
-            found["members"][name]["figures"]["clean"]
-            == results["members"][name]["figures"]["clean"]
-        )
+        assert numbers(found, name)["clean"] == numbers(results, name)["clean"]
 
 
 WRONG = {
@@ -456,13 +467,10 @@ def test_a_run_is_taken_from_the_home_directory_and_told_of_its_damage(
 
 def test_the_report_tells_of_failed_checks_and_reads_rows_without_any():
     failed = {"checks": [{"name": "finite logits", "message": "NaN < 3"}]}
-    runs = [{}, {**failed, "per_class": failed, "eps_curves": {"l2": failed}}, {"autoattack": {}}]
+    spoilt = [Row("PGD", (), failed, kind="pgd"), Row("mine", (), failed, kind="my.own:noise")]
+    runs = [{"rows": [row.to_dict() for row in found]} for found in ([Row("x", ())], spoilt)]
     text = "".join(_html._warnings({"a": {"runs": []}, "b": {"runs": runs}}))
-    for kind, what in (
-        ("evaluation", "PGD"),
-        ("per_class", "classes"),
-        ("eps_curves", "l2 curve"),
-    ):
+    for kind, what in (("pgd", "PGD"), ("my-own-noise", "mine")):
         assert f'<a href="#rows1-{kind}">b</a>, {what}: NaN &lt; 3' in text
     assert _html._warnings({"a": {"runs": runs[:1]}}) == []
 

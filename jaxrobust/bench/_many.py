@@ -13,7 +13,8 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxrobust.experiment import Experiment, Validation, use
-from jaxrobust.training import read_rows, train, train_many
+from jaxrobust.rows import read_rows
+from jaxrobust.training import train, train_many
 
 
 class ManyRow(NamedTuple):

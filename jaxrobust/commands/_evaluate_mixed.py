@@ -1,23 +1,32 @@
-"""Evaluating two networks, mixed: a row of figures."""
+"""Evaluating two networks, mixed: one row."""
 
 import hashlib
 import json
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxrobust import mixing, models, threats
-from jaxrobust.commands._autoattack import keep_report
-from jaxrobust.commands._evaluate import warning_lines
-from jaxrobust.commands._identity import short
+from jaxrobust import evaluators, mixing, models, threats
 from jaxrobust.commands._keeper import Keeper
-from jaxrobust.commands._progress import AttackBar, EvaluationBar
-from jaxrobust.evaluation import Report, append_row, autoattack, evaluate, pgd_attacks, provenance
-from jaxrobust.experiment import PARTS, parsed
+from jaxrobust.commands._progress import EvaluationBar
+from jaxrobust.commands._run_rows import ROWS, row_lines
+from jaxrobust.evaluation import (
+    Evaluator,
+    Row,
+    Work,
+    append_row,
+    provenance,
+    row_of,
+    settings_of,
+)
+from jaxrobust.experiment import PARTS, evaluator_name, parsed
+from jaxrobust.keys import key_of
+from jaxrobust.processes import is_first
 from jaxrobust.spec import Spec, built, checked, number
 from jaxrobust.storage import in_bucket, local_folder, run_folder
 from jaxrobust.training import load_base, load_run
@@ -128,10 +137,10 @@ def evaluate_mixed(
     evaluation: MixedEvaluation,
     quiet: bool = False,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+) -> Row:
     """Clean and attacked accuracy of two networks, mixed, on the test set of some data.
 
-    Says the accuracies, then appends a row to `results.jsonl` in the folder. AutoAttack leaves its
+    Says the accuracies, then appends a row to `rows.jsonl` in the folder. AutoAttack leaves its
     report there too, in a folder for each mixture and each setting.
 
     Args:
@@ -170,19 +179,74 @@ def evaluate_mixed(
         "evaluation": _plain(vars(evaluation)),
     }
     target = both if evaluation.attack != "adaptive" else _adaptive(both, evaluation)
-    if evaluation.attack == "pgd":
-        figures = _pgd(target, images, labels, evaluation, quiet=quiet, say=say)
-    else:
-        report = _autoattack(target, images, labels, evaluation, quiet=quiet, say=say)
-        kept = folder / "autoattack" / _name(what, evaluation)
-        if keep_report(keeper, kept, report, None):
-            say(f"report: {kept}")
-        figures = _autoattack_figures(report, evaluation.attack)
-    row = {**what, **figures, "provenance": provenance()}
-    if keeper.write(append_row, folder / "results.jsonl", row):
-        say(f"row: {folder / 'results.jsonl'}")
+    evaluator = _evaluator(target, evaluation)
+    pictures: list[tuple[Any, ...]] = []
+    started = time.perf_counter()
+    with EvaluationBar("mixed", quiet=quiet, say=say) as bar:
+        work = Work(
+            seed=evaluation.seed,
+            batch_size=evaluation.batch_size,
+            autoattack_batch_size=evaluation.batch_size,
+            folder=folder if keeper.usable else None,
+            name=_name(what, evaluation),
+            progress=bar.show,
+            say=lambda line: say(line) if is_first() else None,
+            write=keeper.write,
+            draw=lambda path, draw, *, of: pictures.append((path, draw, of)),
+        )
+        found = evaluator(target, dataset, key=key_of(evaluation.seed), work=work)
+    row = _row(found, evaluator, what, evaluation)
+    row = replace(row, cost={**found.cost, "seconds": round(time.perf_counter() - started, 2)})
+    for line in row_lines(row):
+        say(line)
+    if keeper.write(append_row, folder / ROWS, row.to_dict()):
+        say(f"row: {folder / ROWS}")
+    for path, draw, of in pictures:
+        keeper.draw(path, draw, of=of)
     keeper.close()
     return row
+
+
+def _evaluator(target: Any, asked: MixedEvaluation) -> Evaluator:
+    if asked.attack == "pgd":
+        threat = getattr(threats, asked.norm)(np.float32(asked.eps))
+        return evaluators.pgd(steps=asked.steps, images=asked.n, threat=threat)
+    version, attacks = asked.version, asked.attacks
+    if isinstance(target, mixing.Evading) and attacks is None:
+        version, attacks = "custom", ("apgd-ce", "apgd-t")  # what has a loss to put the term in
+    return evaluators.autoattack(
+        norm=asked.norm,  # type: ignore[arg-type]
+        eps=asked.eps,
+        version=version,
+        attacks=None if attacks is None else tuple(attacks),
+        images=asked.n,
+        seed=asked.seed,
+    )
+
+
+def _row(found: Row, evaluator: Evaluator, what: dict[str, Any], asked: MixedEvaluation) -> Row:
+    """The evaluator's row, with what it is of."""
+    if asked.attack == "adaptive":
+        clean, attacked = found.numbers
+        numbers = (clean, replace(attacked, column=f"adaptive {attacked.column}"))
+        found = replace(found, title=f"adaptive {found.title}", numbers=numbers)
+    row = replace(
+        found,
+        kind=evaluator_name(evaluator),
+        settings=settings_of(evaluator),
+        run=_title(what["mixture"]),
+        task=what,
+        seed=asked.seed,
+        provenance=provenance(),
+    )
+    return row_of(row.to_dict())
+
+
+def _title(mixture: Mapping[str, Any]) -> str:
+    """The mixture in words."""
+    names = [b["weights"] if isinstance(b, dict) else b for b in (mixture["std"], mixture["rob"])]
+    how = {k: mixture[k] for k in ("alpha", "smoothing", "nuts") if mixture[k] is not None}
+    return f"{' with '.join(names)}, {', '.join(f'{k} {v}' for k, v in how.items())}"
 
 
 def _loaded(
@@ -207,89 +271,17 @@ def _file(path: str) -> dict[str, str]:
 
 
 def _name(what: dict[str, Any], evaluation: MixedEvaluation) -> str:
-    """The folder of a report: readable, and different wherever anything of the evaluation is."""
+    """What starts a report's folder: readable, and different wherever anything is."""
     mixture = what["mixture"]
     how = [f"{k}{mixture[k]}" for k in ("alpha", "smoothing", "nuts") if mixture[k] is not None]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
-    radius = "eps" + str(np.float32(evaluation.eps))
-    parts = [evaluation.attack, *how, evaluation.norm, radius, evaluation.version]
-    parts += [*(evaluation.attacks or ()), f"seed{evaluation.seed}"]
-    return short("_".join(parts)) + f"_{digest[:12]}"
+    return "_".join([evaluation.attack, *how, digest[:12]])
 
 
 def _adaptive(both: Any, evaluation: MixedEvaluation) -> Any:
     if isinstance(both, mixing.MixedNUTS):
         return mixing.guided(both, guide=both.surrogate)
     return mixing.evading(both, weight=evaluation.weight)
-
-
-def _pgd(
-    target: Any,
-    images: np.ndarray,
-    labels: np.ndarray,
-    evaluation: MixedEvaluation,
-    *,
-    quiet: bool,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    threat = getattr(threats, evaluation.norm)(np.float32(evaluation.eps))
-    with EvaluationBar("mixed", len(labels), quiet=quiet, say=say) as bar:
-        result = evaluate(
-            target,
-            images,
-            labels,
-            attacks=pgd_attacks(threat, steps=evaluation.steps),
-            batch_size=evaluation.batch_size,
-            seed=evaluation.seed,
-            keep_images=False,
-            advance=bar.advance,
-        )
-    say(f"clean accuracy   {result.clean}")
-    for name, accuracy in (result.robust | {"worst case": result.worst}).items():
-        say(f"{name:<16} {accuracy}")
-    figures = result.figures()
-    for line in warning_lines(figures["checks"]):
-        say(line)
-    return figures
-
-
-def _autoattack(
-    target: Any,
-    images: np.ndarray,
-    labels: np.ndarray,
-    evaluation: MixedEvaluation,
-    *,
-    quiet: bool,
-    say: Callable[[str], None],
-) -> Report:
-    version, attacks = evaluation.version, evaluation.attacks
-    if isinstance(target, mixing.Evading) and attacks is None:
-        version, attacks = "custom", ("apgd-ce", "apgd-t")  # what has a loss to put the term in
-    with AttackBar(quiet=quiet, say=say) as bar:
-        report = autoattack(
-            target,
-            images,
-            labels,
-            norm=evaluation.norm,  # type: ignore[arg-type]
-            eps=evaluation.eps,
-            version=version,
-            attacks=attacks,
-            seed=evaluation.seed,
-            batch_size=evaluation.batch_size,
-            progress=bar.show,
-        )
-    say(report.text())
-    return report
-
-
-def _autoattack_figures(report: Report, attack: str) -> dict[str, Any]:
-    return {
-        "autoattack": report.protocol,
-        "clean_accuracy": report.clean_accuracy._asdict(),
-        "robust_accuracy": {attack: report.robust_accuracy._asdict()},
-        "checks": [check._asdict() for check in report.checks if not check.passed],
-        "seconds": round(report.seconds, 2),
-    }
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,14 @@ import base64
 import html
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrobust.commands._summary import KINDS, cell, columns_of, kind_of, parts
+from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member, rows_of
 from jaxrobust.commands._table import latex_table, markdown_table
 from jaxrobust.commands._tradeoff_figures import Drawn
+from jaxrobust.evaluation import Row
 from jaxrobust.files import replace_text
 
 STYLE = """
@@ -66,7 +68,7 @@ def write_report(
             _figure(
                 path,
                 f"{shown}: images, attacked, and what was added",
-                _links({shown: members[shown]}, "evaluation", members),
+                _links({shown: members[shown]}, "pgd", members),
             )
             for path, shown in examples
             if path.is_file() and members[shown]["runs"]
@@ -91,25 +93,43 @@ def _page(title: str, body: Sequence[str]) -> str:
     return "\n".join([head, *body, "</body></html>"]) + "\n"
 
 
-def _sentence(members: dict[str, Any]) -> str:
+def _sentence(members: Members) -> str:
     seeds = max(len(member["runs"]) for member in members.values())
     if seeds > 1:
         return f"Means over {seeds} training seeds, with half of their range."
     return "One training seed; with half of the 95 % interval over test images."
 
 
-def _table(members: dict[str, Any]) -> str:
-    columns = columns_of(members)
+def _anchor(number: int, kind: str) -> str:
+    """The place of a member's rows of one kind; a kind from outside has a path as its name."""
+    return f"rows{number}-{re.sub('[^a-zA-Z0-9_]', '-', kind)}"
+
+
+def _kinds(rows: Sequence[Row]) -> dict[str, str]:
+    """By column, the kind of the rows that have it."""
+    found: dict[str, str] = {}
+    for row in rows:
+        for number in row.numbers:
+            found.setdefault(number.column, row.kind)
+    return found
+
+
+def _table(members: Members) -> str:
+    found = {name: numbers_of_member(member) for name, member in members.items()}
+    columns = columns_of(found.values())
     head = "".join(f"<th>{html.escape(c)}</th>" for c in ("method", *columns))
     lines = [f'<div class="wide"><table><tr>{head}</tr>']
     for number, (name, member) in enumerate(members.items()):
+        numbers = found[name]
+        kinds = _kinds([row for rows in rows_of(member) for row in rows])
         cells = [f'<a href="#rows{number}">{html.escape(name)}</a>']
-        for column in columns if member["figures"] else ():
-            text = cell(member["figures"].get(column))
-            cells.append(f'<a href="#rows{number}-{kind_of(column)}">{text}</a>')
+        for column in columns if numbers else ():
+            text = cell(numbers.get(column))
+            anchor = _anchor(number, kinds[column]) if text else f"rows{number}"
+            cells.append(f'<a href="#{anchor}">{text}</a>')
         line = "".join(f"<td>{cell}</td>" for cell in cells)
-        reason = html.escape(member.get("failure", "" if member["figures"] else "not finished"))
-        if reason and member["figures"]:
+        reason = html.escape(member.get("failure", "" if numbers else "not finished"))
+        if reason and numbers:
             line += f'</tr>\n<tr><td></td><td class="failed" colspan="{len(columns)}">a seed failed: {reason}</td>'  # fmt: skip  # noqa: E501
         elif reason:
             line += f'<td class="failed" colspan="{len(columns)}">failed: {reason}</td>'
@@ -117,38 +137,29 @@ def _table(members: dict[str, Any]) -> str:
     return "\n".join([*lines, "</table></div>"])
 
 
-def _warnings(members: dict[str, Any]) -> list[str]:
-    """What the checks of evaluations say against their figures."""
+def _warnings(members: Members) -> list[str]:
+    """The checks of evaluations that failed."""
     lines = []
     for number, (name, member) in enumerate(members.items()):
-        found = {line for run in member["runs"] for line in _failed_checks(run)}
+        rows = [row for seed in rows_of(member) for row in seed]
+        found = {
+            (row.kind, f"{row.title}: {check['message']}")
+            for row in rows
+            for check in row.detail.get("checks", [])
+        }
         for kind, text in sorted(found):
-            where = f'<a href="#rows{number}-{kind}">{html.escape(name)}</a>'
+            where = f'<a href="#{_anchor(number, kind)}">{html.escape(name)}</a>'
             lines.append(f"<li>{where}, {html.escape(text)}</li>")
     return ["<p>Warnings of the checks:</p><ul>", *lines, "</ul>"] if lines else []
 
 
-def _failed_checks(run: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Part and text of each check of a row that did not pass; older rows have none."""
-    found = [
-        ("evaluation", "PGD", run),
-        ("evaluation", "spatial", {"checks": run.get("spatial_checks", [])}),
-        ("per_class", "classes", run.get("per_class", {})),
-        *(("eps_curves", f"{k} curve", curve) for k, curve in run.get("eps_curves", {}).items()),
-        *(("autoattack", f"AutoAttack {k}", v) for k, v in run.get("autoattack", {}).items()),
-    ]
-    for kind, what, results in found:
-        for check in results.get("checks", []):
-            yield kind, f"{what}: {check['message']}"
-
-
-def _links(
-    members: dict[str, Any], kind: str, every: dict[str, Any] | None = None
-) -> Sequence[tuple[str, str]]:
+def _links(members: Members, kind: str, every: Members | None = None) -> Sequence[tuple[str, str]]:
     """The rows of members that something is drawn from: names and anchors."""
     numbers = {name: number for number, name in enumerate(every or members)}
     return [
-        (name, f"#rows{numbers[name]}-{kind}") for name, member in members.items() if member["runs"]
+        (name, "#" + _anchor(numbers[name], kind))
+        for name, member in members.items()
+        if kind in _parts(member)
     ]
 
 
@@ -162,22 +173,31 @@ def _figure(path: pathlib.Path, caption: str, links: Sequence[tuple[str, str]]) 
     )
 
 
-def _for_a_paper(path: pathlib.Path, members: dict[str, Any]) -> list[str]:
-    if not any(member["figures"] for member in members.values()):
+def _for_a_paper(path: pathlib.Path, members: Members) -> list[str]:
+    if not any(map(numbers_of_member, members.values())):
         return ["<p>Every member failed.</p>"]
     tables = (markdown_table(path), latex_table(path))
     return [f"<pre>{html.escape(table)}</pre>" for table in tables]
 
 
-def _rows(number: int, name: str, member: dict[str, Any]) -> str:
+def _parts(member: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What there is of a member: rows by kind, and each seed's training and experiment."""
+    found: dict[str, list[Any]] = {}
+    for run in member["runs"]:
+        for row in run["rows"]:
+            found.setdefault(row["kind"], []).append(row)
+        for name in ("training", "experiment"):
+            if name in run:
+                found.setdefault(name, []).append(run[name])
+    return found
+
+
+def _rows(number: int, name: str, member: Mapping[str, Any]) -> str:
     """The rows of a member under the anchors that table and figures link to."""
     lines = [f'<section id="rows{number}"><h3>{html.escape(name)}</h3>']
-    apart = [parts(run) for run in member["runs"]]
-    for kind, words in KINDS.items():
-        found = [run[kind] for run in apart if kind in run]
-        if found:
-            text = html.escape(json.dumps(found, indent=1))
-            lines.append(f'<h4 id="rows{number}-{kind}">{words}</h4><pre>{text}</pre>')
+    for kind, found in _parts(member).items():
+        text = html.escape(json.dumps(found, indent=1))
+        lines.append(f'<h4 id="{_anchor(number, kind)}">{html.escape(kind)}</h4><pre>{text}</pre>')
     if "failure" in member:
         lines.append(f'<p class="failed">failed: {html.escape(member["failure"])}</p>')
     return "\n".join([*lines, "</section>"])

@@ -1,6 +1,9 @@
 """Writing results: what cannot be written or drawn never costs what was computed."""
 
+import os
 import pathlib
+import shutil
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +86,33 @@ class Keeper:
             self.warn(f"warning: {self._reason(path, error)}")
             return False
         return True
+
+    def draw_all(
+        self, draw: Callable[[pathlib.Path], list[pathlib.Path]], *, what: str
+    ) -> list[pathlib.Path]:
+        """Draws the pictures of an evaluator, in the first process; all of them or none.
+
+        Args:
+          draw: writes PNGs into the folder that it is given, and returns their paths.
+          what: names them in a warning.
+
+        Returns:
+          Where they are.
+        """
+        if not self.usable or not is_first():
+            return []
+        partial = self.folder / f".{uuid.uuid4().hex[:8]}"
+        try:
+            partial.mkdir()
+            found = [(path, self.folder / path.name) for path in draw(partial)]
+            for path, place in found:
+                os.replace(path, place)
+        except Exception as error:  # a picture is never worth more than the numbers
+            self.warn(f"warning: {self._reason(pathlib.Path(f'figure of {what}'), error)}")
+            return []
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return [place for _, place in found]
 
     def warn(self, line: str) -> None:
         """Says a line, once."""

@@ -3,16 +3,17 @@
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from jaxrobust.commands._bench_markdown import bench_rows
-from jaxrobust.commands._summary import attack_text, cell, columns_of
+from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member
+from jaxrobust.evaluation import Row, row_of
+from jaxrobust.inputs import InputError
 from jaxrobust.rows import read_rows
 from jaxrobust.storage import local_folder
 
-FILES = ("results.json", "results.jsonl")
+FILES = ("results.json", "rows.jsonl")
 WANTED = (
-    "a table is made of results.json of a trade-off, results.jsonl of a run, or what "
+    "a table is made of results.json of a trade-off, rows.jsonl of a run, or what "
     "`jaxrobust bench` wrote with --json"
 )
 
@@ -21,7 +22,7 @@ def markdown_table(path: pathlib.Path) -> str:
     """The results in a file as a Markdown table.
 
     Args:
-      path: `results.json` of a trade-off, `results.jsonl` of a run, or what a `bench` command wrote
+      path: `results.json` of a trade-off, `rows.jsonl` of a run, or what a `bench` command wrote
         with `--json`.
 
     Returns:
@@ -38,13 +39,15 @@ def markdown_table(path: pathlib.Path) -> str:
         raise ValueError(f"{path} does not exist")
     try:
         if path.suffix == ".jsonl":
-            return _runs(path, read_rows(path))
+            return _runs(path, [row_of(values) for values in read_rows(path)])
         results = json.loads(path.read_text())
         if isinstance(results, dict) and "bench" in results:
             return _lines(bench_rows(results))
         if not isinstance(results, dict) or "members" not in results:
             raise ValueError(f"{path} holds no results of a trade-off; {WANTED}")
         return _members(path, results["members"])
+    except InputError as error:
+        raise ValueError(f"{path} holds rows of another shape ({error}); {WANTED}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text file; {WANTED}") from None
     except json.JSONDecodeError as error:
@@ -84,64 +87,35 @@ def _latex_line(cells: Sequence[str]) -> str:
     return " & ".join(map(escaped, cells)) + r" \\"
 
 
-def _members(path: pathlib.Path, members: dict[str, Any]) -> str:
-    """A row per method, a column per attack."""
-    shown = [member for member in members.values() if member["figures"]]
-    if not shown:
-        raise ValueError(f"{path} holds no figures: every member failed")
-    columns = columns_of(members)
+def _members(path: pathlib.Path, members: Members) -> str:
+    """A row per method, a column per number."""
+    found = {name: numbers_of_member(member) for name, member in members.items()}
+    columns = columns_of(found.values())
+    if not columns:
+        raise ValueError(f"{path} holds no numbers: every member failed")
     rows = [["method", *columns]]
-    for name, member in members.items():
-        figures = member["figures"]
-        rows.append([name, *(cell(figures.get(c)) if figures else "failed" for c in columns)])
+    for name, numbers in found.items():
+        rows.append([name, *(cell(numbers.get(c)) if numbers else "failed" for c in columns)])
     return _lines(rows)
 
 
-def _runs(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> str:
-    """A row per evaluation."""
+def _runs(path: pathlib.Path, found: Sequence[Row]) -> str:
+    """A line per number."""
     if not found:
         raise ValueError(f"{path} holds no rows")
-    rows = [["experiment", "attack", "images", "clean", "robust"]]
-    steps = {row["checkpoint"]["step"] for row in found if "checkpoint" in row}
+    lines = [["experiment", "attack", "images", "clean", "robust"]]
+    steps = {row.checkpoint["step"] for row in found if row.checkpoint}
     for row in found:
-        name, clean = _evaluated(row), row["clean_accuracy"]
-        if len(steps) > 1 and "checkpoint" in row:
-            name += f", step {row['checkpoint']['step']}"
-        for attack, value in _attacks(row).items():
-            rows.append([name, attack, str(clean["total"]), cell(clean), cell(value)])
-    return _lines(rows)
-
-
-def _evaluated(row: dict[str, Any]) -> str:
-    """The experiment of a row, or the mixture."""
-    if "mixture" not in row:
-        return row["experiment"]["name"]
-    mixture = row["mixture"]
-    names = [b["weights"] if isinstance(b, dict) else b for b in (mixture["std"], mixture["rob"])]
-    how = {k: mixture[k] for k in ("alpha", "smoothing", "nuts") if mixture[k] is not None}
-    return f"{' with '.join(names)}, {', '.join(f'{k} {v}' for k, v in how.items())}"
-
-
-def _attacks(row: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The attacked accuracies of a row by the attack, with all that its number depends on."""
-    if "autoattack" not in row:
-        threat = row["threat"] if "threat" in row else _threat(row["evaluation"])
-        found = row["robust_accuracy"].items()
-        return {f"{attack_text(attack, row)}, {threat}": value for attack, value in found}
-    protocol = row["autoattack"]
-    name = f"AutoAttack {protocol['version']}"
-    if protocol["version"] == "custom":
-        name += f" ({' '.join(attack['attack'] for attack in protocol['attacks'])})"
-    name += f", {protocol['norm']} eps {protocol['eps']:.6g}"
-    name += f", seed {protocol['seed']}" if protocol.get("seed") else ""
-    (value,) = row["robust_accuracy"].values()
-    if "adaptive" in row["robust_accuracy"]:
-        name = f"adaptive {name}"
-    return {name: value}
-
-
-def _threat(evaluation: dict[str, Any]) -> str:
-    return f"{evaluation['norm']} eps {evaluation['eps']:.6g}"
+        name, clean = row.run, row.number("clean")
+        if len(steps) > 1 and row.checkpoint:
+            name += f", step {row.checkpoint['step']}"
+        attacked = [number for number in row.numbers if number is not clean]
+        threat = f", {row.detail['threat']}" if row.detail.get("threat") else ""
+        for number in attacked:
+            attack = row.title if len(attacked) == 1 else number.column + threat
+            images = "" if number.total is None else str(number.total)
+            lines.append([name, attack, images, cell(clean), cell(number)])
+    return _lines(lines)
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> str:

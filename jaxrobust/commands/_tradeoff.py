@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,17 +10,16 @@ from rich.table import Table
 
 from jaxrobust.commands._compile_time import CompileTime
 from jaxrobust.commands._console import say_table
-from jaxrobust.commands._evaluate import attacks_of, earlier_row, evaluate_run, threat_text
 from jaxrobust.commands._html import write_report
-from jaxrobust.commands._identity import checkpoint_of
-from jaxrobust.commands._judge import Judge, seconds_of, worst_text
+from jaxrobust.commands._identity import checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member
+from jaxrobust.commands._run_rows import RunRows, row_lines
 from jaxrobust.commands._stopping import resumable
-from jaxrobust.commands._summary import cell, columns_of, summary
-from jaxrobust.commands._tradeoff_figures import bars, draw_figures
+from jaxrobust.commands._tradeoff_figures import draw_figures
 from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, level, planned_runs
-from jaxrobust.evaluation import provenance, write_json
-from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, to_dict
+from jaxrobust.evaluation import Evaluator, bars, provenance, write_json
+from jaxrobust.experiment import Experiment, Tradeoff, to_dict, tradeoff_evaluators
 from jaxrobust.reasons import one_line
 from jaxrobust.storage import local_folder
 from jaxrobust.training import (
@@ -58,8 +57,8 @@ def run_tradeoff(
       say: where lines for the user go.
 
     Returns:
-      What `results.json` holds: by member its `runs` (a row per seed), its `figures` (mean, low
-      and high of each column) and, if there was one, its `failure`.
+      What `results.json` holds: by member its `runs` (for each seed the experiment, the training
+      and the rows of its evaluations) and, if there was one, its `failure`.
 
     Raises:
       ValueError: if a run that is to be taken is not there, not finished or not of this task, or
@@ -73,25 +72,26 @@ def run_tradeoff(
     plan = planned_runs(tradeoff, workdir, say=say)
     workdir.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(workdir, say=say)
-    members: dict[str, dict[str, Any]] = {}
+    members: Members = {}
+    first = next(iter(plan.values()))[0].experiment
+    asked = (tradeoff.members or [first])[0]
+    evaluators = tradeoff_evaluators(tradeoff, asked)
     path = workdir / "results.json"
     with resumable(tradeoff.name), compile_time:
         _train_together(plan, quiet=quiet, say=say)
         for name, runs in plan.items():
-            members[name] = _member(tradeoff, name, runs, members, quiet=quiet, say=say)
+            members[name] = _member(evaluators, name, runs, members, quiet=quiet, say=say)
             keeper.write(write_json, path, _results(tradeoff, members, {}))
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
     results = _results(tradeoff, members, seconds)
-    first = next(iter(plan.values()))[0].experiment
     _print_table(tradeoff, members, threat_text(first), say)
     say(
         f"{seconds['total']:.1f} s in all, of them {seconds['tracing']:.1f} s tracing and "
         f"{seconds['compilation']:.1f} s compilation"
     )
     written = keeper.write(write_json, path, results)
-    names = next((run.get("class_names", ()) for m in members.values() for run in m["runs"]), ())
     drawn = draw_figures(
-        keeper, tradeoff, members, attack=_attack_text(tradeoff, plan), names=names
+        keeper, members, name=tradeoff.name, evaluators=evaluators, planes=tradeoff.planes
     )
     examples = [(runs[0].folder / "adversarial.png", name) for name, runs in plan.items()]
     reported = keeper.write(
@@ -154,78 +154,83 @@ def _train_together(plan: Plan, *, quiet: bool, say: Callable[[str], None]) -> N
 
 
 def _member(
-    tradeoff: Tradeoff,
+    evaluators: Sequence[Evaluator],
     name: str,
     runs: list[PlannedRun],
-    earlier: dict[str, dict[str, Any]],
+    earlier: Members,
     *,
     quiet: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """All seeds of one member; what fails is told and kept in the results."""
     found: dict[str, Any] = {"objective": to_dict(runs[0].experiment)["objective"], "runs": []}
-    evaluation = (tradeoff.members or [runs[0].experiment])[0].evaluation
     for run in runs:
         try:
             for base in run.bases:
                 if "failure" in earlier[base]:
                     raise ValueError(f"it is made of the member {base!r}, which failed")
-            found["runs"].append(_row(tradeoff, run, name, evaluation, quiet=quiet, say=say))
+            found["runs"].append(_run(evaluators, run, name, quiet=quiet, say=say))
         except ENDS:
             raise
         except Exception as error:  # one member that cannot be trained must not cost the others
             kind = type(error).__name__
             found["failure"] = f"{kind}: {one_line(error).removeprefix(f'{kind}: ')}"
             say(f"{name} failed: {found['failure']}")
-    found["figures"] = {column: f._asdict() for column, f in summary(found["runs"]).items()}
     return found
 
 
-def _row(
-    tradeoff: Tradeoff,
+def _run(
+    evaluators: Sequence[Evaluator],
     run: PlannedRun,
     name: str,
-    evaluation: Evaluation,
     *,
     quiet: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The row of one run: of earlier evaluations, or after training what is missing."""
+    """One run: its experiment, its training and its rows, after doing what is missing."""
     experiment, folder = run.experiment, run.folder
     there = begun(folder)
     keeper = Keeper(folder, say=say) if there else None
-    if not run.taken:
-        evaluation = experiment.evaluation
-        # A finished run in somebody else's folder is evaluated as it is.
-        if keeper is None or keeper.usable or epochs_done(folder) < experiment.epochs:
-            train(experiment, folder, resume=there, quiet=quiet, say=say)
+    # A finished run in somebody else's folder is evaluated as it is.
+    closed = keeper is not None and not keeper.usable and epochs_done(folder) >= experiment.epochs
+    if not run.taken and not closed:
+        train(experiment, folder, resume=there, quiet=quiet, say=say)
     keeper = keeper or Keeper(folder, say=say)
-    checkpoint = checkpoint_of(folder, "best")
-    asked: dict[str, Any] = {"experiment": experiment, "evaluation": evaluation}
-    row = earlier_row(folder, checkpoint=checkpoint, **asked)
-    known = row is not None
-    if row is None:
-        row = evaluate_run(
-            folder, evaluation=evaluation, keeper=keeper, quiet=quiet,
-            trust=experiment.packages(), say=say,
-        )  # fmt: skip
-    seconds = _add_training(row, folder, experiment)
-    options: dict[str, Any] = {"keeper": keeper, "quiet": quiet, "say": say}
-    judge = Judge(folder, checkpoint=row["checkpoint"], **asked, **options)
-    judge.add(row, tradeoff)
+    rows = RunRows(
+        folder,
+        experiment=experiment,
+        checkpoint=checkpoint_of(folder, "best"),
+        keeper=keeper,
+        quiet=quiet,
+        say=say,
+    )
+    found = []
+    for evaluator in evaluators:
+        made = rows.made
+        found.append(rows.row(evaluator))
+        for line in row_lines(found[-1]) if rows.made > made else ():
+            say(line)
+    rows.draw()
     if keeper.error is not None:
         say(f"warning: the results of {folder} are not kept: {one_line(keeper.error)}")
-    done = f"finished earlier, taken from {folder}" if known else f"{seconds:.1f} s of training"
+    training = _training(folder, experiment)
+    done = f"{training['seconds']:.1f} s of training"
+    if not rows.made:
+        done = f"finished earlier, taken from {folder}"
     say(f"{name}, seed {experiment.seed}: {done}")
-    return row
+    return {
+        "experiment": to_dict(experiment),
+        "training": training,
+        "rows": [row.to_dict() for row in found],
+    }
 
 
-def _add_training(row: dict[str, Any], folder: pathlib.Path, experiment: Experiment) -> float:
-    """Puts the validations and the seconds of training into a run's row; returns the seconds."""
+def _training(folder: pathlib.Path, experiment: Experiment) -> dict[str, Any]:
+    """The validations and the seconds of a run's training."""
     metrics = read_rows(folder / "metrics.jsonl")
     epochs = seconds_of(metrics, experiment.batch_size)
     validated = [r for r in metrics if "validation_robust_accuracy" in r]
-    row["training"] = {
+    return {
         "seconds": round(sum(epochs), 2),
         "first_epoch_seconds": round(sum(epochs[:1]), 2),
         "folder": str(folder),
@@ -234,45 +239,49 @@ def _add_training(row: dict[str, Any], folder: pathlib.Path, experiment: Experim
             for key in ("epoch", "validation_accuracy", "validation_robust_accuracy")
         },
     }
-    return row["training"]["seconds"]
 
 
-def _results(
-    tradeoff: Tradeoff, members: dict[str, Any], seconds: dict[str, float]
-) -> dict[str, Any]:
+def seconds_of(rows: Sequence[dict[str, Any]], batch_size: int) -> list[float]:
+    """The seconds of each epoch, compilation and validation included, from a run's metrics.
+
+    Of runs that were trained as one program, it is this one's share.
+    """
+    seconds, before = [], 0
+    for row in rows:
+        if row.get("examples_per_second"):
+            examples = (row["step"] - before) * batch_size
+            seconds.append(examples / row["examples_per_second"] / row.get("members", 1))
+        before = row["step"]
+    return seconds
+
+
+def _results(tradeoff: Tradeoff, members: Members, seconds: dict[str, float]) -> dict[str, Any]:
     return {
         "name": tradeoff.name,
         "seeds": list(tradeoff.seeds),
-        "autoattack": dict(tradeoff.autoattack),
         "members": members,
         "provenance": provenance(),
         "seconds": seconds,
     }
 
 
-def _attack_text(tradeoff: Tradeoff, plan: Plan) -> str:
-    """The attack that robustness is told by where AutoAttack was not run."""
-    first = next(iter(plan.values()))[0].experiment
-    evaluation = (tradeoff.members or [first])[0].evaluation
-    attacks = attacks_of(first, evaluation)
-    return f"{worst_text(to_dict(evaluation), attacks)} (%)\n{threat_text(first)}"
-
-
 def _print_table(
-    tradeoff: Tradeoff, members: dict[str, Any], threat: str, say: Callable[[str], None]
+    tradeoff: Tradeoff, members: Members, threat: str, say: Callable[[str], None]
 ) -> None:
-    columns = columns_of(members)
+    found = {name: numbers_of_member(member) for name, member in members.items()}
+    columns = columns_of(found.values())
+    seeds = bars(max(len(member["runs"]) for member in members.values()))
     table = Table(
-        title=f"{tradeoff.name}: accuracy in % (± half of {bars(members)}), {threat}",
+        title=f"{tradeoff.name}: accuracy in % (± half of {seeds}), {threat}",
         title_justify="left",
     )
     table.add_column("method", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
-    for name, member in members.items():
-        figures, cells = member["figures"], ["failed"] + [""] * (len(columns) - 1)
-        if figures:
-            cells = [cell(figures.get(column)) for column in columns]
-            name += " (a seed failed)" if "failure" in member else ""
+    for name, numbers in found.items():
+        cells = ["failed"] + [""] * (len(columns) - 1)
+        if numbers:
+            cells = [cell(numbers.get(column)) for column in columns]
+            name += " (a seed failed)" if "failure" in members[name] else ""
         table.add_row(name, *cells)
     say_table(table, say)

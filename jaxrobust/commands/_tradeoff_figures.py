@@ -1,25 +1,29 @@
 """The figures of a trade-off's report, each with what it shows and the rows behind it."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrobust.commands._keeper import Keeper
-from jaxrobust.commands._summary import WORST, Figure, class_shares, columns_of, over_seeds
+from jaxrobust.commands._members import Members, numbers_of_member, rows_of
 from jaxrobust.evaluation import (
     Curve,
+    Evaluator,
+    Number,
     Point,
+    Row,
+    bars,
     draw_bars,
-    draw_classes,
     draw_curves,
     draw_tradeoff,
+    settings_of,
+    summary,
 )
-from jaxrobust.experiment import Tradeoff
+from jaxrobust.experiment import evaluator_name
 
-Members = dict[str, dict[str, Any]]
 PANELS = {
     "validation_accuracy": "accuracy, held-out\ntraining images (%)",
     "validation_robust_accuracy": "accuracy under margin PGD-{steps},\nheld-out images (%)",
@@ -32,7 +36,7 @@ class Drawn(NamedTuple):
     Attributes:
       path: of the PNG.
       caption: what it shows.
-      kind: the part of the rows that it is drawn from, one of `KINDS`.
+      kind: of the rows that it is drawn from, or "training".
     """
 
     path: pathlib.Path
@@ -41,85 +45,126 @@ class Drawn(NamedTuple):
 
 
 def draw_figures(
-    keeper: Keeper, tradeoff: Tradeoff, members: Members, *, attack: str, names: Sequence[str] = ()
+    keeper: Keeper,
+    members: Members,
+    *,
+    name: str,
+    evaluators: Sequence[Evaluator],
+    planes: Sequence[tuple[str, str]] = (),
 ) -> list[Drawn]:
     """All figures that the rows hold something for; one that cannot be drawn is a warning.
 
     Args:
       keeper: of the folder where the PNGs go.
-      tradeoff: what was asked for.
       members: as in `results.json`.
-      names: of the classes, if they have any.
-      attack: names the evaluation's own attack, for where AutoAttack was not run.
+      name: of the trade-off.
+      evaluators: that the rows are of; those with a method `draw` draw their own.
+      planes: pairs of columns, each drawn against the other; default: chosen from the rows.
 
     Returns:
       What was drawn, in the order of the report.
     """
-    shown = {name: member for name, member in members.items() if member["figures"]}
+    shown = {k: member for k, member in members.items() if numbers_of_member(member)}
     if not shown:
         return []
-    failed = [name for name, member in members.items() if "failure" in member]
-
-    def title(text: str) -> str:
-        return f"{tradeoff.name}: {text}" + (f"\nfailed: {', '.join(failed)}" if failed else "")
-
+    failed = [k for k, member in members.items() if "failure" in member]
+    title = name + (f" (failed: {', '.join(failed)})" if failed else "")
+    rows = {k: rows_of(member) for k, member in shown.items()}
     return [
-        *_planes(keeper, shown, title, attack),
-        *_eps_curves(keeper, shown, title),
-        *_certified(keeper, shown, title),
-        *_classes(keeper, shown, title, names),
+        *_planes(keeper, rows, title, planes),
+        *(drawn for evaluator in evaluators for drawn in _own(keeper, evaluator, rows, title)),
         *_training(keeper, shown, title),
     ]
 
 
-def bars(members: Members) -> str:
-    """What the bars of a figure are."""
-    count = max(len(member["runs"]) for member in members.values())
-    return f"range of {count} seeds" if count > 1 else "95 % intervals"
-
-
-def _planes(keeper: Keeper, shown: Members, title: Any, attack: str) -> list[Drawn]:
-    """Clean against robust accuracy for every norm, and spatial against robust."""
-    figures = {
-        name: {column: Figure(**f) for column, f in member["figures"].items()}
-        for name, member in shown.items()
-    }
-    columns = columns_of(shown)
-    robust = [c for c in columns if c.startswith("AutoAttack")]
-    robust = robust or [c for c in columns if c.startswith(WORST)]
-    planes = []
-    for number, column in enumerate(robust):
-        norm = column.removeprefix("AutoAttack ").split()[0]
-        label = f"accuracy under AutoAttack (%)\n{column.removeprefix('AutoAttack ')}"
-        if column.startswith(WORST):
-            label = f"accuracy under {attack}"
-        file = "tradeoff.png" if not number else f"tradeoff_{norm}.png"
-        text = f"Clean accuracy against {label.replace(chr(10), ' ').replace(' (%)', '')}"
-        kind = "evaluation" if column.startswith(WORST) else "autoattack"
-        planes.append((file, "clean", column, label, text, kind))
-    for column in columns:
-        if column.startswith("spatial grid"):
-            _, _, robust_column, label, _, kind = planes[0]
-            text = f"Accuracy under the worst point of a {column} against robust accuracy"
-            planes.append(("spatial.png", column, robust_column, label, text, "evaluation"))
+def _planes(
+    keeper: Keeper,
+    rows: Mapping[str, list[list[Row]]],
+    title: str,
+    planes: Sequence[tuple[str, str]],
+) -> list[Drawn]:
+    """One column against another, a point per member."""
+    numbers = {name: summary(runs) for name, runs in rows.items()}
+    first = next(iter(rows.values()))[0]
+    seeds = bars(max(map(len, rows.values())))
     drawn: list[Drawn] = []
-    for file, horizontal, vertical, label, text, kind in planes:
-        names = [n for n, f in figures.items() if {horizontal, vertical} <= f.keys()]
-        points = [Point(n, figures[n][horizontal], figures[n][vertical]) for n in names]
-        spatial = horizontal != "clean"
+    named = {f"tradeoff_{i}.png" if i else "tradeoff.png": p for i, p in enumerate(planes)}
+    for file, (horizontal, vertical) in (named or _usual_planes(first)).items():
+        source = next((row for row in first if row.number(vertical)), first[0])
+        names = [n for n, found in numbers.items() if {horizontal, vertical} <= found.keys()]
+        points = [
+            Point(n, *(_ends(numbers[n][column]) for column in (horizontal, vertical)))
+            for n in names
+        ]
+        words = {c: _words(c, first) for c in (horizontal, vertical)}
         draw = partial(
             draw_tradeoff,
             points=points,
-            title=title(
-                f"{'spatial accuracy' if spatial else 'accuracy'} against robustness "
-                f"(bars: {bars(shown)})"
-            ),
-            robust_label=f"{label}, image units",
-            clean_label=f"accuracy (%), {horizontal}" if spatial else "clean accuracy (%)",
+            title=f"{title}: accuracy against robustness (bars: {seeds})",
+            clean_label=f"{words[horizontal]} (%)",
+            robust_label=f"{words[vertical]} (%)",
         )
-        ends = f"Bars: {bars(shown)}; dashed: the Pareto front."
-        drawn += _drawn(keeper, file, draw, f"{text}. {ends}", kind)
+        caption = f"{words[horizontal]} against {words[vertical]}. Bars: {seeds}; "
+        caption += "dashed: the Pareto front."
+        drawn += _drawn(keeper, file, draw, caption[0].upper() + caption[1:], source.kind)
     return drawn
+
+
+def _usual_planes(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    """Clean accuracy against AutoAttack's, else the worst of PGD; then the spatial grid's.
+
+    Returns:
+      Pairs of columns by file.
+    """
+    by_kind: dict[str, list[Row]] = {}
+    for row in rows:
+        by_kind.setdefault(row.kind, []).append(row)
+    robust = by_kind.get("autoattack") or by_kind.get("pgd") or []
+    planes: dict[str, tuple[str, str]] = {}
+    for row in robust:
+        file = f"tradeoff_{row.settings.get('norm', len(planes))}.png" if planes else "tradeoff.png"
+        planes[file] = ("clean", row.numbers[-1].column)
+    for row in by_kind.get("spatial_grid", []) if planes else []:
+        planes["spatial.png"] = (row.numbers[1].column, planes["tradeoff.png"][1])
+    return planes
+
+
+def _words(column: str, rows: Sequence[Row]) -> str:
+    """A column as the label of an axis, with the threat where the column does not name it."""
+    if column == "clean":
+        return "clean accuracy"
+    row = next((row for row in rows if row.number(column)), None)
+    threat = f", {row.detail['threat']}" if row is not None and "threat" in row.detail else ""
+    return f"accuracy, {column}{threat}"
+
+
+def _ends(number: Number) -> tuple[float, float, float]:
+    return number.value, number.low, number.high
+
+
+def _own(
+    keeper: Keeper, evaluator: Evaluator, rows: Mapping[str, list[list[Row]]], title: str
+) -> list[Drawn]:
+    """The figures that an evaluator draws of its rows."""
+    draw = getattr(evaluator, "draw", None)
+    if draw is None:
+        return []
+    kind, settings = evaluator_name(evaluator), settings_of(evaluator)
+    found = {
+        name: [row for run in runs for row in run if (row.kind, row.settings) == (kind, settings)]
+        for name, runs in rows.items()
+    }
+    shown = {name: seeds for name, seeds in found.items() if seeds}
+    if not shown:
+        return []
+    captions = [next(iter(shown.values()))[0].title]
+
+    def drawn(folder: pathlib.Path) -> list[pathlib.Path]:
+        if hasattr(evaluator, "caption"):
+            captions.append(evaluator.caption(shown))
+        return draw(folder, shown, title)
+
+    return [Drawn(path, captions[-1], kind) for path in keeper.draw_all(drawn, what=kind)]
 
 
 def _drawn(
@@ -131,105 +176,7 @@ def _drawn(
     return [Drawn(path, caption, kind)] if done else []
 
 
-def _eps_curves(keeper: Keeper, shown: Members, title: Any) -> list[Drawn]:
-    """Accuracy against eps, a figure per norm."""
-    drawn: list[Drawn] = []
-    first = next(iter(shown.values()))["runs"][0]
-    for norm in first.get("eps_curves", {}):
-        curves = {}
-        for name, member in shown.items():
-            points = zip(
-                *(run["eps_curves"][norm]["points"] for run in member["runs"]), strict=True
-            )
-            curves[name] = _curve([(p[0]["eps"], over_seeds(p)) for p in points])
-        attack = first["eps_curves"][norm]["attack"]
-        images = first["eps_curves"][norm]["points"][0]["total"]
-        label = f"accuracy under {attack} (%)\nat this and every smaller eps, {images} images"
-        draw = partial(
-            draw_curves,
-            panels={label: curves},
-            title=title(f"accuracy against eps, {norm}"),
-            axis_label=f"{norm} eps (image units)",
-        )
-        caption = (
-            f"Accuracy against {norm} eps under {attack}, {images} test images; an image that fell "
-            f"at a smaller eps counts as fallen, so a value may lie below the table's under the "
-            f"same attack. Shaded: {bars(shown)}. AutoAttack finds more."
-        )
-        drawn += _drawn(keeper, f"eps_{norm}.png", draw, caption, "eps_curves")
-    return drawn
-
-
-def _curve(points: Sequence[tuple[float, Figure]]) -> Curve:
-    return Curve(
-        [x for x, _ in points],
-        [f.value for _, f in points],
-        [f.low for _, f in points],
-        [f.high for _, f in points],
-    )
-
-
-def _certified(keeper: Keeper, shown: Members, title: Any) -> list[Drawn]:
-    """Certified accuracy against the l_2 radius, of the smoothed members."""
-    first = next(iter(shown.values()))["runs"][0]
-    if "certified" not in first:
-        return []
-    radii = {
-        name: np.concatenate([run["certified"]["radii"] for run in member["runs"]])
-        for name, member in shown.items()
-    }
-    largest = max(float(found.max()) for found in radii.values())
-    grid = np.linspace(0, 1.05 * largest or 1.0, 400).tolist()
-    curves = {
-        name: Curve(grid, [float((found > r).mean()) for r in grid])
-        for name, found in radii.items()
-    }
-    settings, count = first["certified"]["settings"], len(first["certified"]["radii"])
-    draw = partial(
-        draw_curves,
-        panels={"certified accuracy (%)": curves},
-        title=title(
-            f"certified by randomized smoothing\nsigma {settings['sigma']:g}, "
-            f"{settings['samples']} draws, confidence {100 * settings['confidence']:g} % per image"
-        ),
-        axis_label="certified l_2 radius (image units)",
-        steps=True,
-    )
-    caption = (
-        f"Certified accuracy against the l_2 radius, {count} test images, of each member smoothed "
-        f"by Gaussian noise of sigma {settings['sigma']:g}: {settings['selection']} draws choose "
-        f"the class, {settings['samples']} others bound its probability (Clopper-Pearson, "
-        f"confidence {100 * settings['confidence']:g} % for each image). It speaks of the "
-        "smoothed classifier, not of the member itself."
-    )
-    return _drawn(keeper, "certified.png", draw, caption, "certified")
-
-
-def _classes(keeper: Keeper, shown: Members, title: Any, class_names: Sequence[str]) -> list[Drawn]:
-    """Accuracies of each class, over all seeds."""
-    first = next(iter(shown.values()))["runs"][0]
-    if "per_class" not in first:
-        return []
-    attack = first["per_class"]["attack"]
-    labels = {"clean": "clean", "robust": f"under {attack}"}
-    panels: dict[str, dict[str, list[float]]] = {label: {} for label in labels.values()}
-    for name, member in shown.items():
-        counts = [run["per_class"] for run in member["runs"]]
-        total = {k: np.sum([c[k] for c in counts], axis=0) for k in ("images", *labels)}
-        for kind, label in labels.items():
-            panels[label][name] = class_shares(total, kind)
-    heading = title("accuracy of each class (%)")
-    draw = partial(draw_classes, panels=panels, title=heading, class_names=class_names)
-    images = first["per_class"]["images"]
-    caption = (
-        f"Accuracy of each class in per cent, clean and under {attack}, on {sum(images)} test "
-        f"images ({min(images)} to {max(images)} of a class: one image is up to "
-        f"{100 / max(1, min(images)):.0f} points)."
-    )
-    return _drawn(keeper, "classes.png", draw, caption, "per_class")
-
-
-def _training(keeper: Keeper, shown: Members, title: Any) -> list[Drawn]:
+def _training(keeper: Keeper, shown: Members, title: str) -> list[Drawn]:
     """Accuracies over the epochs, and what each method cost."""
     drawn: list[Drawn] = []
     runs = [run for member in shown.values() for run in member["runs"]]
@@ -248,11 +195,11 @@ def _training(keeper: Keeper, shown: Members, title: Any) -> list[Drawn]:
         for part, seconds in zip(costs, (first, total - first), strict=True):
             costs[part][name] = float(seconds)
     if any(panels.values()):
-        heading = title("during training (first seed)")
+        heading = f"{title}: during training (first seed)"
         draw = partial(draw_curves, panels=panels, title=heading, axis_label="epoch")
         caption = "Accuracies on held-out training images during training, first seed."
         drawn += _drawn(keeper, "curves.png", draw, caption, "training")
-    heading = title("cost of training (mean over seeds)")
+    heading = f"{title}: cost of training (mean over seeds)"
     draw = partial(draw_bars, parts=costs, title=heading, label="seconds")
     caption = (
         "Seconds of training, compilation and validation included (mean over seeds; of runs "

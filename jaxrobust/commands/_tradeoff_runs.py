@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from jaxrobust.experiment import MEMBER, Experiment, Tradeoff, bases
+from jaxrobust.rows import read_rows
 from jaxrobust.storage import local_folder
-from jaxrobust.training import Checkpoints, read_config, read_rows
+from jaxrobust.training import Checkpoints, read_config
 
 
 class PlannedRun(NamedTuple):
@@ -125,6 +126,7 @@ def _check_alike(tradeoff: Tradeoff, plan: dict[str, list[PlannedRun]]) -> None:
         pairs = {
             "threat": (member.threat, tradeoff.members[0].threat),
             "evaluation": (one, tradeoff.members[0].evaluation),
+            "evaluators": (member.evaluators, tradeoff.members[0].evaluators),
         }
         for part, (theirs, ours) in pairs.items():
             if theirs != ours:

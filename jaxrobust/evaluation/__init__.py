@@ -9,6 +9,9 @@ from jaxrobust.evaluation._checks import Check as Check
 from jaxrobust.evaluation._evaluate import EvaluationResult as EvaluationResult
 from jaxrobust.evaluation._evaluate import evaluate as evaluate
 from jaxrobust.evaluation._evaluate import pgd_attacks as pgd_attacks
+from jaxrobust.evaluation._evaluator import Evaluator as Evaluator
+from jaxrobust.evaluation._evaluator import Work as Work
+from jaxrobust.evaluation._evaluator import settings_of as settings_of
 from jaxrobust.evaluation._examples import over_examples as over_examples
 from jaxrobust.evaluation._figure_classes import draw_classes as draw_classes
 from jaxrobust.evaluation._figure_curves import Curve as Curve
@@ -25,4 +28,11 @@ from jaxrobust.evaluation._protocol import protocol as protocol
 from jaxrobust.evaluation._report import Report as Report
 from jaxrobust.evaluation._results import provenance as provenance
 from jaxrobust.evaluation._results import write_json as write_json
+from jaxrobust.evaluation._rows import Number as Number
+from jaxrobust.evaluation._rows import Row as Row
+from jaxrobust.evaluation._rows import bars as bars
+from jaxrobust.evaluation._rows import numbers_of as numbers_of
+from jaxrobust.evaluation._rows import over_seeds as over_seeds
+from jaxrobust.evaluation._rows import row_of as row_of
+from jaxrobust.evaluation._rows import summary as summary
 from jaxrobust.rows import append_row as append_row

@@ -2,6 +2,7 @@
 
 import pathlib
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,12 +183,19 @@ class Report:
         }
         return card | fields
 
-    def save(self, folder: str | pathlib.Path, *, picture: bool = True) -> list[pathlib.Path]:
+    def save(
+        self,
+        folder: str | pathlib.Path,
+        *,
+        picture: bool = True,
+        card: Mapping[str, Any] | None = None,
+    ) -> list[pathlib.Path]:
         """Writes `report.json`, `report.txt`, `adversarial.npz`, `model_card.json`, `cascade.png`.
 
         Args:
           folder: made if missing.
           picture: also draw `cascade.png`; a picture that cannot be drawn is a warning.
+          card: fields of the model card, such as `name` and `dataset`.
 
         Returns:
           The files that were written.
@@ -196,7 +204,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "report.json", self.to_dict())
         replace_text(folder / "report.txt", self.text() + "\n")
-        write_json(folder / "model_card.json", self.model_card())
+        write_json(folder / "model_card.json", self.model_card(**(card or {})))
         arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
         with replacing(folder / "adversarial.npz") as file:

@@ -2,6 +2,9 @@
 
 from dataclasses import replace as replace
 
+from jaxrobust.experiment._evaluators import evaluator_name as evaluator_name
+from jaxrobust.experiment._evaluators import evaluators_of as evaluators_of
+from jaxrobust.experiment._evaluators import tradeoff_evaluators as tradeoff_evaluators
 from jaxrobust.experiment._experiment import Evaluation as Evaluation
 from jaxrobust.experiment._experiment import Experiment as Experiment
 from jaxrobust.experiment._experiment import Validation as Validation

@@ -154,7 +154,8 @@ class Experiment:
       batch_norm: "global" statistics over all devices (the numbers of one device), or
         "per_device" (no communication).
       validation: how the best checkpoint is chosen.
-      evaluation: the attacks that judge the run.
+      evaluation: the attacks of `jaxrobust evaluate` and the batch size of evaluations.
+      evaluators: further evaluations, of `jaxrobust.evaluators`.
       seed: of initialisation, data order, augmentation and attacks.
       published: figures of the paper, for comparison.
     """
@@ -187,6 +188,7 @@ class Experiment:
     batch_norm: Literal["global", "per_device"] = "global"
     validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluators: tuple[Spec, ...] = ()
     seed: int = 0
     published: dict[str, Any] = field(default_factory=dict)
 
@@ -203,7 +205,7 @@ class Experiment:
             else:
                 continue
             object.__setattr__(self, name, specs)
-        for name in ("learning_rate", "augment", "batch_augment"):
+        for name in ("learning_rate", "augment", "batch_augment", "evaluators"):
             self._made(name)
         traced(lambda: self.build("optimizer", learning_rate=lambda step: 0.1), "optimizer")
         object.__setattr__(self, "schedules", self._checked_schedules())

@@ -9,7 +9,7 @@ import flax.linen as nn
 import optax
 import optax.contrib
 
-from jaxrobust import augment, data, models, objectives, schedules, threats
+from jaxrobust import augment, data, evaluators, models, objectives, schedules, threats
 from jaxrobust.spec import Part, choices
 
 
@@ -88,6 +88,12 @@ PARTS: dict[str, Part] = {
         choices(augment, _returns(lambda kind: kind == augment.BatchAugmentation)),
         CALL,
         "augmentation of batches",
+    ),
+    "evaluators": Part(
+        choices(evaluators, is_dataclass),
+        ("__call__", "__dataclass_fields__"),
+        "evaluator",
+        inner={"threat": THREAT},
     ),
 }
 

@@ -1,12 +1,14 @@
-"""Trade-offs are data too: experiments side by side, and what they are judged by."""
+"""Trade-offs are data too: experiments side by side, and what they are evaluated by."""
 
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment, as_folder_name
+from jaxrobust.experiment._parts import PARTS
+from jaxrobust.experiment._traced import traced
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_seed
-from jaxrobust.spec import Number
+from jaxrobust.spec import Number, Spec, built, checked
 from jaxrobust.typing import NORMS, Norm
 
 MEMBER = "member:"
@@ -105,6 +107,10 @@ class Tradeoff:
       per_class: also the accuracies of each class, clean and under the first AutoAttack, or under
         the evaluation's PGD where there is none.
       certificates: certified radii, or `None`.
+      evaluators: further evaluations of every run, of `jaxrobust.evaluators`.
+      planes: pairs of columns of the table, each drawn against the other; default: clean accuracy
+        against every AutoAttack, or against the worst PGD where there is none, and the accuracy
+        under rotations and shifts against the first of these.
 
     Raises:
       ValueError: for names that are not different, members that are not there or come later than
@@ -122,6 +128,8 @@ class Tradeoff:
     eps_curves: EpsCurves | None = None
     per_class: bool = False
     certificates: Certificates | None = None
+    evaluators: tuple[Spec, ...] = ()
+    planes: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         as_folder_name(self.name, name="name")
@@ -144,6 +152,19 @@ class Tradeoff:
             if not folders:
                 raise ValueError(f"runs: {name} names no folder")
         self._check_bases()
+        specs = tuple(
+            checked(spec, PARTS["evaluators"], f"evaluators[{i}]")
+            for i, spec in enumerate(self.evaluators)
+        )
+        object.__setattr__(self, "evaluators", specs)
+        traced(self.build_evaluators, "evaluators")
+
+    def build_evaluators(self) -> tuple[Any, ...]:
+        """The objects that `evaluators` stand for."""
+        return tuple(
+            built(spec, PARTS["evaluators"], f"evaluators[{number}]")
+            for number, spec in enumerate(self.evaluators)
+        )
 
     def _check_bases(self) -> None:
         """A member comes after those that it is made of."""

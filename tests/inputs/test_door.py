@@ -158,6 +158,9 @@ OTHERS = {
     "evaluation.write_json": "a file",
     "evaluation.provenance": "no argument",
 } | {
+    f"evaluation.{name}": "takes rows or evaluators: test_evaluators.py"
+    for name in ("bars", "numbers_of", "over_seeds", "row_of", "settings_of", "summary")
+} | {
     f"data.{name}": "data/test_checks.py"
     for name in (
         "cifar10", "cifar100", "mnist", "digits", "npz", "generated", "image_folder",

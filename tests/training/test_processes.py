@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxrobust import evaluators
 from jaxrobust.commands import autoattack_run, evaluate_run
 from jaxrobust.data import digits as load_digits
 from jaxrobust.devices import device_mesh
@@ -221,14 +222,14 @@ def test_two_processes_share_an_evaluation(together, tmp_path):
         assert [first.code, second.code] == [0, 0], (first, second)
         assert "clean" in first.out
         assert "clean" not in second.out
-    evaluate_run(alone, evaluation=replace(small().evaluation, steps=3), quiet=True)
+    evaluate_run(alone, evaluators=[evaluators.pgd(steps=3)], quiet=True)
     settings = {"version": "custom", "attacks": ["apgd-ce", "square"], "quiet": True}
     autoattack_run(alone, norm="l2", eps=[0.5], n=70, **settings, say=lambda line: None)
-    rows, expected = (read_rows(folder / "results.jsonl") for folder in (shared, alone))
+    rows, expected = (read_rows(folder / "rows.jsonl") for folder in (shared, alone))
     assert len(rows) == 2  # the first process's alone
     for row, other in zip(rows, expected, strict=True):
-        for figure in ("clean_accuracy", "robust_accuracy"):
-            assert row[figure] == other[figure]
+        for name in ("kind", "settings", "numbers", "checkpoint", "seed"):
+            assert row[name] == other[name]
     found, wanted = (
         np.load(next(folder.glob("autoattack/*/adversarial.npz"))) for folder in (shared, alone)
     )

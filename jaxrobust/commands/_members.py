@@ -1,0 +1,32 @@
+"""The members of a trade-off, as `results.json` holds them: their rows, numbers and columns."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxrobust.evaluation import Number, Row, row_of, summary
+
+# By member: `objective`, `runs` (one for each seed, with `experiment`, `training` and `rows`) and,
+# if there was one, the `failure`.
+Members = dict[str, dict[str, Any]]
+
+
+def rows_of(member: Mapping[str, Any]) -> list[list[Row]]:
+    """The rows of a member, by seed."""
+    return [[row_of(row) for row in run["rows"]] for run in member["runs"]]
+
+
+def numbers_of_member(member: Mapping[str, Any]) -> dict[str, Number]:
+    """The numbers of a member by column, over its seeds; none without a finished seed."""
+    return summary(rows_of(member))
+
+
+def columns_of(members: Iterable[Mapping[str, Number]]) -> list[str]:
+    """The columns of a table, those that only some members have too."""
+    return list(dict.fromkeys(column for numbers in members for column in numbers))
+
+
+def cell(number: Number | None) -> str:
+    """A share in per cent, with half of its interval or range; empty if it was not measured."""
+    if number is None:
+        return ""
+    return f"{100 * number.value:.1f} ±{50 * (number.high - number.low):.1f}"

@@ -1,0 +1,206 @@
+"""The rows of a run: taken from its folder, or made now and kept there."""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrobust.commands._identity import provenance_of, task_of, threat_text
+from jaxrobust.commands._keeper import Keeper
+from jaxrobust.commands._progress import EvaluationBar
+from jaxrobust.evaluation import (
+    Evaluator,
+    Row,
+    Work,
+    append_row,
+    row_of,
+    settings_of,
+)
+from jaxrobust.experiment import Experiment, evaluator_name
+from jaxrobust.inputs import InputError
+from jaxrobust.keys import key_of
+from jaxrobust.processes import from_first, is_first
+from jaxrobust.rows import read_rows
+from jaxrobust.training import Run, load_run
+
+ROWS = "rows.jsonl"
+
+
+class RunRows:
+    """Evaluates one run. Each row is a line of `rows.jsonl` in the run's folder.
+
+    A row is taken from there only where evaluator, settings, task, checkpoint and seed agree.
+    Pictures are drawn in `draw`, after the rows.
+
+    Args:
+      folder: of the run.
+      experiment: of the run.
+      checkpoint: as rows name it, `{"kind": "best", "step": ...}`.
+      keeper: writes the rows; what cannot be written is computed all the same.
+      quiet: no progress bars, and no lines about progress in a log.
+      say: where lines for the user go.
+      tell: where the evaluators' own lines go.
+      run: the network, if it is loaded already.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        experiment: Experiment,
+        checkpoint: dict[str, Any],
+        keeper: Keeper,
+        quiet: bool = False,
+        say: Callable[[str], None] = print,
+        tell: Callable[[str], None] = lambda line: None,
+        run: Run | None = None,
+    ) -> None:
+        self.path, self.keeper = folder / ROWS, keeper
+        self._folder, self._experiment, self._checkpoint = folder, experiment, checkpoint
+        self._quiet, self._say, self._tell = quiet, say, tell
+        self._pictures: list[tuple[Any, ...]] = []
+        self._made: list[Row] = []  # also those that could not be written
+        self._bar: EvaluationBar | None = None
+        if run is not None:
+            self.run = run  # instead of the cached property
+
+    @cached_property
+    def run(self) -> Run:
+        """The network; loaded only where something is left to do."""
+        run = load_run(
+            self._folder,
+            checkpoint=self._checkpoint["kind"],
+            trust=self._experiment.packages(),
+            say=self._say,
+        )
+        if run.step != self._checkpoint["step"]:
+            raise ValueError(
+                f"{self._folder}: the {self._checkpoint['kind']} checkpoint is of step {run.step}, "
+                f"its evaluation of step {self._checkpoint['step']}; run the same command again"
+            )
+        return run
+
+    def row(self, evaluator: Evaluator) -> Row:
+        """The row of an evaluator: an earlier one, or made now."""
+        wanted = row_of(self._asked(evaluator).to_dict()).of()  # as it would be read
+
+        def kept() -> Row | None:
+            rows = [*kept_rows(self.path), *self._made]
+            return next((row for row in reversed(rows) if row.of() == wanted), None)
+
+        found = from_first(kept)  # several processes must not decide differently
+        return self.make(evaluator) if found is None else found
+
+    def make(self, evaluator: Evaluator) -> Row:
+        """The row of an evaluator, made now."""
+        asked, started = self._asked(evaluator), time.perf_counter()
+        with self._progress() as bar:
+            key, work = key_of(self._experiment.seed), self._work(bar.show)
+            found = evaluator(self.run.logits_fn, self.run.dataset, key=key, work=work)
+        if not isinstance(found, Row):
+            raise InputError(f"evaluator {asked.kind} must return a Row, got {found!r}")
+        seconds = round(time.perf_counter() - started, 2)
+        row = replace(
+            asked,
+            title=found.title,
+            numbers=found.numbers,
+            detail=found.detail,
+            cost={**found.cost, "seconds": seconds},
+            provenance=provenance_of(self._experiment),
+        )
+        row = row_of(row.to_dict())  # as it will be read
+        self._made.append(row)
+        self.keeper.write(append_row, self.path, row.to_dict())
+        return row
+
+    def draw(self) -> list[pathlib.Path]:
+        """Draws the pictures of the rows that were made; returns those that could be drawn."""
+        pictures, self._pictures = self._pictures, []
+        return [path for path, draw, of in pictures if self.keeper.draw(path, draw, of=of)]
+
+    @property
+    def made(self) -> int:
+        """The number of rows that were made, not taken."""
+        return len(self._made)
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[EvaluationBar]:
+        """One bar, also for an evaluator that another one asks for its row."""
+        if self._bar is not None:
+            yield self._bar
+            return
+        with EvaluationBar(self._experiment.name, quiet=self._quiet, say=self._say) as self._bar:
+            try:
+                yield self._bar
+            finally:
+                self._bar = None
+
+    def _asked(self, evaluator: Evaluator) -> Row:
+        """A row without results."""
+        return Row(
+            "",
+            (),
+            kind=evaluator_name(evaluator),
+            settings=settings_of(evaluator),
+            run=self._experiment.name,
+            task=task_of(self._experiment),
+            checkpoint=self._checkpoint,
+            seed=self._experiment.seed,
+        )
+
+    def _work(self, progress: Callable[[str, int, int], None]) -> Work:
+        experiment, at = self._experiment, self._checkpoint
+        return Work(
+            threat=jax.tree.map(np.float32, experiment.build("threat")),
+            threat_text=threat_text(experiment),
+            seed=experiment.seed,
+            batch_size=experiment.evaluation.batch_size,
+            folder=self._folder if self.keeper.usable else None,
+            title=f"{experiment.name}, step {at['step']}",
+            name=f"{at['kind']}_step{at['step']}",
+            card={
+                "name": experiment.name,
+                "dataset": experiment.data.target,
+                "architecture": experiment.model.target,
+            },
+            progress=progress,
+            say=lambda line: self._tell(line) if is_first() else None,
+            write=self.keeper.write,
+            draw=lambda path, draw, *, of: self._pictures.append((path, draw, of)),
+            row=self.row,
+        )
+
+
+def kept_rows(path: pathlib.Path) -> list[Row]:
+    """The rows of a file; damaged lines and rows of another shape are left out."""
+    found = []
+    for values in read_rows(path) if path.is_file() else []:
+        try:
+            found.append(row_of(values))
+        except InputError:
+            continue
+    return found
+
+
+def row_lines(row: Row) -> list[str]:
+    """A row for people: the evaluation, its numbers, and the checks that failed."""
+    at = row.checkpoint
+    place = f", step {at['step']} ({at['kind']})" if at else ""
+    width = max((len(number.column) for number in row.numbers), default=0)
+    shown = [
+        f"  {n.column:<{width}} {100 * n.value:.2f} % [{100 * n.low:.1f}, {100 * n.high:.1f}]"
+        for n in row.numbers
+    ]
+    return [f"{row.run}{place}: {row.title}", *shown, *warning_lines(row)]
+
+
+def warning_lines(row: Row) -> list[str]:
+    """A line for each check that did not pass."""
+    checks = row.detail.get("checks", [])
+    return list(dict.fromkeys(f"warning: {c['name']}: {c['message']}" for c in checks))

@@ -1,0 +1,161 @@
+"""Evaluators and rows: one file adds an evaluator with its figure, and rows are read back as written."""
+
+import pathlib
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxrobust import evaluators
+from jaxrobust.commands import _keeper, _run_rows, evaluate_run, markdown_table, run_tradeoff
+from jaxrobust.commands._members import numbers_of_member
+from jaxrobust.evaluation import Number, Row, Work, numbers_of, row_of, settings_of, summary
+from jaxrobust.evaluators import _pgd
+from jaxrobust.experiment import PARTS, Evaluation, Experiment, Tradeoff, Validation, override, use
+from jaxrobust.inputs import InputError
+from jaxrobust.training import load_run, train
+
+BASE = Experiment(
+    name="base",
+    data=use("digits"),
+    model=use("mlp", hidden=(16,)),
+    objective=use("standard"),
+    threat=use("linf", eps=0.1),
+    learning_rate=use("constant", value=0.1),
+    epochs=1,
+    batch_size=512,
+    validation=Validation(size=0),
+    evaluation=Evaluation(steps=1, batch_size=360),
+)
+NOISE = re.findall(
+    r"```python\n(.*?)```", pathlib.Path(__file__).parents[1].joinpath("CONTRIBUTING.md").read_text(), re.S
+)[2]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "r"
+    train(BASE, folder, quiet=True)
+    return folder
+
+
+@pytest.fixture
+def noise(monkeypatch):
+    """The evaluator of CONTRIBUTING, among the library's own."""
+    made = {"__name__": "noise"}
+    exec(NOISE, made)
+    monkeypatch.setitem(PARTS["evaluators"], "noise", made["Noise"])
+    return made["Noise"]
+
+
+def test_one_file_adds_an_evaluator_with_its_figure(noise, trained, tmp_path):
+    asked = (use("noise", sigma=0.25),)
+    assert override(BASE, ['evaluators=[{"name": "noise"}]']).evaluators == (use("noise"),)
+    tradeoff = Tradeoff(
+        name="t",
+        runs={"a": str(trained)},
+        evaluators=asked,
+        planes=(("clean", "noise 0.25"),),
+    )
+    results = run_tradeoff(tradeoff, tmp_path, quiet=True, say=lambda line: None)
+    found = numbers_of_member(results["members"]["a"])
+    assert 0 < found["noise 0.25"].value <= 1
+    assert "| noise 0.25 |" in markdown_table(tmp_path / "results.json")
+    assert (tmp_path / "noise.png").stat().st_size > 5000
+    assert (tmp_path / "tradeoff.png").stat().st_size > 5000
+    report = (tmp_path / "report.html").read_text()
+    assert 'href="#rows0-noise"' in report
+    assert report.count("data:image/png;base64,") >= 4
+    with pytest.raises(ValueError, match=r"evaluators\[0\].sigm is not an argument of noise"):
+        replace(tradeoff, evaluators=(use("noise", sigm=1.0),))
+
+
+def test_noise_of_an_evaluator_does_not_depend_on_the_batch(noise, trained):
+    import jax
+
+    run = load_run(trained)
+    ones = [
+        noise(sigma=0.3)(run.logits_fn, run.dataset, key=jax.random.key(3), work=Work(batch_size=b))
+        for b in (360, 97)
+    ]
+    assert ones[0] == ones[1]
+
+
+def test_an_evaluator_that_returns_no_row_is_named(trained):
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Wrong:
+        def __call__(self, logits_fn, dataset, *, key, work):
+            return 0.5
+
+    with pytest.raises(InputError, match=r"Wrong must return a Row, got 0.5"):
+        evaluate_run(trained, evaluators=[Wrong()], quiet=True, say=lambda line: None)
+
+
+def test_a_row_that_another_evaluator_needs_is_made_once(trained, monkeypatch):
+    """Also in somebody else's folder, where it cannot be kept, and with one bar."""
+    monkeypatch.setattr(_keeper, "unwritable", lambda folder: "read-only")
+    made, call, bars = [], _pgd.Pgd.__call__, []
+    bar = _run_rows.EvaluationBar
+    monkeypatch.setattr(_pgd.Pgd, "__call__", lambda *a, **k: made.append(0) or call(*a, **k))
+    monkeypatch.setattr(_run_rows, "EvaluationBar", lambda *a, **k: bars.append(0) or bar(*a, **k))
+    attack = evaluators.pgd(steps=1, images=50)
+    asked = [evaluators.per_class(attack=attack), attack, evaluators.per_class(attack=attack)]
+    found = evaluate_run(trained, evaluators=asked, quiet=True, say=lambda line: None)
+    assert len(made) == 2, "for the first, and as asked for"
+    assert len(bars) == 3
+    assert found[0].numbers == found[2].numbers
+    worst = found[0].detail["counts"]
+    assert sum(worst["robust"]) == found[1].numbers[-1].correct
+
+
+def test_rows_are_read_as_they_were_written():
+    row = Row("t", (Number("clean", 0.5, 0.25, 0.75, 1, 2),), {"a": [1, float("inf")]}, seed=3)
+    again = row_of(row.to_dict())
+    assert again.numbers == row.numbers
+    assert again == row_of(again.to_dict())
+    for values, message in (
+        (row.to_dict() | {"schema": 99}, "schema must be at most 1, got 99"),
+        (row.to_dict() | {"more": 1}, "more is no part of a row"),
+        ({"title": "t"}, "numbers is no part of a row"),
+        (3, "no part of a row"),
+    ):
+        with pytest.raises(InputError, match=message):
+            row_of(values)
+
+
+def test_a_column_that_was_measured_twice_is_told_over_most_points():
+    few, many = (Row("", (Number("clean", v, v, v, 1, n),)) for v, n in ((0.1, 40), (0.2, 360)))
+    for rows in ([few, many], [many, few]):
+        assert numbers_of(rows)["clean"].value == 0.2
+    seeds = [
+        [Row("", (Number("clean", v, 0, 1, 1, 2), Number(str(v), v, 0, 1)))] for v in (0.2, 0.4)
+    ]
+    ((column, mean),) = summary(seeds).items()
+    assert (column, mean.low, mean.high) == ("clean", 0.2, 0.4)
+    np.testing.assert_allclose(mean.value, 0.3)
+
+
+WRONG = {
+    "norm": (lambda: evaluators.autoattack(norm="l3", eps=0.1), "norm must be"),
+    "units": (lambda: evaluators.autoattack(norm="linf", eps=8), r"image units \(8/255, not 8\)"),
+    "version": (lambda: evaluators.autoattack(norm="l2", eps=1, version="x"), "version must be"),
+    "list": (lambda: evaluators.autoattack(norm="l2", eps=1, attacks=("fab",)), "attacks must be"),
+    "images": (lambda: evaluators.pgd(images=0), "images must be an integer of at least 1"),
+    "steps": (lambda: evaluators.pgd(steps=0), "steps must be an integer of at least 1"),
+    "grid": (lambda: evaluators.spatial_grid(counts=(1, 2)), "counts must be three numbers"),
+    "degrees": (lambda: evaluators.spatial_grid(max_degrees=-1), "max_degrees must be"),
+    "radii": (lambda: evaluators.eps_curve(norm="l2", radii=(0.2, 0.1)), "radii must be above 0"),
+    "none": (lambda: evaluators.eps_curve(norm="l2", radii=()), "at least one radius"),
+    "sigma": (lambda: evaluators.certified(sigma=0), "sigma must be above 0"),
+    "lambda": (lambda: settings_of(lambda: 0), "must be a frozen dataclass"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_settings_are_refused(name):
+    make, message = WRONG[name]
+    with pytest.raises(InputError, match=message):
+        make()
