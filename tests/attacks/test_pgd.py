@@ -365,8 +365,9 @@ def test_fgsm_is_one_step_of_full_length(key):
     attacked = attacks.fgsm(linear, key, images, labels, threat=THREATS["linf"])
     grad = jax.grad(lambda x: losses.cross_entropy(linear(x), labels).sum())(images)
     np.testing.assert_allclose(attacked.images, images + 0.1 * jnp.sign(grad), atol=1e-6)
-    with pytest.raises(ValueError, match="step_size must be given for Compose"):
-        attacks.fgsm(linear, key, images, labels, threat=threats.compose(THREATS["linf"]))
+    composed = threats.compose(THREATS["linf"])  # no radius of its own, but parts that step
+    same = attacks.fgsm(linear, key, images, labels, threat=composed)
+    np.testing.assert_allclose(same.images, attacked.images, atol=1e-6)
 
 
 def test_clear_errors(key):

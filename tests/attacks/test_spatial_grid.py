@@ -320,7 +320,9 @@ def test_no_gradient_flows_through_an_attack(key):
 
 def test_errors_name_the_argument(key):
     images, labels = batch(key)
-    with pytest.raises(ValueError, match="threat must be threats.spatial.* got Linf with 0"):
+    with pytest.raises(
+        ValueError, match="threat must be threats.spatial.* got linf eps 0.1 with 0"
+    ):
         attacks.spatial_grid(linear, key, images, labels, threat=threats.linf(0.1))
     both = threats.compose(SPATIAL, threats.linf(0.1))
     with pytest.raises(ValueError, match="inner must be given for a composed threat"):
