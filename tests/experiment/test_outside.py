@@ -89,8 +89,8 @@ def test_it_trains_resumes_and_is_evaluated(project, monkeypatch, capsys, tmp_pa
     monkeypatch.chdir(project)
     code, told = evaluate(monkeypatch, capsys, run, *trust)
     assert code == 0, told
-    assert "worst case" in told
-    row = json.loads((tmp_path / "run" / "results.jsonl").read_text())
+    assert "worst PGD" in told
+    row = json.loads((tmp_path / "run" / "rows.jsonl").read_text())
     assert row["provenance"]["sources"]["own_parts"].startswith("sha256 ")
     with pytest.raises(UntrustedError):  # the option ends with its command
         load_run(run)
