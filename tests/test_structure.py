@@ -30,6 +30,7 @@ LAYERS = {
     "storage": 1,
     "processes": 1,
     "attackable": 1,
+    "networks": 2,
     "losses": 2,
     "threats": 2,
     "data": 2,

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
-import flax.linen as nn
 import jax
 import optax
 import pydantic
@@ -53,6 +52,10 @@ def _is_dataset(returned: Any) -> bool:
     return data.Dataset in (get_args(returned) or (returned,))
 
 
+def _is_network(returned: Any) -> bool:
+    return hasattr(returned, "init") and hasattr(returned, "apply")
+
+
 def _is_threat(returned: Any) -> bool:
     return is_dataclass(returned) and hasattr(returned, "ascend")
 
@@ -61,7 +64,7 @@ def _is_threat(returned: Any) -> bool:
 PARTS: dict[str, dict[str, Callable]] = {
     "data": choices(data, _returns(_is_dataset)),
     "generated": choices(data, _returns(_is(data.Generated))),
-    "model": choices(models, _returns(_is(nn.Module))),
+    "model": choices(models, _returns(_is_network)),
     "objective": choices(objectives, lambda value: is_dataclass(value) and hasattr(value, "outer")),
     "threat": choices(threats, _returns(_is_threat)),
     "transform": choices(threats, _returns(_is_threat)),

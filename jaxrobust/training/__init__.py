@@ -22,7 +22,6 @@ from jaxrobust.training._runs import load_run as load_run
 from jaxrobust.training._settings import step_settings as step_settings
 from jaxrobust.training._state import TrainState as TrainState
 from jaxrobust.training._state import create_state as create_state
-from jaxrobust.training._state import evaluated_variables as evaluated_variables
 from jaxrobust.training._step import StepSettings as StepSettings
 from jaxrobust.training._stored import CheckpointError as CheckpointError
 from jaxrobust.training._watch import NonFiniteLossError as NonFiniteLossError

@@ -16,6 +16,7 @@ from jaxrobust.inputs import as_count
 from jaxrobust.processes import LostProcessError, from_first, is_first
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
+from jaxrobust.training._constants import check_constants
 from jaxrobust.training._folder import check_free, claim
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._lock import holding
@@ -32,7 +33,7 @@ class Trained(NamedTuple):
 
     Attributes:
       state: after the last step.
-      model: the Flax network.
+      model: the network.
       workdir: the run's folder.
       seconds: wall time of this call's steps, compilation included.
     """
@@ -103,7 +104,7 @@ def train(
         # ---- everything is checked before the folder becomes this run's ---------------------
         goes_on = from_first(lambda: check_free(workdir, experiment, resume=resume, say=say))
         mesh = device_mesh(devices)
-        made = prepare(experiment, mesh, runner=runner)
+        made = prepare(experiment, mesh, runner=runner, say=say)
         state, supply = made.state, opened.enter_context(contextlib.closing(made.supply))
         steps_per_epoch = supply.steps_per_epoch
         traced = program = first = None
@@ -112,6 +113,7 @@ def train(
             traced = lowered(made.train_step, first, name=experiment.name)
             made.validate.check(made.model, state)
         from_first(lambda: claim(workdir, experiment))
+        from_first(lambda: check_constants(workdir, made.model, first=True))
         check_shared(workdir)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, warn=say)
         if goes_on and checkpoints.steps():

@@ -15,17 +15,18 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.convolutions import compiler_options
-from jaxrobust.devices import AXIS, bytes_per_device, check_split
+from jaxrobust.devices import AXIS, bytes_per_device, check_split, replicated
 from jaxrobust.experiment import Experiment
 from jaxrobust.inputs import as_count
 from jaxrobust.storage import Folder, run_folder
+from jaxrobust.training._constants import check_constants
 from jaxrobust.training._folder import check_free, claim
 from jaxrobust.training._interrupt import Interrupted, StopRequest
 from jaxrobust.training._lock import holding
 from jaxrobust.training._loop import Trained
 from jaxrobust.training._members import MEMBERS, MemberData, MemberRun, member_data, stacked
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._prepare import Validator, lowered, on_device
+from jaxrobust.training._prepare import Validator, check_model, lowered, on_device
 from jaxrobust.training._reporting import TrainingBar, epoch_line, tell
 from jaxrobust.training._runners import share
 from jaxrobust.training._runs import build_model
@@ -115,10 +116,11 @@ def train_many(
     with holding(folders, say=say):
         for folder, experiment in zip(folders, experiments, strict=True):
             check_free(folder, experiment, resume=False, say=say)
-        made = _Made.of(experiments, devices, at_once)
+        made = _Made.of(experiments, devices, at_once, say)
         runs = []
         for folder, experiment, validate in zip(folders, experiments, made.validators, strict=True):
             claim(folder, experiment)
+            check_constants(folder, made.model, first=True)
             runs.append(
                 MemberRun(experiment, folder, made.data.steps_per_epoch, keep, validate, say)
             )
@@ -132,14 +134,18 @@ class _Made(NamedTuple):
     data: MemberData
     model: Any
     states: TrainState
-    parts: tuple[Any, Any]  # objectives and threats
+    parts: tuple[Any, Any, Any]  # objectives, threats, and the network of all
     learning_rate: optax.Schedule
     validators: list[Validator]
     traced: Any  # the step
 
     @classmethod
     def of(
-        cls, experiments: list[Experiment], devices: Sequence[Any] | None, at_once: int | None
+        cls,
+        experiments: list[Experiment],
+        devices: Sequence[Any] | None,
+        at_once: int | None,
+        say: Callable[[str], None],
     ) -> "_Made":
         """Reads the data, builds everything and traces the step.
 
@@ -154,6 +160,7 @@ class _Made(NamedTuple):
         model = build_model(first, dataset.num_classes)
         optimizer, learning_rate = build_optimizer(first, steps_per_epoch)
         states = create_states(experiments, model, optimizer, dataset.image_shape)
+        check_model(first, model, dataset, mesh, say=say)
         built = [on_device((e.build("objective"), e.build("threat"))) for e in experiments]
         validators = [
             Validator(e, held_out, threat)
@@ -161,8 +168,8 @@ class _Made(NamedTuple):
         ]
         validators[0].check(model, member(states, 0))
         states = jax.device_put(states, NamedSharding(mesh, P(MEMBERS)))
-        parts = stacked(built, mesh)
-        settings = step_settings(first, model, optimizer, dataset, steps_per_epoch)
+        parts = (*stacked(built, mesh), replicated(model, mesh))
+        settings = step_settings(first, optimizer, dataset, steps_per_epoch)
         arguments = states, data.images, data.labels, data.orders(0), *parts
         traced = lowered(_make_step(settings, mesh, at_once), arguments, name=first.name)
         return cls(mesh, data, model, states, parts, learning_rate, validators, traced)
@@ -265,11 +272,17 @@ def _make_step(settings: StepSettings, mesh: Mesh, at_once: int | None) -> Calla
     default = 1 if mesh.devices.flat[0].platform == "cpu" else sys.maxsize
 
     def step(
-        states: TrainState, images: Any, labels: Any, orders: Any, objectives: Any, threats: Any
+        states: TrainState,
+        images: Any,
+        labels: Any,
+        orders: Any,
+        objectives: Any,
+        threats: Any,
+        network: Any,
     ) -> tuple[TrainState, Metrics]:
         def one(member: Any) -> tuple[TrainState, Metrics]:
             state, order, objective, threat = member
-            return share(settings, state, images, labels, order, objective, threat)
+            return share(settings, state, images, labels, order, objective, threat, network)
 
         members, count = (states, orders, objectives, threats), at_once or default
         if count >= len(orders):
@@ -280,7 +293,7 @@ def _make_step(settings: StepSettings, mesh: Mesh, at_once: int | None) -> Calla
     sharded = jax.shard_map(
         step,
         mesh=mesh,
-        in_specs=(each, P(), P(), each, each, each),
+        in_specs=(each, P(), P(), each, each, each, P()),
         out_specs=each,
         check_vma=False,
     )

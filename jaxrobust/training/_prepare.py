@@ -1,5 +1,6 @@
 """What a run needs before its first step: built and checked before its folder is claimed."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,18 +9,18 @@ import optax
 from jax.sharding import Mesh
 
 from jaxrobust.data import Dataset, Streamed
-from jaxrobust.devices import check_split, replicated
+from jaxrobust.devices import AXIS, check_split, replicated
 from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
-from jaxrobust.models import logits_fn
+from jaxrobust.networks import LogitsFunction, Network, check_network
 from jaxrobust.reasons import first_line
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._runners import Runner, make_train_step
 from jaxrobust.training._runs import build_model
 from jaxrobust.training._settings import step_settings
-from jaxrobust.training._state import TrainState, create_state, evaluated_variables
+from jaxrobust.training._state import TrainState, create_state
 from jaxrobust.training._supply import InMemory, OneByOne, make_supply
 
 
@@ -37,12 +38,12 @@ class Validator:
         self._attack = PGD(threat=threat, steps=experiment.validation.steps, loss=margin)
         self._experiment = experiment
 
-    def __call__(self, model: Any, state: TrainState) -> dict[str, float]:
+    def __call__(self, network: Network, state: TrainState) -> dict[str, float]:
         """The accuracies of a state."""
         if not len(self._labels):
             return {}
         result = evaluate(
-            logits_fn(model, jax.device_get(evaluated_variables(state))),
+            jax.device_get(state.logits_fn(network)),
             self._images,
             self._labels,
             attacks={"margin_pgd": self._attack},
@@ -51,7 +52,7 @@ class Validator:
         )
         return {"accuracy": result.clean.value, "robust_accuracy": result.worst.value}
 
-    def check(self, model: Any, state: TrainState) -> None:
+    def check(self, network: Network, state: TrainState) -> None:
         """Traces the attack, so that one that cannot work raises before training.
 
         Raises:
@@ -60,12 +61,13 @@ class Validator:
         if not len(self._labels):
             return
 
-        def attacked(variables: Any, images: Any, labels: Any) -> Any:
+        def attacked(logits_fn: LogitsFunction, images: Any, labels: Any) -> Any:
             keys = jax.random.split(key_of(0), len(images))
-            return self._attack(logits_fn(model, variables), keys, images, labels)
+            return self._attack(logits_fn, keys, images, labels)
 
+        shown = self._images[:1], self._labels[:1]
         try:
-            jax.eval_shape(attacked, evaluated_variables(state), self._images[:1], self._labels[:1])
+            jax.eval_shape(attacked, state.logits_fn(network), *shown)
         except Exception as error:  # threats and networks may fail in any way
             raise ValueError(
                 f"{self._experiment.name} cannot be validated (validation.size=0 leaves it out): "
@@ -77,31 +79,34 @@ class Prepared(NamedTuple):
     """What the loop works with.
 
     Attributes:
-      model: the Flax network.
+      model: the network.
       state: before the first step, on every device.
-      train_step: `(state, images, labels, order, objective, threat) -> (state, metrics)`.
+      train_step: `(state, images, labels, order, *parts) -> (state, metrics)`.
       supply: of the step's images, labels and order.
-      parts: objective and threat, on every device.
+      parts: objective, threat and network, on every device.
       learning_rate: of a step.
       validate: accuracies on held-out examples.
     """
 
-    model: Any
+    model: Network
     state: TrainState
     train_step: Any
     supply: InMemory | OneByOne
-    parts: tuple[Any, Any]
+    parts: tuple[Any, Any, Any]
     learning_rate: optax.Schedule
     validate: Validator
 
 
-def prepare(experiment: Experiment, mesh: Mesh, *, runner: Runner) -> Prepared:
+def prepare(
+    experiment: Experiment, mesh: Mesh, *, runner: Runner, say: Callable[[str], None]
+) -> Prepared:
     """Reads the data and builds the model, the optimizer, the state and the step.
 
     Args:
       experiment: to be trained.
       mesh: of the devices.
       runner: of the step.
+      say: told what is unusual about the network.
 
     Returns:
       `Prepared`.
@@ -120,13 +125,46 @@ def prepare(experiment: Experiment, mesh: Mesh, *, runner: Runner) -> Prepared:
     optimizer, learning_rate = build_optimizer(experiment, supply.steps_per_epoch)
     objective, threat = (on_device(experiment.build(part)) for part in ("objective", "threat"))
     state = create_state(experiment, model, optimizer, dataset.image_shape)
+    check_model(experiment, model, dataset, mesh, say=say)
     validate = Validator(experiment, held_out, threat)
 
     # ---- the step ---------------------------------------------------------------------------
-    settings = step_settings(experiment, model, optimizer, dataset, supply.steps_per_epoch)
+    settings = step_settings(experiment, optimizer, dataset, supply.steps_per_epoch)
     train_step = make_train_step(settings, mesh, runner=runner, streamed=isinstance(rest, Streamed))
-    state, parts = replicated((state, (objective, threat)), mesh)
+    state, parts = replicated((state, (objective, threat, model)), mesh)
     return Prepared(model, state, train_step, supply, parts, learning_rate, validate)
+
+
+def check_model(
+    experiment: Experiment,
+    network: Network,
+    dataset: Dataset | Streamed,
+    mesh: Mesh,
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Traces the network, see `check_network`.
+
+    Args:
+      experiment: whose network.
+      network: made from it.
+      dataset: with the shape of the images and the number of classes.
+      mesh: of the devices; the batch is split over their axis `AXIS`.
+      say: told what is unusual.
+
+    Raises:
+      ValueError: if the network would train wrongly.
+    """
+    devices = mesh.shape[AXIS] if experiment.batch_norm == "global" else 1
+    name, shape = experiment.model.name, dataset.image_shape
+    try:
+        remarks = check_network(
+            network, shape, dataset.num_classes, axis_size=devices if devices > 1 else None
+        )
+    except Exception as error:  # a network may fail in any way
+        raise ValueError(f"model {name} cannot be trained: {first_line(error)}") from error
+    for remark in remarks:
+        say(f"model {name}: {remark}")
 
 
 def lowered(train_step: Any, arguments: tuple[Any, ...], *, name: str) -> Any:

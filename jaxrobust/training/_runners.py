@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.devices import AXIS
+from jaxrobust.networks import Network
 from jaxrobust.objectives import Objective
 from jaxrobust.threats import Threat
 from jaxrobust.training._state import TrainState
@@ -40,12 +41,12 @@ def make_train_step(
         over the devices, and `order` is `None`.
 
     Returns:
-      `step(state, images, labels, order, objective, threat) -> (state, metrics)`:
+      `step(state, images, labels, order, objective, threat, network) -> (state, metrics)`:
       `images` `[n, h, w, c]` uint8 (or rows, see `StepSettings.image_shape`) and `labels` `[n]`
       are the whole training set, on every device; `order` `[steps_per_epoch, batch]` the epoch's
-      indices; `objective` and `threat` pytrees whose leaves may change from step to step without
-      recompilation. Metrics are scalars averaged over the global batch. The step has `lower`, as
-      jitted functions do.
+      indices; `objective`, `threat` and `network` pytrees whose leaves may change from step to step
+      without recompilation. Metrics are scalars averaged over the global batch. The step has
+      `lower`, as jitted functions do.
 
     Raises:
       ValueError: if there is no such runner.
@@ -61,7 +62,7 @@ def make_train_step(
         sharded = jax.shard_map(
             train_step,
             mesh=mesh,
-            in_specs=(P(), data, data, P(), P(), P()),
+            in_specs=(P(), data, data, P(), P(), P(), P()),
             out_specs=P(),
             # Gradients are averaged explicitly; the checker would sum them once more.
             check_vma=False,
@@ -70,7 +71,7 @@ def make_train_step(
     mapped = jax.pmap(
         lambda number, *arguments: train_step(*arguments),
         axis_name=AXIS,
-        in_axes=(0, *[None] * 6),
+        in_axes=(0, *[None] * 7),
         out_axes=None,
         donate_argnums=1,
         devices=list(mesh.devices.flat),
@@ -112,6 +113,7 @@ def share(
     order: Array | None,
     objective: Objective,
     threat: Threat,
+    network: Network,
 ) -> tuple[TrainState, Metrics]:
     """The step of one device of `AXIS` on its share of the batch: consecutive places of it.
 
@@ -125,6 +127,7 @@ def share(
       order: `[steps_per_epoch, batch]` the epoch's indices, or `None`.
       objective: the recipe.
       threat: that the recipe attacks in.
+      network: that is trained.
 
     Returns:
       The state after the step, and metrics averaged over the devices.
@@ -140,4 +143,5 @@ def share(
     local = jnp.arange(size, dtype=jnp.int32)
     positions = jax.lax.axis_index(AXIS) * size + local
     indices = local if order is None else order[state.step % len(order)][positions]
-    return device_step(settings, AXIS, state, images, labels, indices, positions, objective, threat)
+    batch_of = (images, labels, indices, positions)
+    return device_step(settings, AXIS, state, *batch_of, objective, threat, network)

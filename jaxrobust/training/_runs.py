@@ -11,12 +11,14 @@ from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.inputs import as_choice
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
+from jaxrobust.networks import Network, network
 from jaxrobust.spec import Spec, checked
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
+from jaxrobust.training._constants import check_constants
 from jaxrobust.training._folder import read_config
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._state import create_state, evaluated_variables
+from jaxrobust.training._state import create_state
 
 
 class Run(NamedTuple):
@@ -53,7 +55,8 @@ def load_run(
       `Run`.
 
     Raises:
-      ValueError: if the folder holds no run, or `checkpoint` is neither "best" nor "last".
+      ValueError: if the folder holds no run, `checkpoint` is neither "best" nor "last", or the
+        bases of a mixed classifier have changed since.
       CheckpointError: if no checkpoint can be read.
     """
     as_choice(checkpoint, name="checkpoint", choices=("best", "last"))
@@ -61,6 +64,7 @@ def load_run(
     experiment = read_config(workdir, say=say)
     dataset = experiment.build("data")
     model = build_model(experiment, dataset.num_classes)
+    check_constants(workdir, model)
     optimizer, _ = build_optimizer(experiment, 1)
     target = create_state(experiment, model, optimizer, dataset.image_shape)
     checkpoints = Checkpoints(workdir / "checkpoints", warn=say)
@@ -70,10 +74,10 @@ def load_run(
     finally:
         checkpoints.close()
     state = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)  # each process its own
-    return Run(experiment, dataset, logits_fn(model, evaluated_variables(state)), step)
+    return Run(experiment, dataset, state.logits_fn(model), step)
 
 
-def build_model(experiment: Experiment, num_classes: int) -> Any:
+def build_model(experiment: Experiment, num_classes: int) -> Network:
     """The experiment's network for the data's number of classes; bases that it names are read.
 
     Args:
@@ -86,7 +90,7 @@ def build_model(experiment: Experiment, num_classes: int) -> Any:
     make, kwargs = experiment.part("model"), dict(experiment.model.kwargs)
     if make is mixed_classifier:
         kwargs |= {k: load_base(kwargs[k], num_classes=num_classes) for k in ("std", "rob")}
-    return make(**{"num_classes": num_classes, **kwargs})
+    return network(make, **{"num_classes": num_classes, **kwargs})
 
 
 def load_base(source: str | pathlib.Path | Mapping[str, Any], *, num_classes: int) -> Any:

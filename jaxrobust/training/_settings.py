@@ -1,6 +1,6 @@
 """From an experiment to the settings of its train step."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import optax
 
@@ -29,7 +29,6 @@ class Described(Protocol):
 
 def step_settings(
     experiment: Experiment,
-    model: Any,
     optimizer: optax.GradientTransformation,
     dataset: Described,
     steps_per_epoch: int,
@@ -38,7 +37,6 @@ def step_settings(
 
     Args:
       experiment: to be trained.
-      model: its network.
       optimizer: of `build_optimizer`.
       dataset: what is trained on, or a description of it.
       steps_per_epoch: for the schedules.
@@ -61,7 +59,6 @@ def step_settings(
             experiment.ema_batch_stats,
         )
     return StepSettings(
-        model=model,
         optimizer=optimizer,
         augmentations=experiment.build("augment"),
         batch_augmentations=experiment.build("batch_augment"),

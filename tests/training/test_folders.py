@@ -366,8 +366,8 @@ def test_the_default_generator_changes_nothing(finished, tmp_path):
         run(BASE, tmp_path / "c")
         again, _ = run(BASE, tmp_path / "d", devices=four)
         longer, _ = run(replace(BASE, epochs=3), tmp_path / "b", resume=True)
-    expected = alone.logits_fn.variables
-    found = load_run(tmp_path / "c", checkpoint="last").logits_fn.variables
+    expected = alone.logits_fn.params
+    found = load_run(tmp_path / "c", checkpoint="last").logits_fn.params
     chex.assert_trees_all_equal(found, expected)
     chex.assert_trees_all_equal(jax.device_get(again.state), jax.device_get(over_four[0].state))
     assert int(longer.state.step) == 6
