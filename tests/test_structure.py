@@ -146,7 +146,7 @@ def test_help_does_not_load_jax():
 
 
 PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
-PUBLIC += ("evaluation", "convolutions", "training", "mixing", "theory", "curricula")
+PUBLIC += ("networks", "evaluation", "convolutions", "training", "mixing", "theory", "curricula")
 
 
 def exported() -> list[tuple[str, object]]:
@@ -189,7 +189,17 @@ LIBRARY_FUNCTIONS = [
     for n, v in exported()
     if inspect.isfunction(v)
     and n.split(".")[0]
-    in ("losses", "threats", "attacks", "data", "models", "mixing", "theory", "schedules")
+    in (
+        "losses",
+        "threats",
+        "attacks",
+        "data",
+        "models",
+        "mixing",
+        "theory",
+        "schedules",
+        "networks",
+    )
 ]
 
 

@@ -11,7 +11,7 @@ from jax import Array
 from jaxrobust import mixing
 from jaxrobust.models._layers import Dtype
 from jaxrobust.models._mixing_network import Features, gamma_fn, mixing_network
-from jaxrobust.networks import LogitsFunction, check_method
+from jaxrobust.networks import LogitsFunction, named_method
 
 # Scale and bias of the mixing network's output while it is trained, and its whole range of alpha.
 TRAINING = {"gamma_scale": 2.0, "gamma_bias": 0.4, "alpha_scale": 1.0, "alpha_bias": 0.0}
@@ -79,7 +79,7 @@ class MixedClassifier:
         The method "outputs" returns `mixing.MixedOutputs`, with the constants of training.
         """
         if method not in (None, "outputs"):
-            check_method(self, method)
+            named_method(self, method)
         constants = self._constants() | ({} if method is None else TRAINING)
         scale, bias = constants.pop("gamma_scale"), constants.pop("gamma_bias")
         fitting = self.fitting.clone(axis_name=axis_name if train else None)

@@ -5,4 +5,4 @@ from jaxrobust.networks._find import network as network
 from jaxrobust.networks._logits import LogitsFunction as LogitsFunction
 from jaxrobust.networks._logits import logits_fn as logits_fn
 from jaxrobust.networks._network import Network as Network
-from jaxrobust.networks._network import check_method as check_method
+from jaxrobust.networks._network import named_method as named_method

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxrobust.inputs import InputError
 from jaxrobust.networks._modes import parameters
-from jaxrobust.networks._network import check_method
+from jaxrobust.networks._network import named_method
 from jaxrobust.networks._paths import leaf_at, like, names_of, nested
 
 IMAGES = "batch"  # the axis of `vmap`, as Equinox' documentation calls it
@@ -59,9 +59,7 @@ class Equinox:
 
         module = self._module({"params": params, **state})
         module = _sharing(eqx.nn.inference_mode(module, value=not train), axis_name)
-        name = method or "__call__"
-        check_method(module, name)
-        call = getattr(module, name)
+        call = named_method(module, method or "__call__")
         takes = parameters(call)
         # A fresh one for each pass: an `eqx.nn.State` that was used raises.
         structure, paths = self.layers

@@ -67,19 +67,20 @@ def network(target: Any, /, **kwargs: Any) -> Network:
             )
         return _adapted(target)
     names = parameters(target)
-    if "rngs" in names:
+    library = library_of(target) if inspect.isclass(target) else "any"
+    if "rngs" in names and library in ("nnx", "any"):
         return _nnx.made(partial(target, **kwargs))
-    if "key" in names:
+    if "key" in names and library in ("equinox", "any"):
         return _equinox.made(partial(target, **kwargs))
     if names[:1] == ("images",):
         return Haiku(partial(target, **kwargs) if kwargs else target)
     return _adapted(target(**kwargs))
 
 
-def library_of(value: Any) -> str | None:
-    """The library of a module: "linen", "nnx", "equinox" or "haiku"."""
-    for kind in type(value).__mro__:
-        library, _, rest = kind.__module__.partition(".")
+def library_of(kind: type) -> str | None:
+    """The library of a class of modules: "linen", "nnx", "equinox" or "haiku"."""
+    for base in kind.__mro__:
+        library, _, rest = base.__module__.partition(".")
         if library == "flax":
             return "nnx" if rest.startswith("nnx") else "linen"
         if library in ("equinox", "haiku"):
@@ -89,7 +90,7 @@ def library_of(value: Any) -> str | None:
 
 def _adapted(found: Any) -> Network:
     """The network of an object. Its library comes first: Linen modules too have `init`, `apply`."""
-    library = library_of(found)
+    library = library_of(type(found))
     if library == "linen":
         return Linen(found)
     if library == "nnx":

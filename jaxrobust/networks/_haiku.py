@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from jaxrobust.networks._modes import modes, parameters
-from jaxrobust.networks._network import check_method
+from jaxrobust.networks._network import named_method
 from jaxrobust.networks._paths import like
 
 
@@ -47,7 +47,7 @@ class Haiku:
 
         names = parameters(self.forward)
         if method is not None and "method" not in names:
-            check_method(self.forward, method)
+            named_method(self.forward, method)
         given = {"axis_name": axis_name if train else None, "method": method}
         options = {name: value for name, value in given.items() if name in names}
         return hk.transform_with_state(

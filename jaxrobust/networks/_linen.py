@@ -8,7 +8,7 @@ import jax
 from jax import Array
 
 from jaxrobust.networks._modes import modes, parameters
-from jaxrobust.networks._network import check_method
+from jaxrobust.networks._network import named_method
 
 STATISTICS = "batch_stats"
 SOWN = "intermediates"
@@ -39,7 +39,7 @@ class Linen:
         """See `Network`."""
         features = method == "features" and not hasattr(self.module, method)
         call = "__call__" if features or method is None else method
-        check_method(self.module, call)
+        named_method(self.module, call)
         module, options = self._called(call, train=train, axis_name=axis_name)
         collections = state if STATISTICS in state else {STATISTICS: state}
         variables = {"params": params, **collections}

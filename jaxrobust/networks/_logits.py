@@ -66,7 +66,7 @@ def logits_fn(model: Any, *variables: Any) -> LogitsFunction:
       >>> models.logits_fn(model, variables)(jnp.zeros((2, 4, 4, 1))).shape
       (2, 10)
     """
-    library, count = library_of(model), len(variables)
+    library, count = library_of(type(model)), len(variables)
     if library == "nnx" and count == 0:
         found, params, state = _nnx.bound(model)
         return LogitsFunction(params, state, found)

@@ -1,5 +1,6 @@
 """What a network is, for the training loop and everything above it."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from jax import Array
@@ -51,19 +52,29 @@ class Network(Protocol):
         """
 
 
-def check_method(module: Any, method: str) -> None:
-    """Checks that a module has a method that an objective asks for.
+def named_method(module: Any, name: str) -> Callable[..., Any]:
+    """The method of a module that an objective asks for.
 
     Args:
       module: of any library.
-      method: name of the method.
+      name: of the method.
+
+    Returns:
+      The method.
 
     Raises:
-      InputError: if it does not.
+      InputError: if there is none.
+
+    Example:
+      >>> from jaxrobust.networks import named_method
+      >>> named_method("text", "upper")()
+      'TEXT'
     """
-    if not hasattr(module, method):
+    method = getattr(module, name, None)
+    if method is None:
         kind = getattr(module, "__name__", type(module).__name__)
         raise InputError(
-            f"the objective needs a network that has {method}(images), such as mixed_classifier; "
+            f"the objective needs a network that has {name}(images), such as mixed_classifier; "
             f"{kind} has no such method"
         )
+    return method

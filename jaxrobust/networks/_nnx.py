@@ -10,7 +10,7 @@ from jax import Array
 from jaxrobust.inputs import InputError
 from jaxrobust.networks._linen import last
 from jaxrobust.networks._modes import modes, parameters
-from jaxrobust.networks._network import check_method
+from jaxrobust.networks._network import named_method
 from jaxrobust.networks._paths import leaf_at, nested
 
 
@@ -64,9 +64,7 @@ class NNX:
             if statistics and hasattr(part, "axis_name"):
                 part.axis_name = axis_name if train else None
         features = method == "features" and not hasattr(module, method)
-        name = "__call__" if features or method is None else method
-        check_method(module, name)
-        call = getattr(module, name)
+        call = named_method(module, "__call__" if features or method is None else method)
         out, sown = nnx.capture(call, nnx.Intermediate)(
             images, **modes(parameters(call), train=train)
         )
