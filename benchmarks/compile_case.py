@@ -11,7 +11,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxrobust import models, objectives, threats
+from jaxrobust import models, networks, objectives, threats
 from jaxrobust.attacks import apgd, pgd
 from jaxrobust.devices import AXIS
 from jaxrobust.evaluation import protocol
@@ -177,13 +177,13 @@ def _train_step(
     )
     if case.form == "unrolled":  # the only loop of the step; this process measures nothing else
         jax.lax.fori_loop = partial(_unrolled, jax.lax.fori_loop)
-    settings = StepSettings(model, optimizer)
+    settings, trained = StepSettings(optimizer), networks.network(model)
     step = _eager_step(settings) if case.form == "eager" else make_train_step(settings, mesh)
     objective = objectives.trades(steps=case.steps)
     order = np.arange(case.batch_size, dtype=np.int32)[None]
 
     def run(state: TrainState, images: Array, labels: Array, order: Array) -> Any:
-        after, metrics = step(state, images, labels, order, objective, threats.linf(EPS))
+        after, metrics = step(state, images, labels, order, objective, threats.linf(EPS), trained)
         change = jax.tree.map(jnp.subtract, after.params, state.params)
         moved = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(change)))
         return (metrics["loss"], metrics["boundary_loss"], moved), after

@@ -253,7 +253,8 @@ def evaluate(folder: pathlib.Path, rows: Rows, seed: int) -> None:
     through = mixing.guided(nuts, guide=nuts.surrogate)
     others: dict[str, tuple[Any, list[Any]]] = {"nuts": (nuts, [through])}
     bias, scale = RANGE
-    both = network.model.deployed(network.variables, alpha_bias=bias, alpha_scale=scale)
+    weights = network.params, network.state
+    both = network.network.deployed(*weights, alpha_bias=bias, alpha_scale=scale)
     others["network"] = both, [mixing.evading(both, weight=w) for w in WEIGHTS]
     for name, (both, attackers) in others.items():
         row = rows.get(f"{seed}/{name}", functools.partial(attacked, both, images, labels))

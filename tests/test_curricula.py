@@ -9,6 +9,7 @@ import pytest
 from jaxrobust import curricula, objectives, threats
 from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, to_dict, use
+from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.training.test_updates import PlainNet
 
@@ -88,7 +89,6 @@ def test_a_whole_curriculum_is_one_program_and_moves_the_images():
     variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), train=False)
     mesh = device_mesh(jax.devices()[:1])
     settings = StepSettings(
-        model,
         optimizer,
         transform=threats.spatial(0.0, 0.0),
         schedules=(
@@ -111,7 +111,8 @@ def test_a_whole_curriculum_is_one_program_and_moves_the_images():
     images = np.full((8, 4, 4, 1), 255, np.uint8)
     labels, order = np.zeros(8, np.int32), np.arange(8, dtype=np.int32)[None]
     for _ in range(4):
-        state, _ = step(state, images, labels, order, objectives.pgd_at(steps=1), threats.linf(0.1))
+        parts = objectives.pgd_at(steps=1), threats.linf(0.1), network(model)
+        state, _ = step(state, images, labels, order, *parts)
     jax.block_until_ready(state)
     jax.effects_barrier()
     assert len(set(traces)) == 1

@@ -33,6 +33,7 @@ LAYERS = {
     "processes": 1,
     "attackable": 1,
     "rows": 2,
+    "networks": 2,
     "losses": 2,
     "threats": 2,
     "data": 2,
@@ -150,7 +151,8 @@ def test_help_does_not_load_jax():
 
 
 PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
-PUBLIC += ("evaluation", "evaluators", "convolutions", "training", "mixing", "theory", "curricula")
+PUBLIC += ("networks", "evaluation", "evaluators", "convolutions", "training", "mixing")
+PUBLIC += ("theory", "curricula")
 
 
 def exported() -> list[tuple[str, object]]:
@@ -193,7 +195,17 @@ LIBRARY_FUNCTIONS = [
     for n, v in exported()
     if inspect.isfunction(v)
     and n.split(".")[0]
-    in ("losses", "threats", "attacks", "data", "models", "mixing", "theory", "schedules")
+    in (
+        "losses",
+        "threats",
+        "attacks",
+        "data",
+        "models",
+        "mixing",
+        "theory",
+        "schedules",
+        "networks",
+    )
 ]
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from jaxrobust.devices import AXIS
 from jaxrobust.evaluation import PGD
 from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
+from jaxrobust.networks import LogitsFunction
 from jaxrobust.training import (
     LANES,
     build_model,
@@ -64,7 +64,7 @@ def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> 
     model = build_model(experiment, shape.num_classes)
     optimizer, _ = build_optimizer(experiment, steps)
     state = jax.eval_shape(lambda: create_state(experiment, model, optimizer, shape.image_shape))
-    settings = step_settings(experiment, model, optimizer, shape, steps)
+    settings = step_settings(experiment, optimizer, shape, steps)
     height, width, channels = shape.image_shape
     row = -(-height * width * channels // LANES) * LANES
     count, split = shape.train_size + shape.generated_size, P()
@@ -73,7 +73,7 @@ def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> 
         count, split, order = experiment.batch_size, P(AXIS), None
     images = jax.ShapeDtypeStruct((count, row), jnp.uint8)
     labels = jax.ShapeDtypeStruct((count,), jnp.int32)
-    parts = (_float32(experiment.build("objective")), _float32(experiment.build("threat")))
+    parts = (_float32(experiment.build("objective")), _float32(experiment.build("threat")), model)
     arguments = (
         _placed(state, mesh, P()),
         *_placed((images, labels), mesh, split),
@@ -87,13 +87,12 @@ def attack_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> tupl
     evaluation = experiment.evaluation
     batch_size = -(-evaluation.batch_size // mesh.size) * mesh.size
     model = build_model(experiment, shape.num_classes)
-    init = partial(model.init, train=False)
-    zeros = jnp.zeros((1, *shape.image_shape))
-    variables = jax.eval_shape(lambda: init(jax.random.key(0), zeros))
+    images = jax.ShapeDtypeStruct((1, *shape.image_shape), jnp.float32)
+    params, statistics = jax.eval_shape(model.init, jax.random.key(0), images)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch_size))
     step_size = evaluation.step_size
 
-    def attack(variables: Any, keys: Any, images: Any, labels: Any, threat: Any) -> Any:
+    def attack(logits_fn: Any, keys: Any, images: Any, labels: Any, threat: Any) -> Any:
         pgd = PGD(
             threat=threat,
             steps=evaluation.steps,
@@ -101,13 +100,13 @@ def attack_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> tupl
             restarts=evaluation.restarts,
             loss=margin,
         )
-        attacked = pgd(lambda x: model.apply(variables, x, train=False), keys, images, labels)
+        attacked = pgd(logits_fn, keys, images, labels)
         return attacked.images, attacked.success
 
     images = jax.ShapeDtypeStruct((batch_size, *shape.image_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
     arguments = (
-        _placed(variables, mesh, P()),
+        _placed(LogitsFunction(params, statistics, model), mesh, P()),
         *_placed((keys, images, labels), mesh, P(AXIS)),
         _placed(_float32(experiment.build("threat")), mesh, P()),
     )

@@ -17,6 +17,7 @@ from jaxrobust.bench._timing import least_times
 from jaxrobust.convolutions import compiler_options, fast_on_cpu
 from jaxrobust.devices import device_mesh
 from jaxrobust.losses import cross_entropy
+from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, make_train_step
 
 # What the attack of an objective runs besides its steps, and how many attacks there are.
@@ -184,12 +185,13 @@ def _state(bench: Setting, optimizer: optax.GradientTransformation) -> TrainStat
 def step_program(bench: Setting, objective: Any, transform: Any = None) -> tuple[Any, TrainState]:
     """The real train step on one device, as a function of its state."""
     optimizer = optax.sgd(1e-4, momentum=0.9)
-    settings = StepSettings(bench.model, optimizer, transform=transform)
+    settings, trained = StepSettings(optimizer, transform=transform), network(bench.model)
     step = make_train_step(settings, device_mesh(jax.devices()[:1]))
     order = jnp.arange(len(bench.labels), dtype=jnp.int32)[None]
 
     def run(state: TrainState) -> tuple[TrainState, Any]:
-        return step(state, bench.images, bench.labels, order, objective, threats.linf(8 / 255))
+        threat = threats.linf(8 / 255)
+        return step(state, bench.images, bench.labels, order, objective, threat, trained)
 
     return jax.jit(run, donate_argnums=0), _state(bench, optimizer)
 

@@ -94,7 +94,8 @@ def throughput(
     seconds, loss = _timed(program, _arguments(experiment, shape, shapes), steps, repeats)
     if not np.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss}")
-    dtype = jnp.dtype(getattr(build_model(experiment, shape.num_classes), "dtype", None) or "f4")
+    module = getattr(build_model(experiment, shape.num_classes), "module", None)
+    dtype = jnp.dtype(getattr(module, "dtype", None) or "f4")
     say(f"matrix products in {dtype}")
     peak = mesh.size * matmul_peak(dtype)
     return Throughput(
@@ -163,6 +164,7 @@ def _arguments(experiment: Experiment, shape: DataShape, shapes: tuple) -> list[
         None if order is None else rng.integers(0, labels.shape[0], order.shape, dtype=np.int32),
         experiment.build("objective"),
         experiment.build("threat"),
+        model,
     )
 
     def placed(value: Any, wanted: Any) -> Any:

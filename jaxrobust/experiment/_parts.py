@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_type_hints
 
-import flax.linen as nn
 import optax
 import optax.contrib
 
@@ -25,6 +24,10 @@ def _is(kind: type) -> Callable[[Any], bool]:
 def _is_dataset(returned: Any) -> bool:
     """In memory, or either in memory or streamed."""
     return data.Dataset in (get_args(returned) or (returned,))
+
+
+def _is_network(returned: Any) -> bool:
+    return hasattr(returned, "init") and hasattr(returned, "apply")
 
 
 def _is_threat(returned: Any) -> bool:
@@ -59,7 +62,7 @@ PARTS: dict[str, Part] = {
     ),
     # What else a network must have depends on the library that it is written in.
     "model": Part(
-        choices(models, _returns(_is(nn.Module))), (), "network", ("num_classes", "rngs", "key")
+        choices(models, _returns(_is_network)), (), "network", ("num_classes", "rngs", "key")
     ),
     "objective": Part(
         choices(objectives, lambda value: is_dataclass(value) and hasattr(value, "outer")),

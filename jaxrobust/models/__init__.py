@@ -7,7 +7,6 @@ from jaxrobust.models._group_layers import group_conv as group_conv
 from jaxrobust.models._group_layers import group_pool as group_pool
 from jaxrobust.models._group_layers import lifting_conv as lifting_conv
 from jaxrobust.models._group_resnet import group_resnet18 as group_resnet18
-from jaxrobust.models._logits import logits_fn as logits_fn
 from jaxrobust.models._mixed_classifier import mixed_classifier as mixed_classifier
 from jaxrobust.models._mixing_network import gamma_fn as gamma_fn
 from jaxrobust.models._mixing_network import mixing_network as mixing_network
@@ -36,3 +35,4 @@ from jaxrobust.models._torch_mixed import TorchMixed as TorchMixed
 from jaxrobust.models._torch_mixed import from_torch_mixed as from_torch_mixed
 from jaxrobust.models._vgg import vgg16 as vgg16
 from jaxrobust.models._wide_resnet import wide_resnet as wide_resnet
+from jaxrobust.networks import logits_fn as logits_fn

@@ -1,146 +1,120 @@
-"""A mixed classifier as a network to train: frozen bases and a mixing network."""
+"""A mixed classifier as a network to train: two bases, which stay, and a mixing network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax import Array
 
 from jaxrobust import mixing
 from jaxrobust.models._layers import Dtype
-from jaxrobust.models._logits import LogitsFunction, logits_fn
-from jaxrobust.models._mixing_network import Features, MixingNetwork, gamma_fn, mixing_network
+from jaxrobust.models._mixing_network import Features, gamma_fn, mixing_network
+from jaxrobust.networks import LogitsFunction, named_method
 
-BASES = ("std", "rob")
 # Scale and bias of the mixing network's output while it is trained, and its whole range of alpha.
 TRAINING = {"gamma_scale": 2.0, "gamma_bias": 0.4, "alpha_scale": 1.0, "alpha_bias": 0.0}
-_CONSTANTS = (
-    "std_scale",
-    "rob_scale",
-    "gamma_scale",
-    "gamma_bias",
-    "alpha_scale",
-    "alpha_bias",
-)
+_CONSTANTS = ("std_scale", "rob_scale", *TRAINING)
 
 
-class Frozen:
-    """Two bases with their weights; equal to any other pair of the same networks.
-
-    The weights play no part in the comparison because they play none in the computation: they
-    reach the network in its variables, and what is here only starts these.
-    """
-
-    def __init__(self, std: LogitsFunction, rob: LogitsFunction) -> None:
-        self.models = {"std": std.model, "rob": rob.model}
-        self.variables = {"std": std.variables, "rob": rob.variables}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Frozen) and self.models == other.models
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.models.values()))
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """A mixing network for the channels of whatever features it is shown."""
+class Fitting(nn.Module):
+    """A mixing network for the channels of whatever features it is shown, named "mixing"."""
 
     planes: tuple[int, ...] | None
     names: tuple[str, ...]
     dtype: Dtype | None
+    axis_name: str | None = None
 
-    def network(self, std: Features, rob: Features) -> MixingNetwork:
-        """The network for some features; what is not there is its own mistake to tell."""
+    @nn.compact
+    def __call__(self, std: Features, rob: Features, *, train: bool = False) -> Array:
+        """Features of both bases -> the normalised output `[b]`."""
+        # Missing features raise in the mixing network.
         shown = [tuple(m[n].shape[-1] if n in m else 0 for n in self.names) for m in (std, rob)]
-        return mixing_network(
+        network = mixing_network(
             std_channels=shown[0],
             rob_channels=shown[1],
             planes=self.planes,
             names=self.names,
             dtype=self.dtype,
         )
-
-    def apply(self, variables: Any, std: Features, rob: Features, *, train: bool = False) -> Array:
-        """As a Flax module's."""
-        return self.network(std, rob).apply(variables, std, rob, train=train)  # type: ignore
+        network = network.clone(parent=self, name="mixing", axis_name=self.axis_name)
+        return network(std, rob, train=train)
 
 
-class MixedClassifier(nn.Module):
-    """See `mixed_classifier`."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MixedClassifier:
+    """A network of any library's bases, whose weights are its constants. See `mixed_classifier`."""
 
-    bases: Frozen
-    fitting: Fitting
-    std_scale: float = 1.0
-    rob_scale: float = 1.0
-    gamma_scale: float = 2.0
-    gamma_bias: float = 0.4
-    alpha_scale: float = 1.0
-    alpha_bias: float = 0.0
-    axis_name: str | None = None
+    std: LogitsFunction
+    rob: LogitsFunction
+    fitting: Fitting = field(metadata={"static": True})
+    std_scale: float = field(default=1.0, metadata={"static": True})
+    rob_scale: float = field(default=1.0, metadata={"static": True})
+    gamma_scale: float = field(default=2.0, metadata={"static": True})
+    gamma_bias: float = field(default=0.4, metadata={"static": True})
+    alpha_scale: float = field(default=1.0, metadata={"static": True})
+    alpha_bias: float = field(default=0.0, metadata={"static": True})
 
-    @property
-    def frozen(self) -> dict[str, Any]:
-        """The variables that no training changes, the collection "frozen"."""
-        return self.bases.variables
+    def init(self, key: Array, images: Array) -> tuple[Any, Any]:
+        """First parameters and statistics of the mixing network."""
+        features = [base.with_features(images)[1] for base in (self.std, self.rob)]
+        variables = self.fitting.init(key, *features)
+        return variables["params"], variables["batch_stats"]
 
-    def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images -> log-probabilities `[b, k]`, with the constants of evaluation."""
-        return self._outputs(images, train, **{n: getattr(self, n) for n in TRAINING}).log_probs
-
-    def outputs(self, images: Array, *, train: bool = False) -> mixing.MixedOutputs:
-        """Log-probabilities and what they were made of, with the constants of training."""
-        return self._outputs(images, train, **TRAINING)
-
-    @nn.compact
-    def _outputs(
+    def apply(
         self,
+        params: Any,
+        state: Any,
         images: Array,
+        *,
         train: bool,
-        gamma_scale: float,
-        gamma_bias: float,
-        alpha_scale: float,
-        alpha_bias: float,
-    ) -> mixing.MixedOutputs:
-        bases = []
-        for name in BASES:
-            start = self.bases.variables[name]
-            weights = self.variable("frozen", name, lambda start=start: start)
-            bases.append(logits_fn(self.bases.models[name], weights.value))
+        key: Array | None = None,
+        axis_name: str | None = None,
+        method: str | None = None,
+    ) -> tuple[Any, Any]:
+        """Log-probabilities `[b, k]`, with the constants of evaluation.
+
+        The method "outputs" returns `mixing.MixedOutputs`, with the constants of training.
+        """
+        if method not in (None, "outputs"):
+            named_method(self, method)
+        constants = self._constants() | ({} if method is None else TRAINING)
+        scale, bias = constants.pop("gamma_scale"), constants.pop("gamma_bias")
+        fitting = self.fitting.clone(axis_name=axis_name if train else None)
+        after = {"batch_stats": state}
 
         def gamma(std: Features, rob: Features) -> Array:
-            network = self.fitting.network(std, rob).clone(
-                parent=self, name="mixing", axis_name=self.axis_name
-            )
-            return gamma_scale * network(std, rob, train=train) + gamma_bias
+            variables = {"params": params, "batch_stats": state}
+            mutable = ["batch_stats"] if train else []
+            raw, changed = fitting.apply(variables, std, rob, train=train, mutable=mutable)
+            after.update(changed)
+            return scale * raw + bias
 
-        return mixing.mixed(
-            *bases,
-            gamma=gamma,
-            std_scale=self.std_scale,
-            rob_scale=self.rob_scale,
-            alpha_scale=alpha_scale,
-            alpha_bias=alpha_bias,
-        ).outputs(images)
+        outputs = mixing.mixed(self.std, self.rob, gamma=gamma, **constants).outputs(images)
+        return (outputs.log_probs if method is None else outputs), after["batch_stats"]
 
-    def deployed(self, variables: Any, **options: Any) -> mixing.Mixed:
+    def deployed(self, params: Any, state: Any, **options: Any) -> mixing.Mixed:
         """The trained classifier by its parts, to deploy with other constants.
 
         Args:
-          variables: of this network.
+          params: of this network.
+          state: of this network.
           **options: `gamma_scale`, `gamma_bias`, `std_scale`, `rob_scale`, `alpha_scale`,
             `alpha_bias`; default: this network's own.
 
         Returns:
           What `mixing.mixed` returns.
         """
-        constants = {name: getattr(self, name) for name in _CONSTANTS} | options
-        network = {name: variables[name]["mixing"] for name in ("params", "batch_stats")}
-        scale, bias = (constants.pop(name) for name in ("gamma_scale", "gamma_bias"))
-        gamma = gamma_fn(self.fitting, network, scale=scale, bias=bias)  # type: ignore[arg-type]
-        bases = (logits_fn(self.bases.models[b], variables["frozen"][b]) for b in BASES)
-        return mixing.mixed(*bases, gamma=gamma, **constants)
+        constants = self._constants() | options
+        scale, bias = constants.pop("gamma_scale"), constants.pop("gamma_bias")
+        variables = {"params": params, "batch_stats": state}
+        gamma = gamma_fn(self.fitting, variables, scale=scale, bias=bias)
+        return mixing.mixed(self.std, self.rob, gamma=gamma, **constants)
+
+    def _constants(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _CONSTANTS}
 
 
 def mixed_classifier(
@@ -160,10 +134,10 @@ def mixed_classifier(
 ) -> MixedClassifier:
     """Two trained networks and a mixing network between them, whose parameters are all there are.
 
-    The bases' variables are a collection of their own, "frozen", which training carries along and
-    never changes; the bases run in evaluation mode throughout. `objectives.adaptive_smoothing`
-    trains the mixing network with gamma of scale 2 and bias 0.4 and alpha anywhere in (0, 1), as
-    published; those set here are for evaluations.
+    The bases may be networks of any library. Their weights are constants of the network, which
+    training never changes and checkpoints do not hold; they run in evaluation mode throughout.
+    `objectives.adaptive_smoothing` trains the mixing network with gamma of scale 2 and bias 0.4 and
+    alpha anywhere in (0, 1), as published; those set here are for evaluations.
 
     Args:
       std: the accurate base with its weights, as `models.logits_fn` makes it. In an experiment
@@ -181,9 +155,9 @@ def mixed_classifier(
       dtype: "bfloat16" or "float32" for the mixing network, None for the features' type.
 
     Returns:
-      A Flax module; images `[b, h, w, c]` in [0, 1] -> log-probabilities `[b, num_classes]`. Its
-      method `outputs` returns `mixing.MixedOutputs`, `deployed(variables, **constants)` the same
-      classifier as `mixing.mixed` makes it.
+      A `networks.Network`: images `[b, h, w, c]` in [0, 1] -> log-probabilities
+      `[b, num_classes]`. Its method "outputs" returns `mixing.MixedOutputs`,
+      `deployed(params, state, **constants)` the same classifier as `mixing.mixed` makes it.
 
     Raises:
       ValueError: if a base is no network with weights.
@@ -194,8 +168,8 @@ def mixed_classifier(
       >>> base, images = models.digits_cnn(width=4), jnp.zeros((2, 8, 8, 1))
       >>> std = rob = models.logits_fn(base, base.init(jax.random.key(0), images))
       >>> model = models.mixed_classifier(std=std, rob=rob, planes=(4, 4, 4))
-      >>> variables = model.init(jax.random.key(0), images)
-      >>> list(variables["params"]), model.apply(variables, images).shape
+      >>> params, state = model.init(jax.random.key(0), images)
+      >>> list(params), model.apply(params, state, images, train=False)[0].shape
       (['mixing'], (2, 10))
 
     References:
@@ -209,7 +183,8 @@ def mixed_classifier(
             )
     fitting = Fitting(None if planes is None else tuple(planes), tuple(names), dtype)
     return MixedClassifier(
-        Frozen(std, rob),
+        std,
+        rob,
         fitting,
         std_scale=std_scale,
         rob_scale=rob_scale,

@@ -24,5 +24,4 @@ from jaxrobust.training._runs import load_base as load_base
 from jaxrobust.training._runs import load_run as load_run
 from jaxrobust.training._state import TrainState as TrainState
 from jaxrobust.training._state import create_state as create_state
-from jaxrobust.training._state import evaluated_variables as evaluated_variables
 from jaxrobust.training._step import StepSettings as StepSettings

@@ -20,6 +20,7 @@ from jaxrobust.reasons import first_line
 from jaxrobust.storage import in_bucket
 
 METRIC = "validation_robust_accuracy"
+ONCE_HELD = "frozen"
 
 
 class CheckpointError(Exception):
@@ -208,11 +209,19 @@ def restored(folder: epath.Path, step: int, abstract: Any) -> Any:
     Raises:
       Exception: of many kinds, if the checkpoint cannot be read.
     """
-    with ocp.StandardCheckpointer() as reader:
-        state = reader.restore(folder / str(step) / "default", abstract)
-    held = getattr(state, "step", step)
-    if int(held) != step:
-        raise ValueError(f"it holds step {int(held)}")
+    path = folder / str(step) / "default"
+    with ocp.PyTreeCheckpointer() as reader:
+        held = reader.metadata(path).item_metadata
+        arguments = ocp.args.PyTreeRestore(
+            abstract,
+            ocp.checkpoint_utils.construct_restore_args(abstract),
+            # Once a state held the weights of a mixed classifier's bases, or `None`.
+            partial_restore=ONCE_HELD in getattr(held, "tree", held),
+        )
+        state = reader.restore(path, arguments)
+    found = int(getattr(state, "step", step))
+    if found != step:
+        raise ValueError(f"it holds step {found}")
     return state
 
 

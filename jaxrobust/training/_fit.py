@@ -20,6 +20,7 @@ from jaxrobust.processes import LostProcessError, StopVote, from_first, is_first
 from jaxrobust.reasons import first_line
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import CheckpointError
+from jaxrobust.training._constants import check_constants
 from jaxrobust.training._folder import check_free, check_shared, claim, holding
 from jaxrobust.training._member import Listener, Member, NonFiniteLossError
 from jaxrobust.training._prepare import Prepared, lowered, prepare
@@ -243,7 +244,7 @@ def _train(
         for folder, experiment in zip(folders, experiments, strict=True):
             from_first(partial(check_free, folder, experiment, resume=resume, say=say))
         saved = from_first(lambda: _common_steps(members, name))
-        made = prepare(experiments, group, first_weights=not saved)
+        made = prepare(experiments, group, from_weights=not saved, say=say)
         supply = opened.enter_context(contextlib.closing(made.supply))
         states, step, traced = made.states, 0, None
         if not saved:
@@ -252,6 +253,7 @@ def _train(
             made.validators[0].check(made.model, group.split(states)[0])
         for folder, experiment in zip(folders, experiments, strict=True):
             from_first(partial(claim, folder, experiment))
+            from_first(partial(check_constants, folder, made.model, first=True))
             check_shared(folder)
         if saved:
             step, states = _restored(members, group, saved, states)

@@ -39,20 +39,34 @@ def build_optimizer(
     return optimizer, schedule
 
 
+# Flax, Equinox, and Haiku: an Equinox convolution's bias is [out, 1, 1].
+VECTORS = ("bias", "b", "scale", "offset")
+
+
 def kernels(params: Any) -> Any:
-    """A mask of the parameters with two axes or more: no biases, no scales of norm layers.
+    """A mask of the parameters that are kernels: no biases, no scales of norm layers.
 
     Args:
       params: the network's parameters.
 
     Returns:
-      The same tree of booleans.
+      The same tree of booleans: true with two axes or more, under no name of `VECTORS`.
     """
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+    def of_node(node: Any, name: str | None = None) -> Any:
+        if isinstance(node, dict):
+            norm = _is_norm(node)
+            return {
+                key: of_node(value, "scale" if norm and key == "weight" else key)
+                for key, value in node.items()
+            }
+        return jax.tree.map(lambda leaf: leaf.ndim > 1 and name not in VECTORS, node)
+
+    return of_node(params)
 
 
 def no_norm(params: Any) -> Any:
-    """A mask of all parameters but those of norm layers (that have a `scale`).
+    """A mask of all parameters but those of norm layers.
 
     Args:
       params: the network's parameters.
@@ -62,11 +76,19 @@ def no_norm(params: Any) -> Any:
     """
     if not isinstance(params, dict):
         return True
-    is_norm = "scale" in params
+    is_norm = _is_norm(params)
     return {
         name: jax.tree.map(lambda _: False, value) if is_norm else no_norm(value)
         for name, value in params.items()
     }
+
+
+def _is_norm(node: dict[str, Any]) -> bool:
+    """Whether a layer has a `scale`; or, as Equinox', a `weight` of its bias' shape."""
+    weight, bias = node.get("weight"), node.get("bias")
+    if "scale" in node or weight is None or bias is None:
+        return "scale" in node
+    return weight.shape == bias.shape
 
 
 DECAYED = {"kernels": kernels, "no_norm": no_norm}

@@ -1,24 +1,25 @@
 """What a run needs before its first step: built and checked before its folder is claimed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxrobust.data import Dataset, Streamed
-from jaxrobust.devices import check_split
+from jaxrobust.devices import AXIS, check_split, replicated
 from jaxrobust.evaluation import PGD, evaluate
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
-from jaxrobust.models import logits_fn
+from jaxrobust.networks import LogitsFunction, Network, check_network
 from jaxrobust.reasons import first_line
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._program import Group
-from jaxrobust.training._runs import build_model, first_variables
-from jaxrobust.training._state import TrainState, evaluated_variables
+from jaxrobust.training._runs import build_model, first_weights
+from jaxrobust.training._state import TrainState
 from jaxrobust.training._step import StepSettings
 from jaxrobust.training._supply import InMemory, OneByOne, make_supply
 from jaxrobust.training._updates import Averaging
@@ -40,12 +41,12 @@ class Validator:
         self._attack = PGD(threat=threat, steps=experiment.validation.steps, loss=margin)
         self._experiment = experiment
 
-    def __call__(self, model: Any, state: TrainState) -> dict[str, float]:
+    def __call__(self, network: Network, state: TrainState) -> dict[str, float]:
         """The accuracies of a state."""
         if not len(self._labels):
             return {}
         result = evaluate(
-            logits_fn(model, jax.device_get(evaluated_variables(state))),
+            jax.device_get(state.logits_fn(network)),
             self._images,
             self._labels,
             attacks={"margin_pgd": self._attack},
@@ -54,7 +55,7 @@ class Validator:
         )
         return {"accuracy": result.clean.value, "robust_accuracy": result.worst.value}
 
-    def check(self, model: Any, state: TrainState) -> None:
+    def check(self, network: Network, state: TrainState) -> None:
         """Traces the attack, so that one that cannot work raises before training.
 
         Raises:
@@ -63,12 +64,13 @@ class Validator:
         if not len(self._labels):
             return
 
-        def attacked(variables: Any, images: Any, labels: Any) -> Any:
+        def attacked(logits_fn: LogitsFunction, images: Any, labels: Any) -> Any:
             keys = jax.random.split(key_of(0), len(images))
-            return self._attack(logits_fn(model, variables), keys, images, labels)
+            return self._attack(logits_fn, keys, images, labels)
 
+        shown = self._images[:1], self._labels[:1]
         try:
-            jax.eval_shape(attacked, evaluated_variables(state), self._images[:1], self._labels[:1])
+            jax.eval_shape(attacked, state.logits_fn(network), *shown)
         except Exception as error:  # threats and networks may fail in any way
             raise ValueError(
                 f"{self._experiment.name} cannot be validated (validation.size=0 leaves it out): "
@@ -80,31 +82,38 @@ class Prepared(NamedTuple):
     """What the loop works with.
 
     Attributes:
-      model: the Flax network.
+      model: the network.
       states: before the first step, as the group's program takes them.
-      train_step: `(states, images, labels, order, objective, threat) -> (states, metrics)`.
+      train_step: `(states, images, labels, order, *parts) -> (states, metrics)`.
       supply: of the step's images, labels and order.
-      parts: objective and threat, as the group's program takes them.
+      parts: objective, threat and network, as the group's program takes them.
       learning_rate: of a step.
       validators: of each run, accuracies on its held-out examples.
     """
 
-    model: Any
+    model: Network
     states: TrainState
     train_step: Any
     supply: InMemory | OneByOne
-    parts: tuple[Any, Any]
+    parts: tuple[Any, Any, Any]
     learning_rate: optax.Schedule
     validators: list[Validator]
 
 
-def prepare(experiments: Sequence[Experiment], group: Group, *, first_weights: bool) -> Prepared:
+def prepare(
+    experiments: Sequence[Experiment],
+    group: Group,
+    *,
+    from_weights: bool,
+    say: Callable[[str], None],
+) -> Prepared:
     """Reads the data and builds the model, the optimizer, the states and the step.
 
     Args:
       experiments: to be trained by one program.
       group: that trains them.
-      first_weights: read what the experiments start from; a run that goes on does not need it.
+      from_weights: read what the experiments start from; a run that goes on does not need it.
+      say: told what is unusual about the network.
 
     Returns:
       `Prepared`.
@@ -124,8 +133,9 @@ def prepare(experiments: Sequence[Experiment], group: Group, *, first_weights: b
     optimizer, learning_rate = build_optimizer(first, supply.steps_per_epoch)
     built = [on_device((e.build("objective"), e.build("threat"))) for e in experiments]
     states = group.states(experiments, model, optimizer, dataset.image_shape)
-    if first_weights and first.init_from is not None:
-        weights = first_variables(first.init_from, model, num_classes=dataset.num_classes)
+    check_model(first, model, dataset, group.mesh, say=say)
+    if from_weights and first.init_from is not None:
+        weights = first_weights(first.init_from, model, num_classes=dataset.num_classes)
         begun = [_begun_from(weights, state, first, optimizer) for state in group.split(states)]
         states = group.stack(begun)
     validators = [
@@ -134,14 +144,14 @@ def prepare(experiments: Sequence[Experiment], group: Group, *, first_weights: b
     ]
 
     # ---- the step ---------------------------------------------------------------------------
-    settings = step_settings(first, model, optimizer, dataset, supply.steps_per_epoch)
+    settings = step_settings(first, optimizer, dataset, supply.steps_per_epoch)
     train_step = group.program(settings, streamed=isinstance(dataset, Streamed))
-    parts = group.stack(built)
+    parts = (*group.stack(built), replicated(model, group.mesh))
     return Prepared(model, states, train_step, supply, parts, learning_rate, validators)
 
 
 def _begun_from(
-    variables: Mapping[str, Any],
+    weights: LogitsFunction,
     state: TrainState,
     experiment: Experiment,
     optimizer: optax.GradientTransformation,
@@ -151,7 +161,7 @@ def _begun_from(
     Raises:
       ValueError: if they are not those of the experiment's network.
     """
-    given = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+    given = {"params": weights.params, "batch_stats": weights.state}
     own = {"params": state.params, "batch_stats": state.batch_stats}
     shapes, wanted = (
         {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
@@ -173,6 +183,38 @@ def _begun_from(
         ema_params=None if state.ema_params is None else again["params"],
         ema_batch_stats=None if state.ema_batch_stats is None else again["batch_stats"],
     )
+
+
+def check_model(
+    experiment: Experiment,
+    network: Network,
+    dataset: Dataset | Streamed,
+    mesh: Mesh,
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Traces the network, see `check_network`.
+
+    Args:
+      experiment: whose network.
+      network: made from it.
+      dataset: with the shape of the images and the number of classes.
+      mesh: of the devices; the batch is split over their axis `AXIS`.
+      say: told what is unusual.
+
+    Raises:
+      ValueError: if the network would train wrongly.
+    """
+    devices = mesh.shape[AXIS] if experiment.batch_norm == "global" else 1
+    name, shape = experiment.model.target, dataset.image_shape
+    try:
+        remarks = check_network(
+            network, shape, dataset.num_classes, axis_size=devices if devices > 1 else None
+        )
+    except Exception as error:  # a network may fail in any way
+        raise ValueError(f"model {name} cannot be trained: {first_line(error)}") from error
+    for remark in remarks:
+        say(f"model {name}: {remark}")
 
 
 def lowered(train_step: Any, arguments: tuple[Any, ...], *, name: str) -> Any:
@@ -220,7 +262,6 @@ class Described(Protocol):
 
 def step_settings(
     experiment: Experiment,
-    model: Any,
     optimizer: optax.GradientTransformation,
     dataset: Described,
     steps_per_epoch: int,
@@ -229,7 +270,6 @@ def step_settings(
 
     Args:
       experiment: to be trained.
-      model: its network.
       optimizer: of `build_optimizer`.
       dataset: what is trained on, or a description of it.
       steps_per_epoch: for the schedules.
@@ -252,7 +292,6 @@ def step_settings(
             experiment.ema_batch_stats,
         )
     return StepSettings(
-        model=model,
         optimizer=optimizer,
         augmentations=experiment.build("augment"),
         batch_augmentations=experiment.build("batch_augment"),

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrobust.devices import AXIS, device_mesh, replicated
+from jaxrobust.networks import Network
 from jaxrobust.objectives import Objective
 from jaxrobust.threats import Threat
 from jaxrobust.training._state import TrainState, create_state, create_states
@@ -98,11 +99,17 @@ class Together:
         """The compiled step of all runs, which also finds a streamed batch by its order."""
 
         def step(
-            states: TrainState, images: Any, labels: Any, orders: Any, objectives: Any, threats: Any
+            states: TrainState,
+            images: Any,
+            labels: Any,
+            orders: Any,
+            objectives: Any,
+            threats: Any,
+            network: Network,
         ) -> tuple[TrainState, Metrics]:
             def one(member: Any) -> tuple[TrainState, Metrics]:
                 state, order, objective, threat = member
-                return share(settings, state, images, labels, order, objective, threat)
+                return share(settings, state, images, labels, order, objective, threat, network)
 
             members, count = (states, orders, objectives, threats), self._at_once
             if count >= len(orders):
@@ -113,7 +120,7 @@ class Together:
         sharded = jax.shard_map(
             step,
             mesh=self.mesh,
-            in_specs=(each, P(), P(), each, each, each),
+            in_specs=(each, P(), P(), each, each, each, P()),
             out_specs=each,
             check_vma=False,
         )
@@ -143,12 +150,12 @@ def make_train_step(
         over the devices, and `order` is `None`.
 
     Returns:
-      `step(state, images, labels, order, objective, threat) -> (state, metrics)`:
+      `step(state, images, labels, order, objective, threat, network) -> (state, metrics)`:
       `images` `[n, h, w, c]` uint8 (or rows, see `StepSettings.image_shape`) and `labels` `[n]`
       are the whole training set, on every device; `order` `[steps_per_epoch, batch]` the epoch's
-      indices; `objective` and `threat` pytrees whose leaves may change from step to step without
-      recompilation. Metrics are scalars averaged over the global batch. The step has `lower`, as
-      jitted functions do.
+      indices; `objective`, `threat` and `network` pytrees whose leaves may change from step to step
+      without recompilation. Metrics are scalars averaged over the global batch. The step has
+      `lower`, as jitted functions do.
 
     Raises:
       ValueError: if there is no such runner.
@@ -164,7 +171,7 @@ def make_train_step(
         sharded = jax.shard_map(
             train_step,
             mesh=mesh,
-            in_specs=(P(), data, data, P(), P(), P()),
+            in_specs=(P(), data, data, P(), P(), P(), P()),
             out_specs=P(),
             # Gradients are averaged explicitly; the checker would sum them once more.
             check_vma=False,
@@ -173,7 +180,7 @@ def make_train_step(
     mapped = jax.pmap(
         lambda number, *arguments: train_step(*arguments),
         axis_name=AXIS,
-        in_axes=(0, *[None] * 6),
+        in_axes=(0, *[None] * 7),
         out_axes=None,
         donate_argnums=1,
         devices=list(mesh.devices.flat),
@@ -215,6 +222,7 @@ def share(
     order: Array | None,
     objective: Objective,
     threat: Threat,
+    network: Network,
 ) -> tuple[TrainState, Metrics]:
     """The step of one device of `AXIS` on its share of the batch: consecutive places of it.
 
@@ -228,6 +236,7 @@ def share(
       order: `[steps_per_epoch, batch]` the epoch's indices, or `None`.
       objective: the recipe.
       threat: that the recipe attacks in.
+      network: that is trained.
 
     Returns:
       The state after the step, and metrics averaged over the devices.
@@ -243,4 +252,5 @@ def share(
     local = jnp.arange(size, dtype=jnp.int32)
     positions = jax.lax.axis_index(AXIS) * size + local
     indices = local if order is None else order[state.step % len(order)][positions]
-    return device_step(settings, AXIS, state, images, labels, indices, positions, objective, threat)
+    batch_of = (images, labels, indices, positions)
+    return device_step(settings, AXIS, state, *batch_of, objective, threat, network)

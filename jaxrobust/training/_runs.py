@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +12,14 @@ from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.inputs import as_choice
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
+from jaxrobust.networks import LogitsFunction, Network, network
 from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
+from jaxrobust.training._constants import check_constants
 from jaxrobust.training._folder import read_config
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._state import create_state, evaluated_variables
+from jaxrobust.training._state import create_state
 
 
 class Run(NamedTuple):
@@ -57,7 +60,8 @@ def load_run(
 
     Raises:
       UntrustedError: if its configuration names code that is not trusted (a ValueError).
-      ValueError: if the folder holds no run, or `checkpoint` is neither "best" nor "last".
+      ValueError: if the folder holds no run, `checkpoint` is neither "best" nor "last", or the
+        bases of a mixed classifier have changed since.
       CheckpointError: if no checkpoint can be read.
     """
     as_choice(checkpoint, name="checkpoint", choices=("best", "last"))
@@ -65,6 +69,7 @@ def load_run(
     experiment = read_config(workdir, trust=trust, say=say)
     dataset = experiment.build("data")
     model = build_model(experiment, dataset.num_classes, trust=trust)
+    check_constants(workdir, model)
     optimizer, _ = build_optimizer(experiment, 1)
     target = create_state(experiment, model, optimizer, dataset.image_shape)
     checkpoints = Checkpoints(workdir / "checkpoints", warn=say)
@@ -74,10 +79,10 @@ def load_run(
     finally:
         checkpoints.close()
     state = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)  # each process its own
-    return Run(experiment, dataset, logits_fn(model, evaluated_variables(state)), step)
+    return Run(experiment, dataset, state.logits_fn(model), step)
 
 
-def build_model(experiment: Experiment, num_classes: int, *, trust: Sequence[str] = ()) -> Any:
+def build_model(experiment: Experiment, num_classes: int, *, trust: Sequence[str] = ()) -> Network:
     """The experiment's network for the data's number of classes; bases that it names are read.
 
     Args:
@@ -92,7 +97,7 @@ def build_model(experiment: Experiment, num_classes: int, *, trust: Sequence[str
     if make is mixed_classifier:
         options: Any = {"num_classes": num_classes, "trust": (*trust, *experiment.packages())}
         kwargs |= {name: load_base(kwargs[name], **options) for name in ("std", "rob")}
-    return make(*args, **kwargs)
+    return network(partial(make, *args) if args else make, **kwargs)
 
 
 def load_base(
@@ -131,9 +136,9 @@ def load_base(
     return logits_fn(model, load_torch_checkpoint(path, model, entry=entry))
 
 
-def first_variables(
-    source: str | Mapping[str, Any], model: Any, *, num_classes: int
-) -> Mapping[str, Any]:
+def first_weights(
+    source: str | Mapping[str, Any], model: Network, *, num_classes: int
+) -> LogitsFunction:
     """The weights that a run starts from.
 
     Args:
@@ -143,7 +148,7 @@ def first_variables(
       num_classes: that it has.
 
     Returns:
-      The variables.
+      The network with these weights.
 
     Raises:
       ValueError: if there is no such run, network or file, or they do not fit.
@@ -152,10 +157,13 @@ def first_variables(
         if isinstance(source, str):
             path = run_folder(source)
             if path.is_file():
-                return load_torch_checkpoint(path, model)
+                module = getattr(model, "module", None)
+                if module is None:
+                    raise ValueError("a file of weights needs a network of jaxrobust.models")
+                return logits_fn(module, load_torch_checkpoint(path, module))
             if not path.is_dir():
                 raise ValueError("it is neither a run's folder nor a file of weights")
-        return load_base(source, num_classes=num_classes).variables
+        return load_base(source, num_classes=num_classes)
     except ValueError as error:
         raise ValueError(f"init_from {source}: {error}") from error
 

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
+from jaxrobust.networks import LogitsFunction, Network
 
 
 class TrainState(NamedTuple):
@@ -17,14 +18,12 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: number of steps taken, int32 `[]`.
-      params: the model's parameters.
-      batch_stats: running statistics of BatchNorm; empty without.
+      params: the network's parameters.
+      batch_stats: the network's state (running statistics of BatchNorm); empty without.
       opt_state: Optax's state.
       ema_params: moving average of the parameters, or `None`.
       ema_batch_stats: moving average of the running statistics, or `None`.
       key: raw key data (uint32) of the run; every draw folds the step into it.
-      frozen: further variables of the model, which no step changes (the bases of a mixed
-        classifier); empty without.
     """
 
     step: Array
@@ -34,12 +33,17 @@ class TrainState(NamedTuple):
     ema_params: Any
     key: Array
     ema_batch_stats: Any = None
-    frozen: Any = None
+
+    def logits_fn(self, network: Network) -> LogitsFunction:
+        """The network as it is evaluated: with the averages, if there are any."""
+        params = self.params if self.ema_params is None else self.ema_params
+        statistics = self.batch_stats if self.ema_batch_stats is None else self.ema_batch_stats
+        return LogitsFunction(params, statistics, network)
 
 
 def create_state(
     experiment: Experiment,
-    model: Any,
+    network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
 ) -> TrainState:
@@ -47,7 +51,7 @@ def create_state(
 
     Args:
       experiment: its seed and whether it averages parameters.
-      model: the Flax network.
+      network: the network.
       optimizer: the Optax transformation.
       image_shape: `(h, w, c)`.
 
@@ -57,30 +61,25 @@ def create_state(
     Raises:
       ValueError: if the network cannot take images of this shape.
     """
-    create = _creator(experiment, model, optimizer, image_shape)
-    # Copies: a step donates its state, and the model keeps what it starts with.
-    frozen = jax.tree.map(jnp.copy, getattr(model, "frozen", None))
-    return jax.jit(create)(key_of(experiment.seed))._replace(frozen=frozen)
+    create = _creator(experiment, network, optimizer, image_shape)
+    return jax.jit(create)(key_of(experiment.seed))
 
 
 def create_states(
     experiments: Sequence[Experiment],
-    model: Any,
+    network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
 ) -> TrainState:
     """The states of experiments that differ in their seeds, from one program; their axis first."""
-    create = _creator(experiments[0], model, optimizer, image_shape)
+    create = _creator(experiments[0], network, optimizer, image_shape)
     keys = jnp.stack([key_of(experiment.seed) for experiment in experiments])
-    frozen = jax.tree.map(
-        lambda leaf: jnp.stack([leaf] * len(experiments)), getattr(model, "frozen", None)
-    )
-    return jax.jit(lambda keys: jax.lax.map(create, keys))(keys)._replace(frozen=frozen)
+    return jax.jit(lambda keys: jax.lax.map(create, keys))(keys)
 
 
 def _creator(
     experiment: Experiment,
-    model: Any,
+    network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
 ) -> Callable[[Array], TrainState]:
@@ -88,8 +87,9 @@ def _creator(
 
     def create(key: Array) -> TrainState:
         init_key, run_key = jax.random.split(key)
-        variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
-        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        made = network.init(init_key, jnp.zeros((1, *image_shape)))
+        # A restored state has no weak types; a program for weak ones would not take it.
+        params, batch_stats = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), made)
         averaged = experiment.ema_batch_stats == "average" and experiment.ema_decay > 0
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -112,23 +112,3 @@ def _creator(
             f"from {experiment.data.target}: {reason}"
         ) from error
     return create
-
-
-def evaluated_variables(state: TrainState) -> dict[str, Any]:
-    """The variables that are evaluated: the averaged parameters if there are any.
-
-    Args:
-      state: of a run.
-
-    Returns:
-      What the model's `apply` takes.
-    """
-    params = state.params if state.ema_params is None else state.ema_params
-    batch_stats = state.batch_stats if state.ema_batch_stats is None else state.ema_batch_stats
-    variables = {"params": params, **frozen_variables(state)}
-    return {**variables, "batch_stats": batch_stats} if batch_stats else variables
-
-
-def frozen_variables(state: TrainState) -> dict[str, Any]:
-    """The collection of the variables that no step changes, if there are any."""
-    return {} if state.frozen is None else {"frozen": state.frozen}

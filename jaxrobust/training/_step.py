@@ -11,12 +11,13 @@ from jax import Array
 
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.keys import key_of_data
+from jaxrobust.networks import Network
 from jaxrobust.objectives import Batch, Objective, Stateful, Views
 from jaxrobust.threats import Threat, batched
 from jaxrobust.training._hyperparameters import replaced
 from jaxrobust.training._rows import images_of
-from jaxrobust.training._state import TrainState, frozen_variables
-from jaxrobust.training._updates import Averaging, updated, weight_perturbation
+from jaxrobust.training._state import TrainState
+from jaxrobust.training._updates import Averaging, mean_over, updated, weight_perturbation
 
 Metrics = dict[str, Array]
 
@@ -26,7 +27,6 @@ class StepSettings:
     """What a train step is made of; static.
 
     Attributes:
-      model: the Flax network.
       optimizer: the Optax transformation.
       augmentations: `(key, image) -> image`, in order.
       batch_augmentations: `(key, images, labels) -> images, labels` on the labels' probabilities
@@ -47,7 +47,6 @@ class StepSettings:
         of the step, or `None`.
     """
 
-    model: Any
     optimizer: optax.GradientTransformation
     augmentations: tuple[Callable, ...] = ()
     batch_augmentations: tuple[Callable, ...] = ()
@@ -72,6 +71,7 @@ def device_step(
     positions: Array,
     objective: Objective,
     threat: Threat,
+    network: Network,
 ) -> tuple[TrainState, Metrics]:
     """One step of one device: its share of the batch, then averages over `axis`.
 
@@ -93,15 +93,16 @@ def device_step(
     batch = _batch(settings, augment_keys, local_key, images, labels)
     batch = batch._replace(images=_moved(now["transform"], augment_keys, batch.images))
     attacked = _split((batch, attack_keys), settings.microbatches)
-    views = _attacked(settings, state, objective, threat, local_key, attacked)
+    logits_fn = _attack_logits_fn(network, state, objective, local_key)
+    views = _attacked(settings, logits_fn, objective, threat, attacked)
     weights = _normalised(views.log_weights, axis)
-    outer = (attacked[0], views._replace(log_weights=None), weights)
+    outer = (attacked[0], views._replace(log_weights=None, batch_stats=None), weights)
 
     def gradients(params: Any) -> tuple[Any, Any, Metrics]:
-        grads, statistics, metrics = _gradients(
-            settings, axis, state, params, objective, local_key, outer
-        )
-        return jax.lax.pmean((grads, statistics, metrics), axis)
+        forward = _training_pass(network, objective, axis if settings.global_batch_norm else None)
+        statistics = state.batch_stats if views.batch_stats is None else views.batch_stats
+        found = _gradients(settings, forward, params, statistics, objective, local_key, outer)
+        return mean_over(axis, *found)
 
     if settings.awp is None:
         grads, statistics, metrics = gradients(state.params)
@@ -144,16 +145,12 @@ def _split(tree: Any, parts: int) -> Any:
 
 def _attacked(
     settings: StepSettings,
-    state: TrainState,
+    logits_fn: Any,
     objective: Objective,
     threat: Threat,
-    key: Array,
     parts: tuple[Batch, Array],
 ) -> Views:
     """The adversarial views of all parts, `[parts, b / parts, ...]`; constants."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    variables |= frozen_variables(state)
-    logits_fn = _attack_logits_fn(settings.model, variables, objective, key)
 
     def inner(part: tuple[Batch, Array]) -> Views:
         return objective.inner(logits_fn, part[1], part[0], threat)
@@ -172,41 +169,19 @@ def _attacked(
     return jax.lax.stop_gradient(jax.lax.map(inner, parts))
 
 
-def _attack_logits_fn(
-    model: Any, variables: dict[str, Any], objective: Objective, dropout_key: Array
-) -> Any:
+def _attack_logits_fn(network: Network, state: TrainState, objective: Objective, key: Array) -> Any:
     """The network as the attack sees it: on running statistics, or on the attacked batch's own."""
-    variables = jax.lax.stop_gradient(variables)
-    method = method_of(objective, model)
+    network, params, before = jax.lax.stop_gradient((network, state.params, state.batch_stats))
+    method = getattr(objective, "method", None)
     if objective.attack_statistics == "running":
-        return lambda images: model.apply(variables, images, train=False, method=method)
+        return lambda images: network.apply(params, before, images, train=False, method=method)[0]
 
-    def apply(images: Array, batch_stats: Any) -> tuple[Array, Any]:
-        logits, after = model.apply(
-            {**variables, "batch_stats": batch_stats},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": dropout_key},
-            method=method,
-        )
-        return logits, after.get("batch_stats", batch_stats)
+    def apply(images: Array, statistics: Any) -> tuple[Array, Any]:
+        return network.apply(params, statistics, images, train=True, key=key, method=method)
 
-    before = variables.get("batch_stats", {})
     if objective.attack_statistics == "update":
         return Stateful(apply, before)
     return lambda images: apply(images, before)[0]
-
-
-def method_of(objective: Objective, model: Any) -> str | None:
-    """What the objective calls of the network: itself, unless it asks for another method."""
-    method = getattr(objective, "method", None)
-    if method is not None and not hasattr(model, method):
-        raise ValueError(
-            f"objective {type(objective).__name__} needs a network that has {method}(images), such "
-            f"as mixed_classifier; {type(model).__name__} has not"
-        )
-    return method
 
 
 def _normalised(log_weights: Array | None, axis: str) -> Array | None:
@@ -217,28 +192,27 @@ def _normalised(log_weights: Array | None, axis: str) -> Array | None:
     return weights / jax.lax.pmean(jnp.mean(weights), axis)
 
 
+def _training_pass(network: Network, objective: Objective, axis_name: str | None) -> Any:
+    """`(params, statistics, images, key) -> (logits, statistics)` of an outer pass."""
+    options: Any = {"axis_name": axis_name, "method": getattr(objective, "method", None)}
+
+    def forward(params: Any, statistics: Any, images: Array, key: Array) -> Any:
+        return network.apply(params, statistics, images, train=True, key=key, **options)
+
+    return fast_on_cpu(forward)
+
+
 def _gradients(
     settings: StepSettings,
-    axis: str,
-    state: TrainState,
+    forward: Any,
     params: Any,
+    before: Any,
     objective: Objective,
     key: Array,
     parts: tuple[Batch, Views, Array | None],
 ) -> tuple[Any, Any, Metrics]:
     """Gradients, running statistics and metrics of one device, averaged over its parts."""
-    model = settings.model.clone(axis_name=axis if settings.global_batch_norm else None)
-    frozen, method = frozen_variables(state), method_of(objective, model)
     batches, views, weights = parts
-    before = state.batch_stats if views.batch_stats is None else views.batch_stats
-    views = views._replace(batch_stats=None)
-
-    def forward(params: Any, statistics: Any, images: Array, dropout_key: Array) -> Any:
-        variables = {"params": params, "batch_stats": statistics, **frozen}
-        settings = {"train": True, "mutable": ["batch_stats"], "method": method}
-        return model.apply(variables, images, rngs={"dropout": dropout_key}, **settings)
-
-    forward = fast_on_cpu(forward)
 
     def loss_fn(params: Any, statistics: Any, number: Array | int, part: Any) -> Any:
         batch, views, weights = part
@@ -246,8 +220,7 @@ def _gradients(
         for position, (name, view) in enumerate(objective.passes):
             images = batch.images if view == "clean" else views.images[view]
             dropout_key = jax.random.fold_in(part_key, position)
-            logits[name], after = forward(params, statistics, images, dropout_key)
-            statistics = after.get("batch_stats", statistics)
+            logits[name], statistics = forward(params, statistics, images, dropout_key)
         losses, metrics = objective.outer(logits, batch, views.extras)
         loss = jnp.mean(losses if weights is None else weights.astype(losses.dtype) * losses)
         metrics = {name: jnp.mean(value) for name, value in metrics.items()}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxrobust.training._optimizer import kernels
 from jaxrobust.training._state import TrainState
 
 
@@ -62,7 +63,10 @@ def updated(
         decay = averaging.decay_at(state.step + 1)
 
         def average(old: Any, new: Any) -> Any:
-            return jax.tree.map(lambda o, n: o + (1 - decay).astype(n.dtype) * (n - o), old, new)
+            def leaf(o: Array, n: Array) -> Array:
+                return o + (1 - decay).astype(n.dtype) * (n - o) if is_averaged(n) else n
+
+            return jax.tree.map(leaf, old, new)
 
         ema_params = average(ema_params, params)
         if ema_batch_stats is not None:
@@ -75,14 +79,28 @@ def updated(
         ema_params=ema_params,
         ema_batch_stats=ema_batch_stats,
         key=state.key,
-        frozen=state.frozen,
     )
+
+
+def is_averaged(leaf: Array) -> bool:
+    """Whether a leaf of a network's state is averaged: counters and flags are not."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def mean_over(axis: str, grads: Any, statistics: Any, metrics: Any) -> tuple[Any, Any, Any]:
+    """The means over devices, taken at once; of the statistics only what is floating point."""
+    leaves, structure = jax.tree.flatten(statistics)
+    moving = [leaf for leaf in leaves if is_averaged(leaf)]
+    grads, moving, metrics = jax.lax.pmean((grads, moving, metrics), axis)
+    means = iter(moving)
+    found = [next(means) if is_averaged(leaf) else leaf for leaf in leaves]
+    return grads, jax.tree.unflatten(structure, found), metrics
 
 
 def weight_perturbation(params: Any, grads: Any, *, size: Array) -> Any:
     """Parameters moved uphill: each kernel by `size` times its own norm along its gradient.
 
-    Scales and biases (fewer than two axes) stay. Adversarial weight perturbation evaluates the
+    Scales and biases stay (`kernels`). Adversarial weight perturbation evaluates the
     loss there, and applies that gradient to the parameters that were not moved. (The authors'
     code applies it, weight decay included, to the moved ones and then moves them back.)
 
@@ -99,11 +117,11 @@ def weight_perturbation(params: Any, grads: Any, *, size: Array) -> Any:
       (arXiv:2004.05884), Eq. 8.
     """
 
-    def move(weight: Array, grad: Array) -> Array:
-        if weight.ndim < 2:
+    def move(weight: Array, grad: Array, kernel: bool) -> Array:
+        if not kernel:
             return weight
         norm = jnp.sqrt(jnp.sum(grad * grad))
         length = jnp.asarray(size, weight.dtype) * jnp.sqrt(jnp.sum(weight * weight))
         return weight + length * grad / jnp.where(norm > 0, norm, 1)
 
-    return jax.tree.map(move, params, grads)
+    return jax.tree.map(move, params, grads, kernels(params))

@@ -148,12 +148,12 @@ def test_the_planned_program_is_the_one_that_training_runs(batch_norm):
     optimizer, _ = build_optimizer(experiment, steps)
     state = create_state(experiment, model, optimizer, dataset.image_shape)
     order = np.zeros((steps, experiment.batch_size), np.int32)
-    step = make_train_step(step_settings(experiment, model, optimizer, dataset, steps), mesh)
+    step = make_train_step(step_settings(experiment, optimizer, dataset, steps), mesh)
     replicate = lambda tree: jax.device_put(tree, jax.sharding.NamedSharding(mesh, P()))  # noqa: E731
     real = step.lower(
         *replicate((state, image_rows(rest.train_images), rest.train_labels, order)),
         *replicate(
-            (on_device(experiment.build("objective")), on_device(experiment.build("threat")))
+            (on_device(experiment.build("objective")), on_device(experiment.build("threat")), model)
         ),
     ).as_text()
     assert planned == real
@@ -178,8 +178,8 @@ def test_the_plan_of_a_stream_is_of_its_batches(tmp_path):
     model = build_model(experiment, dataset.num_classes)
     optimizer, _ = build_optimizer(experiment, steps)
     state = create_state(experiment, model, optimizer, dataset.image_shape)
-    settings = step_settings(experiment, model, optimizer, dataset, steps)
-    parts = (on_device(experiment.build("objective")), on_device(experiment.build("threat")))
+    settings = step_settings(experiment, optimizer, dataset, steps)
+    parts = (on_device(experiment.build("objective")), on_device(experiment.build("threat")), model)
     state, parts = replicated((state, parts), mesh)
     step = make_train_step(settings, mesh, streamed=True)
     assert planned == step.lower(state, *supply.at(0), *parts).as_text()

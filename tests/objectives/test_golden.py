@@ -8,6 +8,7 @@ import pytest
 
 from jaxrobust import objectives, threats
 from jaxrobust.devices import device_mesh
+from jaxrobust.networks import network
 from jaxrobust.objectives import Batch
 from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.tiny import TinyNet, tiny_logits, tiny_params, tiny_variables
@@ -310,11 +311,10 @@ def test_a_whole_train_step_with_batch_norm(golden, monkeypatch, name):
         **variables,
     )
     before = jax.device_get(state)
-    step = make_train_step(StepSettings(model, optimizer), device_mesh(jax.devices()[:1]))
+    step = make_train_step(StepSettings(optimizer), device_mesh(jax.devices()[:1]))
     order = jnp.arange(len(case.y), dtype=jnp.int32)[None]
-    after, metrics = step(
-        state, case.data["x_u8"], case.data["y"], order, objective, threats.linf(case["eps"])
-    )
+    parts = objective, threats.linf(case["eps"]), network(model)
+    after, metrics = step(state, case.data["x_u8"], case.data["y"], order, *parts)
     loss = case.data.get(f"{name}.loss", case.data.get(f"{name}.loss_per_example")).mean()
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-8)
     np.testing.assert_allclose(after.batch_stats["bn"]["mean"], case["bn_mean_after"], atol=1e-8)

@@ -12,6 +12,7 @@ import pytest
 
 from jaxrobust import objectives, threats
 from jaxrobust.devices import device_mesh
+from jaxrobust.networks import network
 from jaxrobust.objectives import Batch, Views
 from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.tiny import TinyNet, tiny_logits, tiny_params, tiny_variables
@@ -51,11 +52,10 @@ def one_step(data, objective, x_adv, devices=1):
         key=jax.random.key_data(jax.random.key(0)),
     )
     before = jax.device_get(state)
-    step = make_train_step(StepSettings(TinyNet(), optimizer), device_mesh(jax.devices()[:devices]))
+    step = make_train_step(StepSettings(optimizer), device_mesh(jax.devices()[:devices]))
     order = jnp.arange(len(data["y"]), dtype=jnp.int32)[None]
-    after, metrics = step(
-        state, data["x_u8"], data["y"], order, Injected(objective, x_adv), threats.linf(0.031)
-    )
+    parts = Injected(objective, x_adv), threats.linf(0.031), network(TinyNet())
+    after, metrics = step(state, data["x_u8"], data["y"], order, *parts)
     grads = jax.tree.map(lambda a, b: a - np.asarray(b), before.params, after.params)
     return grads, metrics, after.batch_stats
 
@@ -177,7 +177,8 @@ def test_the_attack_sees_the_batch_norm_mode_of_the_objective(mode, expected):
     from jaxrobust.training._step import _attack_logits_fn
 
     objective = objectives.pgd_at(attack_statistics=mode)
-    fn = _attack_logits_fn(ProbeNet(), {"params": {}}, objective, jax.random.key(0))
+    state = TrainState(0, params={}, batch_stats={}, opt_state=(), ema_params=None, key=None)
+    fn = _attack_logits_fn(network(ProbeNet()), state, objective, jax.random.key(0))
     assert float(fn(jnp.zeros((1, 2, 2, 1)))[0, 0]) == expected
 
 
@@ -205,10 +206,11 @@ def test_batch_statistics_in_the_attack_leave_the_running_ones_alone(golden):
         ema_params=None,
         key=jax.random.key_data(jax.random.key(0)),
     )
-    step = make_train_step(StepSettings(model, optimizer), device_mesh(jax.devices()[:1]))
+    step = make_train_step(StepSettings(optimizer), device_mesh(jax.devices()[:1]))
     order = jnp.arange(len(x), dtype=jnp.int32)[None]
     labels = data["y"].astype(np.int32)
-    after, _ = step(state, data["x_u8"], labels, order, objective, threats.linf(0.0))
+    parts = objective, threats.linf(0.0), network(model)
+    after, _ = step(state, data["x_u8"], labels, order, *parts)
     chex.assert_trees_all_close(after.batch_stats, expected, atol=1e-6)
 
 
@@ -225,7 +227,7 @@ def test_all_traces_of_a_training_run_are_one(golden):
 
     variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), tiny_variables(data))
     optimizer = optax.sgd(0.1)
-    step = make_train_step(StepSettings(Counting(), optimizer), device_mesh(jax.devices()[:1]))
+    step = make_train_step(StepSettings(optimizer), device_mesh(jax.devices()[:1]))
     order = jnp.arange(6, dtype=jnp.int32)[None]
     counts = []
     for beta, eps in ((1.0, 0.01), (6.0, 0.02), (3.0, 0.031)):
@@ -238,7 +240,8 @@ def test_all_traces_of_a_training_run_are_one(golden):
             key=jax.random.key_data(jax.random.key(0)),
         )
         objective = jax.tree.map(jnp.float32, objectives.trades(beta=beta, steps=2))
-        step(state, data["x_u8"], data["y"].astype(np.int32), order, objective, threats.linf(eps))
+        parts = objective, threats.linf(eps), network(Counting())
+        step(state, data["x_u8"], data["y"].astype(np.int32), order, *parts)
         counts.append(len(traces))
     assert counts[0] == counts[2] > 0
 

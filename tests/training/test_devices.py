@@ -16,6 +16,7 @@ from jaxrobust.bench._program_cost import program_cost
 from jaxrobust.devices import AXIS, device_mesh, replicated
 from jaxrobust.experiment import Experiment, Validation, use
 from jaxrobust.models._layers import BatchNorm
+from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, make_train_step, read_rows, train
 from jaxrobust.training._rows import image_rows, images_of
 from jaxrobust.training._step import device_step
@@ -41,6 +42,9 @@ class SmallNet(nn.Module):
         return nn.Dense(10, param_dtype=images.dtype, name="logits")(x)
 
 
+NETWORK = network(SmallNet())
+
+
 def data():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (SIZE, 4, 4, 3), dtype=np.uint8)
@@ -50,12 +54,12 @@ def data():
 
 def step_settings(**changes):
     optimizer = optax.sgd(0.2, momentum=0.9)
-    return StepSettings(SmallNet(), optimizer, augmentations=(augment.flip(),), **changes)
+    return StepSettings(optimizer, augmentations=(augment.flip(),), **changes)
 
 
 def initial_state(settings):
     zeros = jnp.zeros((1, 4, 4, 3), jnp.float32)
-    variables = settings.model.init(jax.random.key(0), zeros, train=False)
+    variables = SmallNet().init(jax.random.key(0), zeros, train=False)
     variables = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), variables)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -74,7 +78,7 @@ def run(settings, objective, devices, *, runner="shard_map", steps=STEPS):
     arguments = replicated(data(), mesh)
     state = replicated(initial_state(settings), mesh)
     for _ in range(steps):
-        state, metrics = step(state, *arguments, objective, THREAT)
+        state, metrics = step(state, *arguments, objective, THREAT, NETWORK)
     return jax.device_get((state, metrics))
 
 
@@ -83,11 +87,11 @@ def one_device(settings, objective, shares):
     images, labels, order = data()
     state, last = initial_state(settings), None
     step = partial(device_step, settings, AXIS)
-    shared = jax.jit(jax.vmap(step, in_axes=(None, None, None, 0, 0, None, None), axis_name=AXIS))
+    shared = jax.jit(jax.vmap(step, in_axes=(*[None] * 3, 0, 0, *[None] * 3), axis_name=AXIS))
     positions = jnp.arange(BATCH, dtype=jnp.int32).reshape(shares, -1)
     for number in range(STEPS):
         indices = order[number % 2].reshape(shares, -1)
-        states, last = shared(state, images, labels, indices, positions, objective, THREAT)
+        states, last = shared(state, images, labels, indices, positions, objective, THREAT, NETWORK)
         state = jax.tree.map(lambda leaf: leaf[0], states)
     return jax.device_get((state, jax.tree.map(lambda leaf: leaf[0], last)))
 
@@ -139,7 +143,7 @@ def test_a_step_communicates_once_and_never_inside_the_attack(runner, name):
         settings = step_settings(**changes)
         step = make_train_step(settings, mesh, runner=runner)
         state = replicated(initial_state(settings), mesh)
-        lowered = step.lower(state, *replicated(data(), mesh), objective, THREAT)
+        lowered = step.lower(state, *replicated(data(), mesh), objective, THREAT, NETWORK)
         return program_cost(lowered.compile().as_text())
 
     cost = collectives(OBJECTIVES[name], global_batch_norm=False)
@@ -159,14 +163,19 @@ def test_a_step_communicates_once_and_never_inside_the_attack(runner, name):
 
 def test_the_collectives_test_can_fail():
     """A network that shares its statistics inside of the attack is found out."""
+
+    class Shared:
+        def apply(self, *arguments, axis_name=None, **options):
+            return NETWORK.apply(*arguments, axis_name=AXIS, **options)
+
+        init = NETWORK.init
+
     mesh = device_mesh(None)
     settings = step_settings(global_batch_norm=False)
-    shared = SmallNet(axis_name=AXIS)
-    settings = StepSettings(shared, settings.optimizer)
     objective = OBJECTIVES["score_batch"]
     step = make_train_step(settings, mesh)
     state = replicated(initial_state(settings), mesh)
-    lowered = step.lower(state, *replicated(data(), mesh), objective, THREAT)
+    lowered = step.lower(state, *replicated(data(), mesh), objective, THREAT, network(Shared()))
     cost = program_cost(lowered.compile().as_text())
     assert any(inside for _, inside in cost.collectives)
 
@@ -188,7 +197,7 @@ def test_a_step_on_rows_is_that_on_images():
     pixels, labels, order = data()
     state = replicated(initial_state(settings), mesh)
     step = make_train_step(settings, mesh)
-    state, _ = step(state, image_rows(pixels), labels, order, OBJECTIVES["trades"], THREAT)
+    state, _ = step(state, image_rows(pixels), labels, order, OBJECTIVES["trades"], THREAT, NETWORK)
     chex.assert_trees_all_equal(jax.device_get(state), direct)
 
 
@@ -200,7 +209,7 @@ def test_runners_and_batches_are_checked():
     state = replicated(initial_state(settings), mesh)
     with pytest.raises(ValueError, match="batch must be a multiple of the 8 devices, got 12"):
         make_train_step(settings, mesh)(
-            state, images, labels, order[:, :12], OBJECTIVES["trades"], THREAT
+            state, images, labels, order[:, :12], OBJECTIVES["trades"], THREAT, NETWORK
         )
 
 

@@ -397,7 +397,7 @@ def test_a_listener_gets_each_row_and_changes_nothing(finished, tmp_path):
 def test_a_run_starts_from_the_weights_of_another(finished, tmp_path, together):
     base = tmp_path / "base"
     shutil.copytree(finished, base)
-    weights = jax.device_get(load_run(base).logits_fn.variables["params"])
+    weights = jax.device_get(load_run(base).logits_fn.params)
     config = replace(BASE, init_from=str(base), seed=7, ema_decay=0.5, batch_size=8)
     options = {"devices": ONE, "quiet": True, "say": lambda line: None}
 
@@ -471,8 +471,8 @@ def test_the_default_generator_changes_nothing(finished, tmp_path):
         run(BASE, tmp_path / "c")
         again, _ = run(BASE, tmp_path / "d", devices=four)
         longer, _ = run(replace(BASE, epochs=3), tmp_path / "b", resume=True)
-    expected = alone.logits_fn.variables
-    found = load_run(tmp_path / "c", checkpoint="last").logits_fn.variables
+    expected = alone.logits_fn.params
+    found = load_run(tmp_path / "c", checkpoint="last").logits_fn.params
     chex.assert_trees_all_equal(found, expected)
     chex.assert_trees_all_equal(jax.device_get(again.state), jax.device_get(over_four[0].state))
     assert int(longer.state.step) == 6

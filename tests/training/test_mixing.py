@@ -1,15 +1,19 @@
 """A mixing network trained by the loop that trains everything else."""
 
+import shutil
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jaxrobust import evaluation, mixing, models, objectives, threats
 from jaxrobust.data import digits
 from jaxrobust.experiment import Evaluation, Experiment, Validation, replace, use
 from jaxrobust.objectives import Batch
-from jaxrobust.training import load_base, load_run, read_rows, train
+from jaxrobust.training import Checkpoints, TrainState, load_base, load_run, read_rows, train
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +79,7 @@ def trained(bases):
         return train(mixing_experiment(bases), bases / "mixing", devices=ONE, quiet=True)
 
 
-def test_it_learns_to_tell_attacked_images_and_the_bases_stay_frozen(bases, trained):
+def test_it_learns_to_tell_attacked_images_and_the_bases_stay(bases, trained):
     rows = read_rows(bases / "mixing" / "metrics.jsonl")
     assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
     assert rows[-1]["detected"] > max(0.68, rows[0]["detected"] + 0.1)
@@ -84,8 +88,10 @@ def test_it_learns_to_tell_attacked_images_and_the_bases_stay_frozen(bases, trai
         own = load_base(bases / name, num_classes=10)
         jax.tree.map(
             np.testing.assert_array_equal,
-            jax.device_get(trained.state.frozen[name]),
-            jax.device_get(own.variables),
+            jax.device_get(
+                (getattr(trained.model, name).params, getattr(trained.model, name).state)
+            ),
+            jax.device_get((own.params, own.state)),
         )
 
 
@@ -93,12 +99,12 @@ def test_a_run_is_read_back_and_deployed(bases, trained):
     """The network of the run, and `mixing.mixed` of its parts: the same log-probabilities."""
     run = load_run(bases / "mixing")
     images, labels = (x[:90] for x in run.dataset.floats("test"))
-    model, variables = run.logits_fn.model, run.logits_fn.variables
-    both = model.deployed(variables)
+    model, weights = run.logits_fn.network, (run.logits_fn.params, run.logits_fn.state)
+    both = model.deployed(*weights)
     outputs = both.outputs(images)
     np.testing.assert_allclose(run.logits_fn(images), outputs.log_probs, atol=1e-5)
     assert 0.5 <= outputs.alpha.min() < outputs.alpha.max() <= 1
-    other = model.deployed(variables, gamma_bias=1.0).outputs(images)
+    other = model.deployed(*weights, gamma_bias=1.0).outputs(images)
     np.testing.assert_allclose(other.gamma - outputs.gamma, 0.6, atol=1e-4)
 
     attacks = evaluation.pgd_attacks(threats.linf(EPS), steps=3)
@@ -109,24 +115,44 @@ def test_a_run_is_read_back_and_deployed(bases, trained):
     assert attacked.gamma.mean() > outputs.gamma.mean()
 
 
+def test_other_bases_are_refused_and_old_checkpoints_are_read(bases, trained, tmp_path):
+    """Checkpoints once held the bases' weights; now the folder keeps their digest."""
+    folder = tmp_path / "mixing"
+    shutil.copytree(bases / "mixing", folder)
+    (folder / "constants.sha256").write_text("0" * 64)
+    with pytest.raises(
+        ValueError, match="bases of .*mixing are not those that it was trained with"
+    ):
+        load_run(folder)
+
+    Old = NamedTuple("Old", [(name, Any) for name in (*TrainState._fields, "frozen")])
+    for number, frozen in enumerate((None, {"std": {"params": trained.model.std.params}})):
+        with ocp.CheckpointManager(tmp_path / str(number)) as manager:
+            manager.save(
+                int(trained.state.step), args=ocp.args.StandardSave(Old(*trained.state, frozen))
+            )
+        _, state = Checkpoints(tmp_path / str(number)).restore_last(trained.state)
+        jax.tree.map(np.testing.assert_array_equal, state, trained.state)
+
+
 @pytest.mark.parametrize("attack", ["apgd", "pgd"])
 def test_the_attacked_copies(bases, attack):
     """So many of each first image, inside 1.1 eps, different in strength, and worse for the mix."""
     std, rob = (load_base(bases / name, num_classes=10) for name in ("std", "rob"))
     model = models.mixed_classifier(std=std, rob=rob, planes=(4, 4, 4))
     images, labels = (x[:40] for x in digits().floats("test"))
-    variables = model.init(jax.random.key(0), images)
+    weights = model.init(jax.random.key(0), images)
     objective = objectives.adaptive_smoothing(copies=5, steps=4, attack=attack)
 
     @jax.jit
-    def found(variables, key):
+    def found(weights, key):
         def outputs_fn(x):
-            return model.apply(variables, x, method="outputs")
+            return model.apply(*weights, x, train=False, method="outputs")[0]
 
         views = objective.inner(outputs_fn, key, Batch(images, labels), threats.linf(EPS))
         return views, outputs_fn(views.images["both"])
 
-    views, outputs = found(variables, jax.random.key(1))
+    views, outputs = found(weights, jax.random.key(1))
     both, extras = np.asarray(views.images["both"]), views.extras
     assert both.shape == (80, 8, 8, 1)
     np.testing.assert_array_equal(both[:40], images)

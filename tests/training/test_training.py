@@ -69,7 +69,7 @@ def test_a_run_leaves_everything_that_is_needed(uninterrupted):
     assert run.step == 10
     # The evaluated parameters are the averaged ones.
     chex.assert_trees_all_equal(
-        jax.device_get(run.logits_fn.variables["params"]), host(uninterrupted.state).ema_params
+        jax.device_get(run.logits_fn.params), host(uninterrupted.state).ema_params
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from jaxrobust import objectives, threats
 from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, override, to_dict, use
+from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, build_optimizer, make_train_step
 from jaxrobust.training._optimizer import kernels, no_norm
 from jaxrobust.training._updates import Averaging, weight_perturbation
@@ -168,10 +169,11 @@ def run(objective, *, model=None, devices=1, steps=2, threat=None, **settings):
     )
     mesh = device_mesh(jax.devices()[:devices])
     state = replicated(state, mesh)
-    step = make_train_step(StepSettings(model, optimizer, num_classes=10, **settings), mesh)
+    step = make_train_step(StepSettings(optimizer, num_classes=10, **settings), mesh)
     order = np.arange(16, dtype=np.int32)[None]
     for _ in range(steps):
-        state, metrics = step(state, images, labels, order, objective, threat or threats.linf(0.3))
+        parts = objective, threat or threats.linf(0.3), network(model)
+        state, metrics = step(state, images, labels, order, *parts)
     return jax.device_get(state), jax.device_get(metrics)
 
 
