@@ -234,12 +234,9 @@ def uninterrupted(tmp_path_factory):
     return train(small(), tmp_path_factory.mktemp("runs") / "run", say=print)
 
 
-def test_memory_and_communication_are_in_the_rows(uninterrupted):
+def test_memory_is_in_the_rows(uninterrupted):
     row = read_rows(uninterrupted.workdir / "metrics.jsonl")[-1]
     assert row["devices"] == 8
-    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(uninterrupted.state.params))
-    assert row["collectives"] > 1
-    assert parameters < row["collective_bytes"] < 2 * parameters
     dataset = 1437 * 128
     assert dataset < row["bytes_per_device"] < 2**30
 
