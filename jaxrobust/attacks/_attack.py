@@ -14,7 +14,10 @@ class Attack(Protocol):
     """An attack with its settings bound, such as `attacks.PGD(threat=...)`; any such callable.
 
     A pytree with its radii as leaves is compiled once for all radii. A targeted attack takes the
-    target classes `[b]` as a fifth argument.
+    target classes `[b]` as a fifth argument. AutoAttack's attacks also have a `threat`, `settings`
+    for reports, and `passes(classes, targeted=...)`, the forward and backward passes of an example;
+    `gradients = False` and `distances = True` mark those that follow no gradient and those that
+    look for the smallest perturbation.
     """
 
     def __call__(
