@@ -120,7 +120,8 @@ def checked(spec: Spec, available: dict[str, Callable], path: str) -> Spec:
 def _types(call: Any) -> dict[str, Any]:
     """The parameters' types; none where a type is one that only a type checker can see."""
     try:
-        return get_type_hints(call.__init__ if inspect.isclass(call) else call)
+        subject = call.__init__ if inspect.isclass(call) else call
+        return get_type_hints(subject, include_extras=True)
     except NameError:  # optax.adamw's
         return {}
 

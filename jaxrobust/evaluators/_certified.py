@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxrobust import mixing
+from jaxrobust import mixing, spec
 from jaxrobust.convolutions import jit
 from jaxrobust.evaluation import Curve, Number, Row, Work, accuracy, draw_curves
 from jaxrobust.evaluators._images import check_images, first_images
@@ -55,7 +55,7 @@ class Certified:
     selection: int = 100
     confidence: float = 0.999
     images: int | None = None
-    radii: tuple[float, ...] = ()
+    radii: tuple[spec.Number, ...] = ()
 
     def __post_init__(self) -> None:
         as_number(self.sigma, name="sigma", low=0, positive=True)

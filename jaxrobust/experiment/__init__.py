@@ -16,8 +16,6 @@ from jaxrobust.experiment._files import override as override
 from jaxrobust.experiment._files import parsed as parsed
 from jaxrobust.experiment._files import to_dict as to_dict
 from jaxrobust.experiment._tradeoff import MEMBER as MEMBER
-from jaxrobust.experiment._tradeoff import Certificates as Certificates
-from jaxrobust.experiment._tradeoff import EpsCurves as EpsCurves
 from jaxrobust.experiment._tradeoff import Tradeoff as Tradeoff
 from jaxrobust.experiment._tradeoff import bases as bases
 from jaxrobust.spec import use as use

@@ -1,7 +1,7 @@
 """Experiments are data: one frozen dataclass that round-trips through JSON."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -71,6 +71,26 @@ PARTS: dict[str, dict[str, Callable]] = {
     "batch_augment": choices(augment, _returns(lambda kind: kind == augment.BatchAugmentation)),
     "evaluators": choices(evaluators, is_dataclass),
 }
+
+
+def checked_parts(part: str, specs: Sequence[Spec]) -> tuple[Spec, ...]:
+    """The parts of one field, checked; also those that stand in an argument of another one."""
+
+    def inner(value: Any, path: str) -> Any:
+        if isinstance(value, dict) and value.keys() <= {"name", "kwargs"} and "name" in value:
+            value = Spec(**value)  # from a file
+        if not isinstance(value, Spec):
+            return value
+        kwargs = {name: inner(held, f"{path}.{name}") for name, held in value.kwargs.items()}
+        return checked(Spec(value.name, kwargs), PARTS[part], path)
+
+    return tuple(inner(spec, f"{part}[{i}]") for i, spec in enumerate(specs))
+
+
+def built(part: str, spec: Spec) -> Any:
+    """The object that a part of a field stands for, with those in its arguments."""
+    kwargs = {k: built(part, v) if isinstance(v, Spec) else v for k, v in spec.kwargs.items()}
+    return PARTS[part][spec.name](**kwargs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,9 +236,7 @@ class Experiment:
             if value is None:
                 continue
             if isinstance(value, tuple):
-                specs: Any = tuple(
-                    checked(spec, PARTS[name], f"{name}[{i}]") for i, spec in enumerate(value)
-                )
+                specs: Any = checked_parts(name, value)
             else:
                 specs = checked(value, PARTS[name], name)
             object.__setattr__(self, name, specs)
@@ -329,5 +347,5 @@ class Experiment:
         if value is None:
             return None
         if isinstance(value, tuple):
-            return tuple(PARTS[part][spec.name](**spec.kwargs) for spec in value)
+            return tuple(built(part, spec) for spec in value)
         return PARTS[part][value.name](**{**extra, **value.kwargs})

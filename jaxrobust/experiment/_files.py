@@ -64,7 +64,7 @@ def override(experiment: Any, assignments: Sequence[str]) -> Any:
     `epochs=3`, `validation.size=100`, `objective.beta=3` (an argument of the part),
     `objective=pgd_at` (another part, with its defaults). Values are read as the field's type;
     fractions such as `8/255` and JSON are understood. The fields of a trade-off itself are
-    `tradeoff.seeds=[0]`, `tradeoff.autoattack_images=100` and so on.
+    `tradeoff.seeds=[0]`, `tradeoff.evaluators=[]` and so on.
 
     Args:
       experiment: the experiment, or trade-off, to start from.
