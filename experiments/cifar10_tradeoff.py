@@ -6,8 +6,8 @@ mixing network between the ordinary and the TRADES member. 30 epochs with half a
 computation, an average of the parameters. Each is judged by PGD-20 on cross-entropy and on the
 margin, by the worst of a grid of rotations up to 30 degrees and shifts up to 3 pixels, by the
 standard AutoAttack (l_inf 8/255 and l_2 0.5) on the first 1,000 test images, class by class, by how
-its accuracy falls with eps, and, smoothed by noise, by certified l_2 radii. `autoattack_images=None`
-is the whole test set, at ten times the price of that part.
+its accuracy falls with eps, and, smoothed by noise, by certified l_2 radii. Without
+`images=1000` it is the whole test set, at ten times the price of that part.
 
 Command:  jaxrobust tradeoff experiments/cifar10_tradeoff.py
           Interrupted, it goes on when given again; nothing that is finished is done twice. --set
@@ -16,8 +16,8 @@ Command:  jaxrobust tradeoff experiments/cifar10_tradeoff.py
           --set data=synthetic --set data.size=32 --set data.train=640 --set data.test=64
           --set validation.size=64 --set epochs=1 --set batch_size=64 --set evaluation.steps=2
           --set 'evaluation.spatial_grid=[1,1,3]'
-          Seeds, norms, radii and how many images are fields of the trade-off:
-          --set tradeoff.seeds=[0]
+          Seeds and evaluators are fields of the trade-off: fewer of them in a copy of this file,
+          or --set tradeoff.seeds=[0].
 Cost:     not run. About 4.5 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak), 1.7 of them for the evaluations.
 Result:   none: this has not been run.
@@ -29,8 +29,6 @@ from dataclasses import replace
 
 from jaxrobust import curricula
 from jaxrobust.experiment import (
-    Certificates,
-    EpsCurves,
     Evaluation,
     Experiment,
     Tradeoff,
@@ -86,17 +84,18 @@ mixture = replace(
     ema_warmup=None,
     epochs=5,
 )
+autoattack = use("autoattack", norm="linf", eps=EPS, images=1000)
 
 config = Tradeoff(
     name="cifar10_tradeoff",
     seeds=(0, 1, 2),
-    autoattack={"linf": EPS, "l2": 0.5},
-    autoattack_images=1000,
-    eps_curves=EpsCurves(
-        radii={"linf": (2 / 255, 4 / 255, 6 / 255, EPS, 10 / 255, 12 / 255)}, images=1000
+    evaluators=(
+        autoattack,
+        use("autoattack", norm="l2", eps=0.5, images=1000),
+        use("per_class", attack=autoattack),
+        use("eps_curve", norm="linf", radii=[i / 255 for i in (2, 4, 6, 8, 10, 12)], images=1000),
+        use("certified", sigma=0.12, samples=10_000, images=500, radii=(0.1, 0.25)),
     ),
-    per_class=True,
-    certificates=Certificates(sigma=0.12, samples=10_000, images=500, radii=(0.1, 0.25)),
     members=(
         *papers(base, cusp, steps=10, step_size=2 / 255),
         mixture,

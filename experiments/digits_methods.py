@@ -42,7 +42,7 @@ friendly = {"objective.tau": use("stages", values=[(0, 0), (14, 3), (24, 6)])}
 config = Tradeoff(
     name="digits_methods",
     seeds=(0, 1, 2),
-    autoattack={"linf": EPS},
+    evaluators=(use("autoattack", norm="linf", eps=EPS),),
     members=(
         base,
         replace(base, name="PGD-AT", objective=use("pgd_at")),

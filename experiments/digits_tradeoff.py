@@ -9,7 +9,7 @@ certified l_2 radii.
 
 So that all of it ends in a few minutes there is one seed, AutoAttack and the certificates see the
 first 120 of the 360 test images (columns and captions say so), and AutoAttack in l_2 is left out,
-which would add more than a third to the time: `autoattack={"linf": EPS, "l2": 0.6}`. Other seeds move
+which would add more than a third to the time: `use("autoattack", norm="l2", eps=0.6)`. Other seeds move
 these figures by several points: `digits_methods.py` has three, and all images.
 
 What was seen, with this one seed: PGD-AT is the most robust (98.3 % clean, 54.2 % under AutoAttack,
@@ -29,8 +29,6 @@ from typing import Any
 
 from jaxrobust import curricula
 from jaxrobust.experiment import (
-    Certificates,
-    EpsCurves,
     Evaluation,
     Experiment,
     Tradeoff,
@@ -97,16 +95,17 @@ mixture = replace(
     weight_decay=0.0,
     epochs=10,
 )
+autoattack = use("autoattack", norm="linf", eps=EPS, images=120)
 
 config = Tradeoff(
     name="digits_tradeoff",
-    autoattack={"linf": EPS},
-    autoattack_images=120,
-    eps_curves=EpsCurves(
-        radii={"linf": (0.05, 0.1, 0.15, EPS, 0.25, 0.3), "l2": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)}
+    evaluators=(
+        autoattack,
+        use("per_class", attack=autoattack),
+        use("eps_curve", norm="linf", radii=(0.05, 0.1, 0.15, EPS, 0.25, 0.3), restarts=2),
+        use("eps_curve", norm="l2", radii=(0.2, 0.4, 0.6, 0.8, 1.0, 1.2), restarts=2),
+        use("certified", sigma=0.25, samples=1000, images=120, radii=(0.25, 0.5)),
     ),
-    per_class=True,
-    certificates=Certificates(sigma=0.25, samples=1000, images=120, radii=(0.25, 0.5)),
     members=(
         *papers(base, cusp, steps=10),
         mixture,

@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from jaxrobust import curricula, schedules
+from jaxrobust import curricula, evaluators, schedules
 from jaxrobust.experiment import (
-    Certificates,
-    EpsCurves,
     Evaluation,
     Experiment,
     Tradeoff,
@@ -93,17 +91,19 @@ def test_settings_without_effect(changes):
         lambda: Evaluation(spatial_shift_px=INF),
         lambda: Evaluation(spatial_grid=(5, 5)),
         lambda: Evaluation(spatial_grid=(5, 0, 3)),
-        lambda: EpsCurves(radii={"l2": (NAN,)}),
-        lambda: EpsCurves(radii={"l2": (0.0, 1.0)}),
-        lambda: EpsCurves(radii={"l2": (1.0,)}, images=True),
-        lambda: Certificates(sigma=NAN),
-        lambda: Certificates(sigma=INF),
-        lambda: Certificates(confidence=NAN),
-        lambda: Certificates(selection=0),
-        lambda: Certificates(radii=(NAN,)),
+        lambda: evaluators.eps_curve(norm="l2", radii=(NAN,)),
+        lambda: evaluators.eps_curve(norm="l2", radii=(0.0, 1.0)),
+        lambda: evaluators.eps_curve(norm="l2", radii=(1.0,), images=True),
+        lambda: evaluators.certified(sigma=NAN),
+        lambda: evaluators.certified(sigma=INF),
+        lambda: evaluators.certified(confidence=NAN),
+        lambda: evaluators.certified(selection=0),
+        lambda: evaluators.certified(radii=(NAN,)),
         lambda: Tradeoff(name="a/b", members=(BASE,)),
         lambda: Tradeoff(name="t", members=(BASE,), seeds=(-1,)),
-        lambda: Tradeoff(name="t", members=(BASE,), autoattack={"l2": NAN}),
+        lambda: Tradeoff(
+            name="t", members=(BASE,), evaluators=(use("autoattack", norm="l2", eps=NAN),)
+        ),
         lambda: schedules.constant(value=NAN),
         lambda: schedules.piecewise(value=NAN, drops=[]),
         lambda: schedules.piecewise(value=0.1, drops=[(3, 0.1), (2, 0.1)]),

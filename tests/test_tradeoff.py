@@ -18,8 +18,6 @@ from jaxrobust.commands._tradeoff_runs import planned_runs
 from jaxrobust.evaluation import Row
 from jaxrobust.evaluators import _eps_curve
 from jaxrobust.experiment import (
-    Certificates,
-    EpsCurves,
     Evaluation,
     Experiment,
     Tradeoff,
@@ -46,8 +44,8 @@ base = Experiment(
 )
 rob = replace(base, name="rob", objective=use("pgd_at", steps=2))
 bad = replace(base, name="bad", batch_size=5000)
-CURVES = EpsCurves(radii={"linf": (0.05, EPS)}, steps=2, images=100)
-CERTIFICATES = Certificates(sigma=0.2, samples=200, selection=20, images=30, radii=(0.05,))
+AUTOATTACK = use("autoattack", norm="linf", eps=EPS, images=40)
+CURVE = use("eps_curve", norm="linf", radii=(0.05, EPS), steps=2, images=100)
 
 
 def quietly(tradeoff, folder):
@@ -56,7 +54,9 @@ def quietly(tradeoff, folder):
 
 def rows(results, name):
     """The rows of a member's first seed by kind; the last of each kind."""
-    return {row.kind: row for row in rows_of(results["members"][name])[0]}
+    member = results["members"][name]
+    assert "failure" not in member, member["failure"]
+    return {row.kind: row for row in rows_of(member)[0]}
 
 
 def numbers(results, name):
@@ -69,11 +69,12 @@ def report(tmp_path_factory):
     tradeoff = Tradeoff(
         name="everything",
         members=(base, bad, rob),
-        autoattack={"linf": EPS},
-        autoattack_images=40,
-        eps_curves=CURVES,
-        per_class=True,
-        certificates=CERTIFICATES,
+        evaluators=(
+            AUTOATTACK,
+            use("per_class", attack=AUTOATTACK),
+            CURVE,
+            use("certified", sigma=0.2, samples=200, selection=20, images=30, radii=(0.05,)),
+        ),
     )
     folder = tmp_path_factory.mktemp("report")
     return tradeoff, folder, quietly(tradeoff, folder)
@@ -166,8 +167,9 @@ def test_other_settings_are_evaluated_anew(report, monkeypatch):
     monkeypatch.setattr(
         _run_rows.RunRows, "make", lambda self, one: made.append(one) or make(self, one)
     )
-    wider = replace(CURVES, radii={"linf": (0.05, EPS, 0.2)})
-    again = quietly(replace(tradeoff, eps_curves=wider), folder)
+    wider = use("eps_curve", **{**CURVE.kwargs, "radii": (0.05, EPS, 0.2)})
+    others = tuple(spec for spec in tradeoff.evaluators if spec.name != "eps_curve")
+    again = quietly(replace(tradeoff, evaluators=(*others, wider)), folder)
     assert [type(one) for one in made] == 2 * [_eps_curve.EpsCurve]
     old, new = (rows(r, "rob")["eps_curve"].detail["points"] for r in (results, again))
     assert new[:3] == old
@@ -180,7 +182,7 @@ def test_finished_runs_are_taken_as_they_are(report, tmp_path):
     taken = Tradeoff(
         name="taken",
         runs={"a": str(folder / "members" / "std"), "b": (str(folder / "members" / "rob"),)},
-        per_class=True,
+        evaluators=(use("per_class", attack=use("pgd", steps=2, grid=(1, 1, 3))),),
     )
     found = quietly(taken, tmp_path)
     assert not (tmp_path / "members").exists()
@@ -255,7 +257,7 @@ SPOILT = {
 @pytest.mark.parametrize("what", SPOILT)
 def test_rows_of_another_step_seed_or_threat_are_not_taken(copied, tmp_path, what):
     """A run that was trained further is never told by the numbers of an earlier step."""
-    tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, eps_curves=CURVES)
+    tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, evaluators=(CURVE,))
     first = rows(quietly(tradeoff, tmp_path / "t"), "a")
 
     def spoil(row):
@@ -284,8 +286,10 @@ def test_curve_and_table_have_the_same_restarts_or_say_so(copied, tmp_path, monk
     monkeypatch.setattr(_eps_curve, "PGD", noted)
     config = json.loads((copied / "config.json").read_text())
     config["evaluation"]["restarts"] = 2
+    pgd = use("pgd", steps=2, restarts=2, grid=(1, 1, 3))
+    asked = (use("eps_curve", **CURVE.kwargs, restarts=2), use("per_class", attack=pgd))
     (copied / "config.json").write_text(json.dumps(config))
-    tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, eps_curves=CURVES, per_class=True)
+    tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, evaluators=asked)
     results = quietly(tradeoff, tmp_path / "t")
     row = rows(results, "a")
     assert set(used) == {2}
@@ -326,11 +330,19 @@ def test_without_matplotlib_no_member_fails(report, tmp_path, monkeypatch):
         assert numbers(found, name)["clean"] == numbers(results, name)["clean"]
 
 
+def attacked_by(**settings):
+    return {"evaluators": (use("autoattack", **{"norm": "linf", "eps": EPS, **settings}),)}
+
+
 WRONG = {
-    "norm": ({"autoattack": {"l3": 0.1}}, "norm must be 'linf', 'l2' or 'l1', got 'l3'"),
-    "units": ({"autoattack": {"linf": 8}}, r"image units \(8/255, not 8\), got 8"),
-    "text": ({"autoattack": {"l2": "wide"}}, "must be above 0 and finite, got 'wide'"),
-    "images": ({"autoattack_images": 0}, "autoattack_images must be an integer of at least 1"),
+    "norm": (attacked_by(norm="l3"), r"evaluators\[0\].norm: .*'linf', 'l2' or 'l1', got 'l3'"),
+    "units": (attacked_by(eps=8.0), r"image units \(8/255, not 8\), got 8.0"),
+    "text": (attacked_by(eps="wide"), r"evaluators\[0\].eps: .*got 'wide'"),
+    "images": (attacked_by(images=0), "images must be an integer of at least 1"),
+    "within": (
+        {"evaluators": (use("per_class", attack=use("pgd", step=3)),)},
+        r"evaluators\[0\].attack.step is not an argument of pgd",
+    ),
     "later": (
         {"members": (replace(base, model=use("mixed_classifier", std="member:x", rob="y")),)},
         "std is made of the member 'x', which does not come before it; before it come none",
@@ -348,45 +360,26 @@ def test_wrong_settings_are_refused(name):
         Tradeoff(**{"name": "t", "members": (base,), **changes})
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: EpsCurves(radii={}), "must name a norm and its radii"),
-        (lambda: EpsCurves(radii={"linf": ()}), "linf has no radii"),
-        (lambda: EpsCurves(radii={"linf": (0.2, 0.1)}), r"must rise, got \[0.2, 0.1\]"),
-        (lambda: EpsCurves(radii={"linf": (8,)}), "image units"),
-        (lambda: EpsCurves(radii={"l2": (1.0,)}, steps=0), "steps must be an integer"),
-        (lambda: Certificates(sigma=0), "sigma must be above 0 and finite, got 0"),
-        (
-            lambda: Certificates(samples=0),
-            "samples must be an integer of at least 1",
-        ),
-        (lambda: Certificates(confidence=1.0), r"confidence must be in \(0, 1\), got 1.0"),
-        (lambda: Certificates(radii=(-1.0,)), "radii: l2 must be above 0 and finite, got -1"),
-    ],
-)
-def test_wrong_options_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_a_fraction_may_be_a_text_in_files():
+def test_an_evaluator_in_another_one_comes_back_from_a_file():
     from jaxrobust.experiment import from_dict
 
-    curves = from_dict({"radii": {"linf": ["4/255", "8/255"]}}, EpsCurves)
-    assert curves.radii == {"linf": (4 / 255, 8 / 255)}
+    curve = {"name": "eps_curve", "kwargs": {"norm": "linf", "radii": ["4/255", "8/255"]}}
+    inner = {"name": "autoattack", "kwargs": {"norm": "linf", "eps": "8/255"}}
+    outer = {"name": "per_class", "kwargs": {"attack": inner}}
+    values = {"name": "t", "members": [to_dict(base)], "evaluators": [outer, curve]}
+    tradeoff = from_dict(values, Tradeoff)
+    per_class, _ = tradeoff.build_evaluators()
+    assert per_class.attack.eps == 8 / 255
+    assert from_dict(to_dict(tradeoff), Tradeoff) == tradeoff
 
 
 def test_members_and_the_tradeoff_itself_can_be_overridden():
     mixed = replace(base, name="m", model=use("mixed_classifier", std="member:std", rob="x"))
-    tradeoff = Tradeoff(
-        name="t", members=(base, mixed), autoattack={"linf": EPS}, eps_curves=CURVES
-    )
-    words = ["tradeoff.seeds=[3, 4]", "tradeoff.autoattack.l2=1/2", "epochs=7"]
-    changed = override(tradeoff, [*words, "tradeoff.eps_curves.steps=9"])
+    tradeoff = Tradeoff(name="t", members=(base, mixed), evaluators=(CURVE,))
+    words = ["tradeoff.seeds=[3, 4]", "epochs=7", 'tradeoff.evaluators=[{"name": "certified"}]']
+    changed = override(tradeoff, words)
     assert changed.seeds == (3, 4)
-    assert changed.autoattack == {"linf": EPS, "l2": 0.5}
-    assert changed.eps_curves == replace(CURVES, steps=9)
+    assert changed.evaluators == (use("certified"),)
     assert [member.epochs for member in changed.members] == [7, 7]
     assert replace(changed.members[1], epochs=base.epochs) == mixed
     with pytest.raises(ValueError, match=r"'seed' is unknown; choose from name, members, seeds"):

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from jax import Array
 
-from jaxrobust.convolutions import jit
 from jaxrobust.evaluation._evaluate import EvaluationResult, evaluate
 from jaxrobust.evaluation._examples import one_shape, over_examples
+from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._rows import Row
 from jaxrobust.inputs import InputError
 from jaxrobust.typing import LogitsFn
@@ -19,6 +19,10 @@ from jaxrobust.typing import LogitsFn
 def _call(call: Callable[[], Any]) -> bool:
     call()
     return True
+
+
+def _called(function: Callable[..., Any], *arrays: Array) -> Any:
+    return function(*arrays)
 
 
 def _no_row(evaluator: "Evaluator") -> Row:
@@ -96,7 +100,12 @@ class Work:
         )
 
     def over(
-        self, function: Callable[..., Any], key: Array, *arrays: np.ndarray, what: str = ""
+        self,
+        function: Callable[..., Any],
+        key: Array,
+        *arrays: np.ndarray,
+        what: str = "",
+        batch_size: int | None = None,
     ) -> Any:
         """`function(keys, *arrays)` over a data set, in batches of one shape.
 
@@ -106,6 +115,7 @@ class Work:
             the batch size nor on the devices.
           *arrays: `[n, ...]` each.
           what: names this for the progress bar.
+          batch_size: examples per call; default the evaluation's.
 
         Returns:
           The outputs of all examples, as NumPy arrays.
@@ -117,10 +127,9 @@ class Work:
             done += count
             self.progress(what, done, size)
 
-        shapes = one_shape(size, self.batch_size)
-        return over_examples(
-            jit(function), key, np.arange(size), *arrays, shapes=shapes, done=advance
-        )
+        shapes = one_shape(size, batch_size or self.batch_size)
+        program = Compiled(_called, function, name=what or None)
+        return over_examples(program, key, np.arange(size), *arrays, shapes=shapes, done=advance)
 
 
 class Evaluator(Protocol):

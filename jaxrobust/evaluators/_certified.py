@@ -3,16 +3,14 @@
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
-from jaxrobust import mixing
-from jaxrobust.convolutions import jit
-from jaxrobust.evaluation import Curve, Number, Row, Work, accuracy, draw_curves, over_examples
+from jaxrobust import mixing, spec
+from jaxrobust.evaluation import Curve, Number, Row, Work, accuracy, draw_curves
 from jaxrobust.evaluators._images import check_images, first_images
 from jaxrobust.evaluators._settings import check_radius
 from jaxrobust.inputs import InputError, as_count, as_number
@@ -54,7 +52,7 @@ class Certified:
     selection: int = 100
     confidence: float = 0.999
     images: int | None = None
-    radii: tuple[float, ...] = ()
+    radii: tuple[spec.Number, ...] = ()
 
     def __post_init__(self) -> None:
         as_number(self.sigma, name="sigma", low=0, positive=True)
@@ -70,7 +68,7 @@ class Certified:
         """Samples the classes under noise; an image whose class is wrong or unsure has radius 0."""
         images, labels = first_images(dataset, self.images)
         counts = [
-            self._counts(logits_fn, images, jax.random.fold_in(key, draw), samples)
+            self._counts(work, logits_fn, images, jax.random.fold_in(key, draw), samples)
             for draw, samples in enumerate((self.selection, self.samples))
         ]
         bounds = mixing.smoothed_bounds(*counts, confidence=self.confidence)
@@ -91,15 +89,17 @@ class Certified:
         )
 
     def _counts(
-        self, logits_fn: LogitsFn, images: np.ndarray, key: Array, samples: int
+        self, work: Work, logits_fn: LogitsFn, images: np.ndarray, key: Array, samples: int
     ) -> np.ndarray:
         """Votes under noise; an image's noise is a function of its index, and of the draw."""
-        indices, shapes = np.arange(len(images)), [min(len(images), 100)]
 
         def votes(keys: Array, images: Array) -> Array:
-            return _votes(logits_fn, keys, images, self.sigma, samples)
+            draws = max(1, min(samples, NOISY_IMAGES // len(images)))
+            return mixing.smoothed_counts(
+                logits_fn, keys, images, sigma=self.sigma, samples=samples, batch_size=draws
+            )
 
-        return over_examples(votes, key, indices, images, shapes=shapes)
+        return work.over(votes, key, images, what="certified", batch_size=100)
 
     def draw(
         self, folder: pathlib.Path, rows: Mapping[str, Sequence[Row]], title: str
@@ -136,11 +136,3 @@ class Certified:
             f"{100 * self.confidence:g} % for each image). It speaks of the smoothed classifier, "
             "not of the member itself."
         )
-
-
-@partial(jit, static_argnames="samples")
-def _votes(logits_fn: Any, keys: Array, images: Array, sigma: Array, samples: int) -> Array:
-    batch = max(1, min(samples, NOISY_IMAGES // len(images)))
-    return mixing.smoothed_counts(
-        logits_fn, keys, images, sigma=sigma, samples=samples, batch_size=batch
-    )

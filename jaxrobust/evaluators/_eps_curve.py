@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from jaxrobust import threats
+from jaxrobust import spec, threats
 from jaxrobust.evaluation import (
     PGD,
     Curve,
@@ -51,7 +51,7 @@ class EpsCurve:
     """
 
     norm: Norm
-    radii: tuple[float, ...]
+    radii: tuple[spec.Number, ...]
     steps: int = 20
     restarts: int = 1
     images: int | None = None

@@ -19,8 +19,6 @@ from jaxrobust.experiment._override import parsed as parsed
 from jaxrobust.experiment._parts import PARTS as PARTS
 from jaxrobust.experiment._sources import sources as sources
 from jaxrobust.experiment._tradeoff import MEMBER as MEMBER
-from jaxrobust.experiment._tradeoff import Certificates as Certificates
-from jaxrobust.experiment._tradeoff import EpsCurves as EpsCurves
 from jaxrobust.experiment._tradeoff import Tradeoff as Tradeoff
 from jaxrobust.experiment._tradeoff import bases as bases
 from jaxrobust.spec import use as use

@@ -38,25 +38,7 @@ def tradeoff_evaluators(tradeoff: Tradeoff, experiment: Experiment) -> tuple[Eva
     Returns:
       The evaluators, in the order of the table's columns.
     """
-    own = _of(experiment.evaluation)
-    attacked = tuple(
-        evaluators.autoattack(norm=norm, eps=eps, images=tradeoff.autoattack_images)
-        for norm, eps in tradeoff.autoattack.items()
-    )
-    found: list[Any] = [*own, *attacked]
-    if tradeoff.per_class:
-        found.append(evaluators.per_class(attack=(attacked or own)[0]))
-    if tradeoff.eps_curves is not None:
-        curves = tradeoff.eps_curves
-        settings = {"steps": curves.steps, "images": curves.images}
-        settings["restarts"] = experiment.evaluation.restarts
-        found += [
-            evaluators.eps_curve(norm=norm, radii=radii, **settings)  # type: ignore[arg-type]
-            for norm, radii in curves.radii.items()
-        ]
-    if tradeoff.certificates is not None:
-        found.append(evaluators.certified(**vars(tradeoff.certificates)))
-    return (*found, *experiment.build("evaluators"), *tradeoff.build_evaluators())
+    return (*evaluators_of(experiment), *tradeoff.build_evaluators())
 
 
 def _of(settings: Evaluation) -> tuple[Evaluator, ...]:

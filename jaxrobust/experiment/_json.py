@@ -73,7 +73,7 @@ def with_parts(values: Mapping[str, Any], kind: type = Experiment) -> dict[str, 
             with_parts(member) if isinstance(member, dict) else member
             for member in found["members"]
         ]
-    if kind is not Experiment:
+    if kind not in (Experiment, Tradeoff):
         return found
     for name in PARTS:
         value = found.get(name)

@@ -24,7 +24,7 @@ def override(experiment: Any, assignments: Sequence[str]) -> Any:
     `objective=pgd_at` (another part, with its defaults), `objective=my_project.objectives:pairing`
     (one from outside), `optimizer.0.max_norm=5` (of the first part of a chain). Values are read as
     the field's type; fractions such as `8/255` and JSON are understood. The fields of a trade-off
-    itself are `tradeoff.seeds=[0]`, `tradeoff.autoattack_images=100` and so on.
+    itself are `tradeoff.seeds=[0]`, `tradeoff.evaluators=[]` and so on.
 
     Args:
       experiment: the experiment, or trade-off, to start from.

@@ -48,13 +48,15 @@ def hints_of(call: Callable) -> dict[str, Any]:
     """
     function = _function(call)
     try:
-        return get_type_hints(function)
+        return get_type_hints(function, include_extras=True)
     except Exception:  # one of them cannot be seen (optax.adamw's); the others can
         found: dict[str, Any] = {}
     for name, hint in getattr(function, "__annotations__", {}).items():
         alone = types.SimpleNamespace(__annotations__={name: hint})
         try:
-            found |= get_type_hints(alone, globalns=getattr(function, "__globals__", {}))
+            found |= get_type_hints(
+                alone, globalns=getattr(function, "__globals__", {}), include_extras=True
+            )
         except Exception:
             continue
     return found
