@@ -45,7 +45,7 @@ def noise(monkeypatch):
     """The evaluator of CONTRIBUTING, among the library's own."""
     made = {"__name__": "noise"}
     exec(NOISE, made)
-    monkeypatch.setitem(PARTS["evaluators"], "noise", made["Noise"])
+    monkeypatch.setitem(PARTS["evaluators"].names, "noise", made["Noise"])
     return made["Noise"]
 
 

@@ -168,7 +168,7 @@ def test_other_settings_are_evaluated_anew(report, monkeypatch):
         _run_rows.RunRows, "make", lambda self, one: made.append(one) or make(self, one)
     )
     wider = use("eps_curve", **{**CURVE.kwargs, "radii": (0.05, EPS, 0.2)})
-    others = tuple(spec for spec in tradeoff.evaluators if spec.name != "eps_curve")
+    others = tuple(spec for spec in tradeoff.evaluators if spec.target != "eps_curve")
     again = quietly(replace(tradeoff, evaluators=(*others, wider)), folder)
     assert [type(one) for one in made] == 2 * [_eps_curve.EpsCurve]
     old, new = (rows(r, "rob")["eps_curve"].detail["points"] for r in (results, again))
@@ -364,8 +364,8 @@ def test_an_evaluator_in_another_one_comes_back_from_a_file():
     from jaxrobust.experiment import from_dict
 
     curve = {"name": "eps_curve", "kwargs": {"norm": "linf", "radii": ["4/255", "8/255"]}}
-    inner = {"name": "autoattack", "kwargs": {"norm": "linf", "eps": "8/255"}}
-    outer = {"name": "per_class", "kwargs": {"attack": inner}}
+    inner = {"use": "autoattack", "kwargs": {"norm": "linf", "eps": "8/255"}}
+    outer = {"use": "per_class", "kwargs": {"attack": inner}}
     values = {"name": "t", "members": [to_dict(base)], "evaluators": [outer, curve]}
     tradeoff = from_dict(values, Tradeoff)
     per_class, _ = tradeoff.build_evaluators()
