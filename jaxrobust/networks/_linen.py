@@ -37,7 +37,7 @@ class Linen:
         method: str | None = None,
     ) -> tuple[Any, Any]:
         """See `Network`."""
-        features = method == "features" and not hasattr(self.module, method)
+        features = method == "features" and not callable(getattr(type(self.module), method, None))
         call = "__call__" if features or method is None else method
         named_method(self.module, call)
         module, options = self._called(call, train=train, axis_name=axis_name)

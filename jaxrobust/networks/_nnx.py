@@ -63,7 +63,7 @@ class NNX:
             statistics = any(isinstance(v, nnx.BatchStat) for v in vars(part).values())
             if statistics and hasattr(part, "axis_name"):
                 part.axis_name = axis_name if train else None
-        features = method == "features" and not hasattr(module, method)
+        features = method == "features" and not callable(getattr(type(module), method, None))
         call = named_method(module, "__call__" if features or method is None else method)
         out, sown = nnx.capture(call, nnx.Intermediate)(
             images, **modes(parameters(call), train=train)
