@@ -73,11 +73,13 @@ class Project:
             shlex.split(command), cwd=self.folder, env=self._environment, **pipes
         )
 
-    def run(self, command: str, code: int = 0) -> str:
-        process = self.start(command)
+    def end(self, process: subprocess.Popen, code: int = 0) -> str:
         told, _ = process.communicate(timeout=300)
-        assert process.returncode == code, f"{command}\n{told}"
+        assert process.returncode == code, f"{shlex.join(process.args)}\n{told}"
         return told
+
+    def run(self, command: str, code: int = 0) -> str:
+        return self.end(self.start(command), code)
 
     def killed(self, command: str) -> str:
         """A training that gets SIGTERM after its first epoch."""
@@ -85,9 +87,7 @@ class Project:
         while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        told, _ = process.communicate(timeout=60)
-        assert process.returncode == 128 + signal.SIGTERM, told
-        return told
+        return self.end(process, 128 + signal.SIGTERM)
 
     def state(self, run: str) -> tuple[int, dict[str, Any]]:
         """The last step of a run, and the whole state that its checkpoint has."""
@@ -108,10 +108,11 @@ def test_the_commands_of_its_page(tmp_path):
     train, resume, python, evaluate, autoattack, tradeoff, table = COMMANDS
     assert resume == f"{train} --resume"
 
+    uninterrupted = project.start("python train.py with_nnx.py runs/whole")
     saved = int(project.killed(train).split("saved step ")[1].split()[0])
     assert 0 < saved < LAST
     assert f"resuming own_nnx at step {saved}" in project.run(resume)
-    project.run("python train.py with_nnx.py runs/whole")  # never interrupted
+    project.end(uninterrupted)
     (step, resumed), (other, whole) = project.state("own_nnx"), project.state("whole")
     assert step == other == LAST
     assert jax.tree.structure(resumed) == jax.tree.structure(whole)
@@ -119,10 +120,7 @@ def test_the_commands_of_its_page(tmp_path):
     assert len(leaves) > 20
     assert all(np.array_equal(a, b) for a, b in leaves)
 
-    project.run(python)
-    lines = (project.folder / "log.csv").read_text().splitlines()
-    assert [int(line.split(",")[0]) for line in lines] == 2 * [*range(7, LAST + 1, 7)]
-
+    equinox = project.start(python)
     assert "--trust shapes" in project.run(evaluate.replace(" --trust shapes", ""), code=2)
     assert "noise 0.1 " in project.run(evaluate)
     assert "AutoAttack standard, linf eps 0.05" in project.run(autoattack)
@@ -130,6 +128,10 @@ def test_the_commands_of_its_page(tmp_path):
     kinds = [json.loads(row)["kind"] for row in rows]
     assert kinds == ["pgd", "shapes.noise:Noise", "autoattack"]
     assert json.loads(rows[1])["provenance"]["sources"]["shapes"].startswith("sha256 ")
+
+    project.end(equinox)
+    lines = (project.folder / "log.csv").read_text().splitlines()
+    assert [int(line.split(",")[0]) for line in lines] == 2 * [*range(7, LAST + 1, 7)]
 
     told = project.run(tradeoff)
     assert "NNX, seed 0: finished earlier" in told  # its rows are those of the evaluations
