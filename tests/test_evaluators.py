@@ -1,5 +1,6 @@
 """Evaluators and rows: one file adds an evaluator with its figure, and rows are read back as written."""
 
+import importlib
 import pathlib
 import re
 from dataclasses import replace
@@ -12,7 +13,16 @@ from jaxrobust.commands import _keeper, _run_rows, evaluate_run, markdown_table,
 from jaxrobust.commands._members import numbers_of_member
 from jaxrobust.evaluation import Number, Row, Work, numbers_of, row_of, settings_of, summary
 from jaxrobust.evaluators import _pgd
-from jaxrobust.experiment import PARTS, Evaluation, Experiment, Tradeoff, Validation, override, use
+from jaxrobust.experiment import (
+    PARTS,
+    Evaluation,
+    Experiment,
+    Tradeoff,
+    Validation,
+    evaluator_packages,
+    override,
+    use,
+)
 from jaxrobust.inputs import InputError
 from jaxrobust.training import load_run, train
 
@@ -92,6 +102,20 @@ def test_an_evaluator_that_returns_no_row_is_named(trained):
 
     with pytest.raises(InputError, match=r"Wrong must return a Row, got 0.5"):
         evaluate_run(trained, evaluators=[Wrong()], quiet=True, say=lambda line: None)
+
+
+def test_a_row_names_the_source_of_an_evaluator_from_outside(trained, tmp_path, monkeypatch):
+    """Also on a run of the library's parts, and where it stands in another one's argument."""
+    (tmp_path / "my_noise.py").write_text(NOISE)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("my_noise").Noise()
+    asked, quiet = [own, evaluators.pgd(steps=1)], {"quiet": True, "say": lambda line: None}
+    first, second = evaluate_run(trained, evaluators=asked, **quiet)
+    assert first.kind == "my_noise:Noise"
+    assert [*first.provenance["sources"]] == ["my_noise"]
+    assert first.provenance["sources"]["my_noise"].startswith("sha256 ")
+    assert "sources" not in second.provenance
+    assert evaluator_packages(evaluators.per_class(attack=own)) == {"my_noise"}
 
 
 def test_a_row_that_another_evaluator_needs_is_made_once(trained, monkeypatch):

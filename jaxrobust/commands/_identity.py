@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from jaxrobust import threats
-from jaxrobust.evaluation import provenance
-from jaxrobust.experiment import Experiment, normal, sources, to_dict
+from jaxrobust.evaluation import Evaluator, provenance
+from jaxrobust.experiment import Experiment, evaluator_packages, normal, sources, to_dict
 from jaxrobust.training import Checkpoints
 
 TASK = ("data", "model", "threat", "seed")
@@ -42,9 +42,9 @@ def task_in(values: dict[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in TASK}
 
 
-def provenance_of(experiment: Experiment) -> dict[str, Any]:
-    """Versions, devices and commit, and the versions of parts from outside."""
-    found = sources(experiment)
+def provenance_of(experiment: Experiment, evaluator: Evaluator) -> dict[str, Any]:
+    """Versions, devices and commit, and the versions of parts and evaluators from outside."""
+    found = sources(sorted({*experiment.packages(), *evaluator_packages(evaluator)}))
     return provenance() | ({"sources": found} if found else {})
 
 

@@ -112,7 +112,7 @@ class RunRows:
             numbers=found.numbers,
             detail=found.detail,
             cost={**found.cost, "seconds": seconds},
-            provenance=provenance_of(self._experiment),
+            provenance=provenance_of(self._experiment, evaluator),
         )
         row = row_of(row.to_dict())  # as it will be read
         self._made.append(row)

@@ -3,6 +3,7 @@
 from dataclasses import replace as replace
 
 from jaxrobust.experiment._evaluators import evaluator_name as evaluator_name
+from jaxrobust.experiment._evaluators import evaluator_packages as evaluator_packages
 from jaxrobust.experiment._evaluators import evaluators_of as evaluators_of
 from jaxrobust.experiment._evaluators import tradeoff_evaluators as tradeoff_evaluators
 from jaxrobust.experiment._experiment import Evaluation as Evaluation

@@ -1,5 +1,6 @@
 """The evaluators that an experiment and its trade-off ask for."""
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from jaxrobust import evaluators
@@ -76,3 +77,26 @@ def evaluator_name(evaluator: Any) -> str:
     kind = type(evaluator)
     path = f"{kind.__module__}:{kind.__qualname__}"
     return next((name for name, call in PARTS["evaluators"].names.items() if call is kind), path)
+
+
+def evaluator_packages(evaluator: Any) -> set[str]:
+    """The packages from outside whose code an evaluator and its settings are.
+
+    Args:
+      evaluator: the evaluator.
+
+    Returns:
+      Top-level names.
+
+    Example:
+      >>> from jaxrobust import evaluators
+      >>> from jaxrobust.experiment import evaluator_packages
+      >>> evaluator_packages(evaluators.per_class())
+      set()
+    """
+    if isinstance(evaluator, list | tuple):
+        return set().union(*map(evaluator_packages, evaluator))
+    if not is_dataclass(evaluator):
+        return set()
+    inner = evaluator_packages([getattr(evaluator, field.name) for field in fields(evaluator)])
+    return (inner | {type(evaluator).__module__.split(".")[0]}) - {"jaxrobust"}

@@ -6,27 +6,33 @@ import importlib.util
 import pathlib
 import site
 import sysconfig
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
 
-from jaxrobust.experiment._experiment import Experiment
 
-
-def sources(experiment: Experiment) -> dict[str, str]:
-    """The version, or a hash of the source, of every package that parts come from.
+def sources(packages: Iterable[str]) -> dict[str, str]:
+    """The version, or a hash of the source, of packages that parts come from.
 
     Args:
-      experiment: whose parts.
+      packages: top-level names, such as `Experiment.packages()`.
 
     Returns:
       By package "version 1.2" for one that is installed, else "sha256 ..." of its Python files;
-      empty for an experiment of the library's own parts.
+      without those that have no source, such as the running script.
     """
-    return {name: _source(name) for name in experiment.packages()}
+    found = {name: _found(name) for name in packages}
+    return {name: _source(name, spec) for name, spec in found.items() if spec is not None}
 
 
-def _source(package: str) -> str:
-    found = importlib.util.find_spec(package)
-    origin = found.origin if found is not None else None
-    folders = [pathlib.Path(f) for f in (found.submodule_search_locations or ())] if found else []
+def _found(package: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(package)
+    except ValueError:  # a module that was not imported, such as the running script
+        return None
+
+
+def _source(package: str, found: ModuleSpec) -> str:
+    origin, folders = found.origin, [*map(pathlib.Path, found.submodule_search_locations or ())]
     if origin is not None and _installed(pathlib.Path(origin)):
         try:
             return f"version {importlib.metadata.version(package)}"

@@ -154,7 +154,9 @@ def claim(workdir: epath.Path, experiment: Experiment) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_changed(path, text)
     if experiment.packages():
-        _write_changed(workdir / SOURCES, json.dumps(sources(experiment), indent=2) + "\n")
+        _write_changed(
+            workdir / SOURCES, json.dumps(sources(experiment.packages()), indent=2) + "\n"
+        )
 
 
 def _write_changed(path: epath.Path, text: str) -> None:
@@ -170,7 +172,9 @@ def _warn_of_sources(
         before = json.loads((workdir / SOURCES).read_bytes())
     except (OSError, ValueError):  # none, or damaged: it is for information only
         return
-    for package, source in sources(experiment).items() if isinstance(before, dict) else ():
+    for package, source in (
+        sources(experiment.packages()).items() if isinstance(before, dict) else ()
+    ):
         if before.get(package, source) != source:
             say(
                 f"warning: {package} has changed since {workdir} was last trained "

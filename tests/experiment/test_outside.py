@@ -11,7 +11,8 @@ import jax
 import pytest
 
 from jaxrobust.cli import main
-from jaxrobust.experiment import from_dict, load, override, to_dict, use
+from jaxrobust.commands import evaluate_run
+from jaxrobust.experiment import PARTS, from_dict, load, override, to_dict, use
 from jaxrobust.spec import UntrustedError
 from jaxrobust.training import load_run, read_rows, train
 
@@ -123,6 +124,7 @@ def test_assignments_reach_into_parts_and_are_checked_once(project):
 
 
 def test_the_parts_of_the_page_on_contributing(project):
+    """A part of every kind: one run has them all, and is evaluated."""
     text = (HERE.parents[1] / "CONTRIBUTING.md").read_text()
     for code in re.findall(r"```python\n(# (?:my_project|own)\.py\n.*?)```", text, re.S):
         (project / code[2 : code.index("\n")]).write_text(code)
@@ -130,9 +132,16 @@ def test_the_parts_of_the_page_on_contributing(project):
     config = override(load(project / "own.py"), words)
     assert config.augment == (use("my_project:upside_down", p=0.5),)
     assert config.optimizer.args[0] == use("clip_by_global_norm", max_norm=5.0)
-    with jax.numpy_dtype_promotion("standard"):
-        assert float(config.schedule("learning_rate", 5)(25)) == pytest.approx(0.075)
     assert config.packages() == ("my_project",)
+    for name in set(PARTS) - {"transform"}:  # it is a threat
+        assert "my_project:" in repr(getattr(config, name)), name
+        assert f"| `{name}`" in text, name
+    with jax.numpy_dtype_promotion("standard"):
+        assert float(config.schedule("learning_rate", 5)(5)) == pytest.approx(0.075)
+        train(config, "run", **ONE)
+    assert "pair" in read_rows(pathlib.Path("run/metrics.jsonl"))[-1]
+    rows = evaluate_run("run", trust=("my_project",), quiet=True, say=lambda line: None)
+    assert [row.kind for row in rows] == ["pgd", "my_project:Darker"]
     forget("my_project")
 
 

@@ -1,0 +1,1 @@
+"""Parts of an own project: everything that an experiment is made of."""
