@@ -10,7 +10,7 @@ NEWER := python3.14 python3.13 python3.12
 PYTHON_NEWEST ?= $(shell for p in $(NEWER); do $$p -c pass >/dev/null 2>&1 && echo $$p && break; done)
 
 # The part of the suite that a new release of JAX is most likely to break.
-CORE := $(addprefix tests/,attacks convolutions evaluation inputs losses mixing objectives threats test_structure.py)
+CORE := $(addprefix tests/,attacks convolutions evaluation inputs losses mixing networks objectives threats test_structure.py)
 
 # An environment is made anew if its making was interrupted, or if its interpreter does not run, has
 # another version than when it was made, or is not the one that PYTHON= names.
