@@ -3,7 +3,7 @@
 import importlib
 import pathlib
 import re
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 
 import numpy as np
 import pytest
@@ -183,3 +183,12 @@ def test_wrong_settings_are_refused(name):
     make, message = WRONG[name]
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_threats_of_one_name_from_two_modules_are_two_settings():
+    """Rows are kept by settings: one threat's numbers must not be taken for the other's."""
+    kinds = [make_dataclass("Box", [("eps", float)], frozen=True) for _ in range(2)]
+    kinds[0].__module__, kinds[1].__module__ = "first", "second"
+    one, other = (settings_of(evaluators.pgd(threat=kind(0.1)))["threat"] for kind in kinds)
+    assert one == {"is": "first:Box", "eps": 0.1}
+    assert one != other

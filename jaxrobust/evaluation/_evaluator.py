@@ -179,5 +179,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic | Array):
         return np.asarray(value).tolist()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"is": type(value).__name__, **settings_of(value)}
+        return {"is": _named(type(value)), **settings_of(value)}
     raise InputError(f"a setting of an evaluator must be plain JSON types, got {value!r}")
+
+
+def _named(kind: type) -> str:
+    """A class of this package by its name, another one by its path: two may share a name."""
+    own = kind.__module__.partition(".")[0] == "jaxrobust"
+    return kind.__name__ if own else f"{kind.__module__}:{kind.__qualname__}"
