@@ -20,8 +20,13 @@ from jaxrobust.processes import LostProcessError, StopVote, from_first, is_first
 from jaxrobust.reasons import first_line
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import CheckpointError
-from jaxrobust.training._constants import check_constants
-from jaxrobust.training._folder import check_free, check_shared, claim, holding
+from jaxrobust.training._folder import (
+    check_constants,
+    check_free,
+    check_shared,
+    claim,
+    holding,
+)
 from jaxrobust.training._member import Listener, Member, NonFiniteLossError
 from jaxrobust.training._prepare import Prepared, lowered, prepare
 from jaxrobust.training._program import Alone, Group, Runner, Together
@@ -34,7 +39,7 @@ class Trained(NamedTuple):
 
     Attributes:
       state: after the last step.
-      model: the Flax network.
+      model: the network; a Linen module is its `module`.
       workdir: the run's folder.
       seconds: wall time of this call's steps, compilation included.
     """

@@ -1,12 +1,14 @@
 """The folder of a run: whose it is, and who trains in it."""
 
 import contextlib
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from jaxrobust.experiment import (
@@ -19,6 +21,7 @@ from jaxrobust.experiment import (
     to_dict,
 )
 from jaxrobust.locks import held
+from jaxrobust.networks import Network
 from jaxrobust.processes import from_first
 from jaxrobust.rows import read_rows
 from jaxrobust.spec import UntrustedError, trusted
@@ -26,6 +29,7 @@ from jaxrobust.storage import Folder, in_bucket, run_folder, write_whole
 from jaxrobust.training._checkpoints import stored_steps
 
 CONFIG, COPY = "config.json", "config.copy.json"
+DIGEST = "constants.sha256"  # of a network, such as the bases of a mix: not in checkpoints
 SOURCES = "sources.json"  # of parts from outside
 
 
@@ -261,3 +265,32 @@ def _told(path: epath.Path, make: Callable[[], Any]) -> Any:
     except ValueError as error:
         kind = UntrustedError if isinstance(error, UntrustedError) else ValueError
         raise kind(f"{path}: {error}") from None
+
+
+def check_constants(workdir: epath.Path, network: Network, *, first: bool = False) -> None:
+    """Checks that a network has the constants that a run began with.
+
+    Args:
+      workdir: the run's folder.
+      network: of the run.
+      first: write the digest where there is none.
+
+    Raises:
+      ValueError: if they have changed.
+    """
+    leaves = jax.tree.leaves(network)
+    if not leaves:
+        return
+    found = hashlib.sha256()
+    for leaf in leaves:
+        values = np.ascontiguousarray(jax.device_get(leaf))
+        found.update(f"{values.dtype}{values.shape}".encode() + values.tobytes())
+    path = workdir / DIGEST
+    if not path.exists():
+        if first:
+            write_whole(path, found.hexdigest() + "\n")
+    elif path.read_text().strip() != found.hexdigest():
+        raise ValueError(
+            f"the bases of {workdir} are not those that it was trained with: their runs or files "
+            "have changed; restore them, or train again in another folder"
+        )

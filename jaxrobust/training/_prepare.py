@@ -135,7 +135,9 @@ def prepare(
     states = group.states(experiments, model, optimizer, dataset.image_shape)
     check_model(first, model, dataset, group.mesh, say=say)
     if from_weights and first.init_from is not None:
-        weights = first_weights(first.init_from, model, num_classes=dataset.num_classes)
+        weights = first_weights(
+            first.init_from, model, num_classes=dataset.num_classes, trust=first.packages()
+        )
         begun = [_begun_from(weights, state, first, optimizer) for state in group.split(states)]
         states = group.stack(begun)
     validators = [

@@ -16,8 +16,7 @@ from jaxrobust.networks import LogitsFunction, Network, network
 from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._constants import check_constants
-from jaxrobust.training._folder import read_config
+from jaxrobust.training._folder import check_constants, read_config
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._state import create_state
 
@@ -137,7 +136,11 @@ def load_base(
 
 
 def first_weights(
-    source: str | Mapping[str, Any], model: Network, *, num_classes: int
+    source: str | Mapping[str, Any],
+    model: Network,
+    *,
+    num_classes: int,
+    trust: Sequence[str] = (),
 ) -> LogitsFunction:
     """The weights that a run starts from.
 
@@ -146,6 +149,7 @@ def first_weights(
         weights of `model`; or a mapping with "weights" and "network", as `load_base` takes it.
       model: the network of the run that starts.
       num_classes: that it has.
+      trust: as in `load_run`.
 
     Returns:
       The network with these weights.
@@ -163,7 +167,7 @@ def first_weights(
                 return logits_fn(module, load_torch_checkpoint(path, module))
             if not path.is_dir():
                 raise ValueError("it is neither a run's folder nor a file of weights")
-        return load_base(source, num_classes=num_classes)
+        return load_base(source, num_classes=num_classes, trust=trust)
     except ValueError as error:
         raise ValueError(f"init_from {source}: {error}") from error
 

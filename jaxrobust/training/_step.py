@@ -1,7 +1,7 @@
-"""The train step of one device of a named axis; `_runners` runs it on all of them."""
+"""The train step of one device of a named axis; `_program` runs it on all of them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ from jaxrobust.keys import key_of_data
 from jaxrobust.networks import Network
 from jaxrobust.objectives import Batch, Objective, Stateful, Views
 from jaxrobust.threats import Threat, batched
-from jaxrobust.training._hyperparameters import replaced
 from jaxrobust.training._rows import images_of
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._updates import Averaging, mean_over, updated, weight_perturbation
@@ -113,6 +112,26 @@ def device_step(
         grads, statistics, metrics = gradients(weight_perturbation(state.params, uphill, size=size))
     new_state = updated(settings.optimizer, settings.averaging, state, grads, statistics)
     return new_state, metrics
+
+
+def replaced(
+    schedules: Sequence[tuple[str, optax.Schedule]], step: Array, **parts: Any
+) -> dict[str, Any]:
+    """The parts of a step with the scheduled values of this step.
+
+    Args:
+      schedules: pairs of a path, "objective.lam" or "threat.eps", and a function of the step.
+      step: `[]` int32, 0 before the first step.
+      **parts: objective, threat and transform by name, with leaves that may be traced.
+
+    Returns:
+      The parts by name.
+    """
+    for path, schedule in schedules:
+        head, _, name = path.partition(".")
+        value = jnp.asarray(schedule(step), jnp.result_type(float))
+        parts[head] = replace(parts[head], **{name: value})
+    return parts
 
 
 def _batch(

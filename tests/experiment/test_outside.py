@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import pytest
@@ -95,6 +96,9 @@ def test_it_trains_resumes_and_is_evaluated(project, monkeypatch, capsys, tmp_pa
     assert row["provenance"]["sources"]["own_parts"].startswith("sha256 ")
     with pytest.raises(UntrustedError):  # the option ends with its command
         load_run(run)
+    # What an experiment names itself is trusted where it starts from such a run, too.
+    config = replace(load(project / "own.py"), name="again", init_from=str(run))
+    train(config, tmp_path / "again", stop_at=0, **ONE)
 
 
 def test_assignments_reach_into_parts_and_are_checked_once(project):
