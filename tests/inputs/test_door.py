@@ -422,3 +422,11 @@ def test_labels_of_any_width_are_the_same_labels(dtype):
     labels = np.array([3, 3], dtype)
     assert losses.margin(logits, labels).tolist() == [-10.0, 10.0]
     assert losses.cross_entropy(logits, labels)[1] > 9
+
+
+@pytest.mark.parametrize("name", ["evaluation.evaluate", "evaluation.autoattack"])
+def test_a_data_set_without_images_is_refused(name):
+    """An accuracy of nothing is no number; attacks on an empty batch return one."""
+    empty = {"images": IMAGES[:0], "labels": LABELS[:0]}
+    with pytest.raises(InputError, match=r"images must be \[n, h, w, c\] with n >= 1"):
+        FUNCTIONS[name](**CALLS[name] | empty)
