@@ -430,3 +430,17 @@ def test_a_data_set_without_images_is_refused(name):
     empty = {"images": IMAGES[:0], "labels": LABELS[:0]}
     with pytest.raises(InputError, match=r"images must be \[n, h, w, c\] with n >= 1"):
         FUNCTIONS[name](**CALLS[name] | empty)
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        (np.full((4, 4), 0.2, np.float32), "sums from 0.8 to 0.8"),
+        (np.eye(4, dtype=np.float32) * 3 - 0.5, "values from -0.5 to 2.5"),
+        (np.full((4, 3), 1 / 3, np.float32), r"the same number of classes.*\(4, 3\)"),
+    ],
+)
+@pytest.mark.parametrize("name", ["losses.cross_entropy", "attacks.pgd"])
+def test_soft_labels_are_probabilities_of_the_classes(name, labels, shown):
+    with pytest.raises(InputError, match=rf"labels.*{shown}"):
+        FUNCTIONS[name](**CALLS[name] | {"labels": labels})
