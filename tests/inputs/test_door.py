@@ -444,3 +444,14 @@ def test_a_data_set_without_images_is_refused(name):
 def test_soft_labels_are_probabilities_of_the_classes(name, labels, shown):
     with pytest.raises(InputError, match=rf"labels.*{shown}"):
         FUNCTIONS[name](**CALLS[name] | {"labels": labels})
+
+
+def test_soft_labels_of_other_classes_are_seen_without_a_loss_that_looks():
+    with pytest.raises(InputError, match=r"the same number of classes.*\(4, 3\)"):
+        FUNCTIONS["attacks.pgd"](
+            **CALLS["attacks.pgd"]
+            | {
+                "labels": np.full((4, 3), 1 / 3, np.float32),
+                "loss": lambda logits, labels: logits[:, 0],
+            }
+        )
