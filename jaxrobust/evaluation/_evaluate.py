@@ -150,8 +150,12 @@ def evaluate(
     logits, wrong, predictions = clean_pass(clean, images, labels, shapes, done=done)
     masks = {"clean": ~wrong}
     nan_logits, adversarial = {"clean": int((predictions < 0).sum())}, {}
+    program = None
     for number, (name, attack) in enumerate(attacks.items(), start=1):
-        program = Compiled(_attacked, attack, logits_fn, static=(bool(keep_images),))
+        if program is None:
+            program = Compiled(_attacked, attack, logits_fn, static=(bool(keep_images),))
+        else:
+            program = program.again(attack, logits_fn)
         key = jax.random.fold_in(key_of(seed), number)
         wrong, broken, outside, kept = over_examples(
             program, key, indices, images, labels, shapes=shapes, done=partial(advance, name)

@@ -69,19 +69,24 @@ class EpsCurve:
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
         """Attacks the test images at every radius."""
         images, labels = first_images(dataset, self.images)
-        left, points, checks = None, [], []
-        for eps in map(float, self.radii):
-            threat = getattr(threats, self.norm)(np.float32(eps))
-            attack = PGD(threat=threat, steps=self.steps, restarts=self.restarts, loss=margin)
-            result = work.evaluate(logits_fn, images, labels, {"margin_pgd": attack})
-            checks += [c for c in result.figures()["checks"] if c not in checks]
-            if left is None:
-                left = result.masks["clean"]
-                points.append({"eps": 0.0, **accuracy(left)._asdict()})
-            left = left & result.masks["margin_pgd"]
+        radii = {f"margin_pgd, eps {float(eps)!r}": float(eps) for eps in self.radii}
+        attacks = {
+            name: PGD(
+                threat=getattr(threats, self.norm)(np.float32(eps)),
+                steps=self.steps,
+                restarts=self.restarts,
+                loss=margin,
+            )
+            for name, eps in radii.items()
+        }
+        result = work.evaluate(logits_fn, images, labels, attacks)
+        left = result.masks["clean"]
+        points = [{"eps": 0.0, **accuracy(left)._asdict()}]
+        for name, eps in radii.items():
+            left = left & result.masks[name]
             points.append({"eps": eps, **accuracy(left)._asdict()})
         title = f"accuracy against {self.norm} eps under {self._attack}"
-        return Row(title, (), {"points": points, "checks": checks})
+        return Row(title, (), {"points": points, "checks": result.figures()["checks"]})
 
     @property
     def _attack(self) -> str:

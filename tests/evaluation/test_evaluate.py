@@ -99,3 +99,30 @@ def test_clear_errors(batch):
     for seed in (-1, 0.5, 2**32, True):  # JAX would take the lower 32 bits
         with pytest.raises(ValueError, match="seed must be an integer between 0 and 4294967295"):
             evaluation.evaluate(model, images, labels, attacks={}, seed=seed)
+
+
+def test_attacks_that_differ_in_numbers_share_one_trace(batch):
+    images, labels = batch
+    calls = []
+
+    def counted(x):
+        calls.append(x.shape)
+        return model(x)
+
+    def run(*between):
+        radii = [threats.linf(0.01), *between, threats.linf(0.05)]
+        attacks = {str(n): evaluation.PGD(threat=t, steps=3) for n, t in enumerate(radii)}
+        calls.clear()
+        return evaluation.evaluate(counted, images, labels, attacks=attacks), len(calls)
+
+    (alike, few), (other, more) = run(threats.linf(0.03)), run(threats.l2(0.03))
+    assert few < more
+    _, same = run(threats.linf(0.02), threats.linf(0.03), threats.linf(0.04))
+    assert same == few  # five attacks cost no more traces than three
+    for name in ("0", "2"):  # with the same noise: what they find is their own
+        np.testing.assert_array_equal(alike.masks[name], other.masks[name])
+        np.testing.assert_array_equal(
+            alike.adversarial_images[name], other.adversarial_images[name]
+        )
+    largest = [np.abs(alike.adversarial_images[n] - images).max() for n in "012"]
+    np.testing.assert_allclose(largest, [0.01, 0.03, 0.05], rtol=1e-4)
