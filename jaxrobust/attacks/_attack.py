@@ -80,3 +80,17 @@ def check_ball(attack: Any) -> None:
             f"threat of {type(attack).__name__} must be the ball of a norm ({', '.join(NORMS)}), "
             f"got {described(threat)}; PGD attacks any threat"
         )
+
+
+def check_linf(attack: Any) -> None:
+    """Refuses to bind an l_inf attack to another threat.
+
+    Raises:
+      InputError: if it is another one.
+    """
+    threat = attack.threat
+    if hasattr(threat, "project") and not (norm_of(threat) == "linf" and hasattr(threat, "eps")):
+        raise InputError(
+            f"threat of {type(attack).__name__} must be the l_inf ball, got {described(threat)}; "
+            "APGD attacks the balls of all norms"
+        )

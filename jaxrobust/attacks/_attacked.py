@@ -21,6 +21,7 @@ class Attacked(NamedTuple):
       queries: `[b]` int32; forward passes that the example had use of, from attacks that stop
         early only.
       state: of a stateful model after the attack's forward passes, or `None`.
+      backwards: `[b]` int32; like `queries`, backward passes.
     """
 
     images: Array
@@ -31,6 +32,7 @@ class Attacked(NamedTuple):
     distance: Array | None = None
     queries: Array | None = None
     state: Any = None
+    backwards: Array | None = None
 
 
 def nothing_attacked(images: Array) -> Attacked:

@@ -11,9 +11,9 @@ from jaxrobust.attackable import checked_logits, network
 from jaxrobust.attacks._apgd import _problem
 from jaxrobust.attacks._apgd_run import run
 from jaxrobust.attacks._attacked import Attacked, nothing_attacked, where
-from jaxrobust.inputs import as_batch, as_count, as_logits, at_label, pick
+from jaxrobust.inputs import as_batch, as_count, as_logits
 from jaxrobust.keys import fold_keys, per_example_keys
-from jaxrobust.losses import loss_of_run
+from jaxrobust.losses import loss_of_run, probability_margin
 from jaxrobust.typing import LogitsFn, Norm
 from jaxrobust.verdicts import hard_labels, has_nan
 
@@ -87,7 +87,7 @@ def min_margin(
             norm=norm,
             eps=eps,
             loss=loss(number),
-            margin=probability_margin,
+            margin=_label_lead,
             steps=steps,
             eps_schedule=False,
             eot=1,
@@ -98,13 +98,11 @@ def min_margin(
         success = best.success | found.success
         return where(found.loss > best.loss, found, best)._replace(success=success)
 
-    margin = probability_margin(clean, labels)
+    margin = _label_lead(clean, labels)
     nothing = Attacked(images, jnp.zeros(len(images), bool), jnp.full_like(margin, -jnp.inf))
     return jax.lax.stop_gradient(jax.lax.fori_loop(0, runs, again, nothing))
 
 
-def probability_margin(logits: Array, labels: Array) -> Array:
+def _label_lead(logits: Array, labels: Array) -> Array:
     """Probability of the label less the largest other one, `[b]`; the least, -1, of NaN logits."""
-    probs, own = at_label(jax.nn.softmax(as_logits(logits, "logits")), labels)
-    others = jnp.max(jnp.where(own, jnp.zeros_like(probs), probs), -1)
-    return jnp.where(has_nan(logits), -1, pick(probs, own) - others)
+    return jnp.where(has_nan(logits), -1, -probability_margin(logits, labels))

@@ -90,6 +90,8 @@ def run_item(
     forwards, backwards = (size * passes for passes in each)
     if "queries" in found:
         forwards = int(found["queries"].sum())
+    if "backwards" in found:
+        backwards = int(found["backwards"].sum())
     nothing = np.full(size, np.nan, np.float32)
     distance = found.get("distance", nothing)
     return Outcome(found["success"], found["images"], distance, forwards, backwards)
@@ -147,6 +149,7 @@ def _go_on_batch(
 
 
 def _needed(found: Any) -> dict[str, Any]:
-    """Of `Attacked`, what there is of verdicts, images, distances and queries."""
-    fields = {name: getattr(found, name) for name in ("success", "images", "distance", "queries")}
+    """Of `Attacked`, what there is of verdicts, images, distances and passes."""
+    names = ("success", "images", "distance", "queries", "backwards")
+    fields = {name: getattr(found, name) for name in names}
     return {name: value for name, value in fields.items() if value is not None}

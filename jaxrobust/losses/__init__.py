@@ -17,6 +17,7 @@ from jaxrobust.losses._gairat import gairat_weights as gairat_weights
 from jaxrobust.losses._margins import dlr as dlr
 from jaxrobust.losses._margins import dlr_targeted as dlr_targeted
 from jaxrobust.losses._margins import margin as margin
+from jaxrobust.losses._margins import probability_margin as probability_margin
 from jaxrobust.losses._mart import mart as mart
 from jaxrobust.losses._score import score as score
 from jaxrobust.losses._targets import loss_of_run as loss_of_run

@@ -38,6 +38,39 @@ def margin(logits: ArrayLike, labels: ArrayLike) -> Array:
     return jnp.max(others, -1) - pick(scores, mask)
 
 
+def probability_margin(logits: ArrayLike, labels: ArrayLike) -> Array:
+    r"""The margin between the probabilities of the best wrong class and the label (larger = worse).
+
+    .. math:: \max_{c \ne y} p_c - p_y, \quad p = \mathrm{softmax}(z)
+
+    In [-1, 1]. Its gradient vanishes where the softmax saturates, which in float32 it does for logits
+    that differ by more than about 17; the gradient of `margin` does not.
+
+    Args:
+      logits: `[..., k]` with `k >= 2`; half precision is computed in float32.
+      labels: integer class indices `[...]`; leading axes broadcast.
+
+    Returns:
+      `[...]`, one value per example; positive where the example is misclassified.
+
+    Raises:
+      ValueError: if there are fewer than two classes or labels are not integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.losses import probability_margin
+      >>> logits = jnp.log(jnp.array([0.7, 0.1, 0.2]))
+      >>> round(float(probability_margin(logits, jnp.array(0))), 4)
+      -0.5
+
+    References:
+      arXiv:2411.15210 (PMA).
+    """
+    scores = jax.nn.softmax(as_logits(logits, "logits", classes=2))
+    probs, mask = at_label(scores, labels)
+    return jnp.max(jnp.where(mask, jnp.zeros_like(probs), probs), -1) - pick(probs, mask)
+
+
 def dlr(logits: ArrayLike, labels: ArrayLike) -> Array:
     r"""Difference-of-logits-ratio loss of AutoAttack (larger = worse).
 

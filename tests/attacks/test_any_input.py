@@ -35,7 +35,22 @@ def ball(norm):
         "fab": lambda *a: attacks.fab(*a, steps=4, restarts=2, **options),
         "square": lambda *a: attacks.square(*a, queries=6, restarts=2, **options),
         "min_margin": lambda *a: attacks.min_margin(*a, steps=3, targets=1, **options),
+        "malt": lambda *a: malt(threat)(*a),
+    } | (linf() if norm == "linf" else {})
+
+
+def linf():
+    """The attacks on one norm alone."""
+    eps, small = EPS["linf"], {"period": 3, "targets": 2, "restarts": 2}
+    return {
+        "pma": lambda *a: attacks.pma(*a, eps=eps, steps=4),
+        "cr": lambda *a: attacks.cr(*a, eps=eps, steps=6, **small),
     }
+
+
+def malt(threat):
+    inner = attacks.APGD(threat=threat, loss="dlr_targeted", steps=3)
+    return attacks.MALT(attack=inner, targets=2)
 
 
 SPATIAL = {

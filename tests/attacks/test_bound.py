@@ -83,10 +83,17 @@ BIND = {
     "FAB": lambda threat: attacks.FAB(threat=threat, steps=2),
     "Square": lambda threat: attacks.Square(threat=threat, queries=3),
     "MinMargin": lambda threat: attacks.MinMargin(threat=threat, steps=2, targets=1),
+    "PMA": lambda threat: attacks.PMA(threat=threat, steps=4),
+    "CR": lambda threat: attacks.CR(threat=threat, steps=6, period=3, targets=2, restarts=2),
+    "MALT, APGD": lambda threat: attacks.MALT(
+        attack=attacks.APGD(threat=threat, loss="margin_targeted", steps=2), targets=2
+    ),
+    "MALT, FAB": lambda threat: attacks.MALT(attack=attacks.FAB(threat=threat, steps=2)),
 }
 ANY, NORMS = set(THREATS), {"linf", "l2", "l1"}
 TAKEN = dict.fromkeys(("PGD", "FGSM", "WorstOfK", "RandomTransform"), ANY)
-TAKEN |= dict.fromkeys(("APGD", "FAB", "Square", "MinMargin"), NORMS)
+TAKEN |= dict.fromkeys(("APGD", "FAB", "Square", "MinMargin", "MALT, APGD", "MALT, FAB"), NORMS)
+TAKEN |= dict.fromkeys(("PMA", "CR"), {"linf"})
 TAKEN |= {"SpatialGrid": {"spatial"}, "SpatialGrid, inner": {"spatial, then linf"}}
 
 
@@ -154,6 +161,40 @@ def test_square_in_parts_is_square_and_nothing_depends_on_who_left(norm):
     assert np.asarray(found.queries).max() <= bound.passes(3, targeted=False)[0] == 10
     few = jax.tree.map(lambda leaf: leaf[3:], given[1:])
     np.testing.assert_array_equal(bound(network, *few).images, whole.images[3:])
+
+
+@pytest.mark.parametrize("name", ["PMA", "CR", "MALT, APGD", "MALT, FAB"])
+def test_attacks_in_parts_are_the_whole_attacks(name):
+    """Also where every example runs beside others; with the passes that each one took."""
+    keys = jax.random.split(KEY, 6)
+    given = network, keys, IMAGES, np.asarray(network(IMAGES).argmax(-1))
+    bound = BIND[name](threats.linf(0.1))
+    whole, state = bound(*given), bound.begin(*given)
+    for number in range(bound.parts):
+        rows = np.flatnonzero(~np.asarray(bound.done(state)))
+        if not len(rows):
+            break
+        some = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (state, *given[1:]))
+        new = bound.go_on(network, np.int32(number), *some)
+        state = jax.tree.map(lambda old, new, rows=rows: old.at[rows].set(new), state, new)
+    assert np.asarray(bound.done(state)).all() or name == "PMA"
+    found = bound.end(state, IMAGES)
+    assert 0 < np.asarray(found.success).sum() < 6
+    np.testing.assert_array_equal(found.success, whole.success)
+    fooled = np.asarray(found.success)
+    np.testing.assert_allclose(found.images[fooled], whole.images[fooled], atol=1e-6)
+    most = bound.passes(3, targeted=False)
+    for counted, limit in zip((found.queries, found.backwards), most, strict=True):
+        assert (np.asarray(counted) <= limit).all()
+        assert (np.asarray(counted)[~fooled] == limit).all() or name == "CR"
+    np.testing.assert_array_equal(found.queries, whole.queries)
+    np.testing.assert_array_equal(found.backwards, whole.backwards)
+
+
+def test_malt_wants_an_attack_with_targets():
+    for wrong in (attacks.APGD(threat=threats.linf(0.1)), attacks.PGD(threat=threats.linf(0.1))):
+        with pytest.raises(InputError, match="attack must take target classes"):
+            attacks.MALT(attack=wrong)
 
 
 @jax.tree_util.register_dataclass
