@@ -406,6 +406,12 @@ def test_bound_attacks_check_their_counts(parameter):
             evaluation.PGD(threat=threats.linf(0.1), **{parameter: value})
 
 
+def test_a_traced_number_must_be_a_number():
+    """Its value is not known yet, its dtype is."""
+    with pytest.raises(ValueError, match="eps must be .* got bool"):
+        jax.jit(lambda eps: threats.linf(eps).eps)(jnp.array(True))
+
+
 def test_rounding_is_clipped_and_more_is_shown():
     images = IMAGES.copy()
     images[0, 0, 0, 0] = np.nextafter(np.float32(1), np.float32(2))
