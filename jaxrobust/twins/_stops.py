@@ -9,8 +9,9 @@ import jax
 JAX = str(pathlib.Path(jax.__file__).parent)
 HERE = str(pathlib.Path(__file__).parent)
 OWN = str(pathlib.Path(__file__).parents[1])
-# Where JAX stops gradients for the sake of rounding: the maximum in softmax, for example.
+# Where gradients are stopped for the sake of rounding: the maximum in softmax, for example.
 NUMERICAL = tuple(f"{JAX}/_src/{part}" for part in ("nn/", "scipy/", "ops/", "random"))
+NUMERICAL += (f"{OWN}/mixing/_mix.py",)
 
 
 class Stop(NamedTuple):
@@ -37,7 +38,8 @@ def stop_of(eqn: Any, what: str, calls: Sequence[Any] = ()) -> Stop:
     """An equation of a jaxpr as a finding; `calls` are those that it is inside of."""
     shapes = tuple(tuple(getattr(v.aval, "shape", ())) for v in eqn.invars)
     sources = (_defined(eqn), *map(source_of, (eqn, *reversed(calls))))
-    return Stop(eqn.primitive.name, what, shapes, next(filter(None, sources), ""))
+    name = "clip" if eqn.params.get("name") == "clip" else eqn.primitive.name
+    return Stop(name, what, shapes, next(filter(None, sources), ""))
 
 
 def source_of(eqn: Any) -> str:
@@ -63,10 +65,10 @@ def _definition(called: Any) -> str:
 def is_numerical(eqn: Any) -> bool:
     """Whether one of JAX's own functions made an equation for the sake of rounding."""
     for frame in _frames(eqn):
-        if not frame.file_name.startswith(JAX):
-            return False
         if frame.file_name.startswith(NUMERICAL):
             return True
+        if not frame.file_name.startswith(JAX):
+            return False
     return False
 
 
