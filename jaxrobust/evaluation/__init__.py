@@ -3,6 +3,8 @@
 from jaxrobust.attacks import PGD as PGD
 from jaxrobust.attacks import RandomTransform as RandomTransform
 from jaxrobust.attacks import SpatialGrid as SpatialGrid
+from jaxrobust.evaluation._audit import audit as audit
+from jaxrobust.evaluation._audit_report import AuditReport as AuditReport
 from jaxrobust.evaluation._autoattack import autoattack as autoattack
 from jaxrobust.evaluation._checks import AttackResultError as AttackResultError
 from jaxrobust.evaluation._checks import Check as Check

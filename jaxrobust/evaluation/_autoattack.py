@@ -117,11 +117,11 @@ def autoattack(
       Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse
       Parameter-free Attacks, 2020 (arXiv:2003.01690).
     """
-    images, labels = _checked(images, labels, norm, eps)
+    images, labels = checked_evaluation(images, labels, norm, eps)
     seed, individual = as_seed(seed), bool(individual)
     steps, queries = as_count(steps, name="steps"), as_count(queries, name="queries")
     threat = getattr(threats, norm)(np.float32(eps))
-    shapes = _shapes(batch_size, len(labels))
+    shapes = batch_shapes(batch_size, len(labels))
     chosen = None if attacks is None else tuple(attacks)
     options: dict[str, Any] = {"steps": steps, "queries": queries, "stochastic": stochastic}
     wanted = partial(protocol, version, threat=threat, attacks=chosen, **options)
@@ -176,7 +176,7 @@ def autoattack(
     return _report(ensemble, plan, checks, seconds=seconds, **asked)
 
 
-def _shapes(batch_size: int | None, points: int) -> list[int]:
+def batch_shapes(batch_size: int | None, points: int) -> list[int]:
     """The batch shapes, the largest that makes sense for the number of points first."""
     if batch_size is None:
         batch_size = 128 if jax.default_backend() == "cpu" else 512
@@ -217,7 +217,7 @@ def _checks(
     )
 
 
-def _checked(
+def checked_evaluation(
     images: ArrayLike, labels: ArrayLike, norm: str, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images as float32 and labels as int32, if the arguments make sense."""

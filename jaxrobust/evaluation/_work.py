@@ -104,7 +104,7 @@ def _at_once(
     item: WorkItem, programs: Programs, points: Points, key: Array, shapes: list[int], advance: Told
 ) -> Found:
     arrays = points.images, points.labels, *points.targets
-    attack = programs.of(_batch, item)
+    attack = programs.of(attack_batch, item)
     return over_examples(attack, key, points.indices, *arrays, shapes=shapes, done=advance)
 
 
@@ -134,7 +134,8 @@ def _in_parts(
     return _needed(attack.end(state, points.images))
 
 
-def _batch(attack: Any, logits_fn: Any, keys: Array, *batch: Array) -> dict[str, Array]:
+def attack_batch(attack: Any, logits_fn: Any, keys: Array, *batch: Array) -> dict[str, Array]:
+    """What a bound attack finds on a batch; traceable."""
     return _needed(attack(logits_fn, keys, *batch))
 
 

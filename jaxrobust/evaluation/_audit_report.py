@@ -1,0 +1,156 @@
+"""The verdict of an audit, with its numbers."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxrobust.evaluation._audit_probe import Probe
+from jaxrobust.evaluation._audit_stages import Route
+from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.twins import Stop
+from jaxrobust.typing import Norm
+
+SHOWN = 8  # findings in the text
+
+
+@dataclass(frozen=True, eq=False)
+class AuditReport:
+    """The result of `audit`.
+
+    Attributes:
+      norm: of the ball.
+      eps: radius in image units.
+      seed: of all noise.
+      labels: `[n]`.
+      masks: `{"clean": [n], "before": [n], stage: [n]}`, True where the network withstands that
+        stage and all before it; "before" are the points that another attack had left.
+      routes: `{stage: "more" or "around"}`: whether it follows the network's own gradients.
+      adversarial_images: `[n, h, w, c]`; the clean image where nothing fell.
+      findings: operations that stop or quantise gradients.
+      probe: gradients of the points that were left.
+      rounds: that were run.
+      settled: nothing fell in the last of them.
+      random: the same images got different logits.
+      seconds: of the whole audit, compilation included.
+    """
+
+    norm: Norm
+    eps: float
+    seed: int
+    labels: np.ndarray
+    masks: dict[str, np.ndarray]
+    routes: dict[str, Route]
+    adversarial_images: np.ndarray
+    findings: tuple[Stop, ...]
+    probe: Probe
+    rounds: int
+    settled: bool
+    random: bool
+    seconds: float
+
+    @property
+    def before(self) -> Accuracy:
+        """The robust accuracy that was audited."""
+        return accuracy(self.masks["before"])
+
+    @property
+    def robust_accuracy(self) -> Accuracy:
+        """The robust accuracy that is left."""
+        return accuracy(next(reversed(self.masks.values())))
+
+    @property
+    def fell(self) -> dict[str, int]:
+        """How many points fell to each stage that were robust before it."""
+        pairs = itertools.pairwise(list(self.masks.items())[1:])
+        return {name: int((was & ~now).sum()) for (_, was), (name, now) in pairs}
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing fell."""
+        return not any(self.fell.values())
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        left, count = int(self.masks["before"].sum()), sum(self.fell.values())
+        if not left:
+            return "nothing to trust: another attack has left no point"
+        if self.trusted:
+            return f"trusted: nothing fell of {left} points"
+        ways: dict[Route, str]
+        ways = {"around": "around the network's own gradients", "more": "to more of the same"}
+        told = ", ".join(f"{self._by(r)} {words}" for r, words in ways.items() if self._by(r))
+        end = "" if self.settled else "; points still fell in the last round"
+        return (
+            f"not to be trusted: {count} of {left} points fell that another attack had left "
+            f"({told}){end}"
+        )
+
+    @property
+    def suspicions(self) -> list[str]:
+        """What makes the network's gradients suspect; no point has fallen by that alone."""
+        size = len(self.probe.dead)
+        counts = {
+            "points where the cross-entropy has no gradient": self.probe.vanishing,
+            "points where the margin has no gradient": self.probe.dead,
+            "points where random search climbs higher than gradients": self.probe.outclimbed,
+            "points where a change of 1e-6 makes the logits jump": self.probe.jumping,
+        }
+        found = [f"{int(m.sum())} of {size} {words}" for words, m in counts.items() if m.any()]
+        if self.random:
+            found.append("the same images get different logits")
+        return found
+
+    def _by(self, route: Route) -> int:
+        return sum(count for name, count in self.fell.items() if self.routes[name] == route)
+
+    def text(self) -> str:
+        """One page: the verdict, what fell to what, and what is suspect."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"Audit, {self.norm}, eps {self.eps:.6g}, {len(self.labels)} points"
+        yield self.verdict
+        yield ""
+        yield f"{'clean':<32}{accuracy(self.masks['clean'])}"
+        yield f"{'before':<32}{self.before}"
+        for name, count in self.fell.items():
+            end = f"  {count} fell" if count else ""
+            yield f"{name:<32}{accuracy(self.masks[name])}{end}"
+        yield ""
+        yield "Suspicions:" if self.suspicions else "Suspicions: none"
+        yield from (f"  {words}" for words in self.suspicions)
+        yield (
+            "Operations that stop gradients:"
+            if self.findings
+            else ("Operations that stop gradients: none")
+        )
+        yield from (f"  {stop}" for stop in self.findings[:SHOWN])
+        if len(self.findings) > SHOWN:
+            yield f"  and {len(self.findings) - SHOWN} more"
+        rounds = f"{self.rounds} round{'s' * (self.rounds > 1)}"
+        yield f"{rounds}, {self.seconds:.0f} s"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but images and masks, as plain JSON types."""
+        return {
+            "norm": self.norm,
+            "eps": self.eps,
+            "seed": self.seed,
+            "verdict": self.verdict,
+            "trusted": self.trusted,
+            "clean_accuracy": accuracy(self.masks["clean"])._asdict(),
+            "before": self.before._asdict(),
+            "robust_accuracy": self.robust_accuracy._asdict(),
+            "fell": self.fell,
+            "routes": dict(self.routes),
+            "suspicions": self.suspicions,
+            "findings": [stop._asdict() for stop in self.findings],
+            "rounds": self.rounds,
+            "settled": self.settled,
+            "random": self.random,
+            "seconds": self.seconds,
+        }
