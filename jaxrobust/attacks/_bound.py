@@ -11,7 +11,7 @@ from jaxrobust.attacks._apgd import apgd
 from jaxrobust.attacks._attack import check_ball
 from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._fab import fab
-from jaxrobust.attacks._fgsm import fgsm, whole_step
+from jaxrobust.attacks._fgsm import check_one, fgsm, whole_step
 from jaxrobust.attacks._min_margin import min_margin
 from jaxrobust.attacks._pgd import pgd
 from jaxrobust.inputs import as_count
@@ -77,7 +77,7 @@ class FGSM:
       loss: maximised.
 
     Raises:
-      ValueError: if no step size is given and the threat has no default.
+      ValueError: if no step size is given and the threat has no default, or the threat is a union.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -90,6 +90,7 @@ class FGSM:
     loss: Loss = field(default=cross_entropy, metadata={"static": True})
 
     def __post_init__(self) -> None:
+        check_one(self.threat)
         if self.step_size is None and hasattr(self.threat, "project"):
             whole_step(self.threat)
 

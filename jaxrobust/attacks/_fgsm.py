@@ -9,11 +9,11 @@ from jax.typing import ArrayLike
 
 from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._pgd import pgd
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import InputError, as_batch
 from jaxrobust.keys import per_example_keys
 from jaxrobust.losses import cross_entropy
 from jaxrobust.precision import widened
-from jaxrobust.threats import Threat, batched, default_step
+from jaxrobust.threats import Threat, Union, batched, default_step, described
 from jaxrobust.typing import LogitsFn, Loss
 
 
@@ -46,8 +46,8 @@ def fgsm(
       `Attacked`.
 
     Raises:
-      ValueError: if an argument is not of the stated kind, or `step_size` is missing and the threat
-        has neither `eps` nor `default_step`.
+      ValueError: if an argument is not of the stated kind, `step_size` is missing and the threat
+        has neither `eps` nor `default_step`, or the threat is a union and no start is given.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -65,6 +65,7 @@ def fgsm(
     if step_size is None:
         step_size = whole_step(threat)
     if start is None:
+        check_one(threat)
         keys = per_example_keys(jax.random.key(0), len(images))
         shapes = jax.eval_shape(batched(threat, len(images)).init, keys, widened(images))
         start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -86,3 +87,16 @@ def whole_step(threat: Any) -> Any:
     eps = getattr(threat, "eps", None)
     # The default of one step is 2.5 times the way there.
     return jax.tree.map(lambda size: size / 2.5, default_step(threat, 1)) if eps is None else eps
+
+
+def check_one(threat: Any) -> None:
+    """Refuses a union: a step from the clean image would be a step of its first member.
+
+    Raises:
+      InputError: for a union.
+    """
+    if isinstance(threat, Union):
+        raise InputError(
+            f"threat of FGSM must be a single threat, got {described(threat)}; "
+            "attack each of its `threats`, or use PGD, which draws one per start"
+        )

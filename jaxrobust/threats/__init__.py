@@ -17,3 +17,6 @@ from jaxrobust.threats._spatial import spatial as spatial
 from jaxrobust.threats._threat import BatchedThreat as BatchedThreat
 from jaxrobust.threats._threat import Threat as Threat
 from jaxrobust.threats._threat import batched as batched
+from jaxrobust.threats._union import Picked as Picked
+from jaxrobust.threats._union import Union as Union
+from jaxrobust.threats._union import union as union

@@ -68,6 +68,7 @@ THREATS = {
     "spatial": threats.spatial(20, 1),
     "spatial, then linf": threats.compose(threats.spatial(20, 1), threats.linf(0.05)),
     "two norms": threats.compose(threats.linf(0.05), threats.l2(0.1)),
+    "union": threats.union(linf=0.1, l2=0.5, l1=1.0),
     "from outside": Brightness(jnp.asarray(0.1)),
 }
 BIND = {
@@ -85,7 +86,8 @@ BIND = {
     "MinMargin": lambda threat: attacks.MinMargin(threat=threat, steps=2, targets=1),
 }
 ANY, NORMS = set(THREATS), {"linf", "l2", "l1"}
-TAKEN = dict.fromkeys(("PGD", "FGSM", "WorstOfK", "RandomTransform"), ANY)
+TAKEN = dict.fromkeys(("PGD", "WorstOfK", "RandomTransform"), ANY)
+TAKEN |= {"FGSM": ANY - {"union"}}  # it has no random start, which draws the member
 TAKEN |= dict.fromkeys(("APGD", "FAB", "Square", "MinMargin"), NORMS)
 TAKEN |= {"SpatialGrid": {"spatial"}, "SpatialGrid, inner": {"spatial, then linf"}}
 
