@@ -14,10 +14,17 @@ from jaxrobust.losses._gairat import gair_trades as gair_trades
 from jaxrobust.losses._gairat import gairat as gairat
 from jaxrobust.losses._gairat import gairat_log_weights as gairat_log_weights
 from jaxrobust.losses._gairat import gairat_weights as gairat_weights
+from jaxrobust.losses._gkl import class_prior as class_prior
+from jaxrobust.losses._gkl import class_prior_counts as class_prior_counts
+from jaxrobust.losses._gkl import gkl as gkl
+from jaxrobust.losses._gkl import prior_weights as prior_weights
+from jaxrobust.losses._hat import hat as hat
 from jaxrobust.losses._margins import dlr as dlr
 from jaxrobust.losses._margins import dlr_targeted as dlr_targeted
 from jaxrobust.losses._margins import margin as margin
 from jaxrobust.losses._mart import mart as mart
+from jaxrobust.losses._nuclear import nuclear as nuclear
+from jaxrobust.losses._ramp import ramp as ramp
 from jaxrobust.losses._score import score as score
 from jaxrobust.losses._targets import loss_of_run as loss_of_run
 from jaxrobust.losses._trades import trades as trades
