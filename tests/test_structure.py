@@ -32,6 +32,7 @@ LAYERS = {
     "storage": 1,
     "processes": 1,
     "attackable": 1,
+    "scaling": 1,
     "rows": 2,
     "networks": 2,
     "losses": 2,
@@ -152,7 +153,7 @@ def test_help_does_not_load_jax():
 
 PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
 PUBLIC += ("networks", "evaluation", "evaluators", "convolutions", "training", "mixing")
-PUBLIC += ("theory", "curricula")
+PUBLIC += ("theory", "curricula", "scaling")
 
 
 def exported() -> list[tuple[str, object]]:

@@ -329,7 +329,15 @@ def test_every_export_has_a_row():
 def test_every_checked_parameter_is_in_its_row(name):
     """A parameter of a checked kind that a row leaves out would not be tried."""
     parameters = inspect.signature(FUNCTIONS[name]).parameters
-    optional = {"eps_schedule", "stochastic", "individual", "targets", "iterations", "noise"}
+    optional = {
+        "sparsity",
+        "eps_schedule",
+        "stochastic",
+        "individual",
+        "targets",
+        "iterations",
+        "noise",
+    }
     left_out = set(parameters) & set(KINDS) - set(CALLS[name]) - optional
     assert not left_out, f"{name}: add {sorted(left_out)} to its row"
 
