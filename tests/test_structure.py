@@ -33,6 +33,7 @@ LAYERS = {
     "processes": 1,
     "attackable": 1,
     "twins": 1,
+    "scaling": 1,
     "rows": 2,
     "networks": 2,
     "losses": 2,
@@ -153,7 +154,7 @@ def test_help_does_not_load_jax():
 
 PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
 PUBLIC += ("networks", "evaluation", "evaluators", "convolutions", "training", "mixing")
-PUBLIC += ("theory", "curricula", "twins")
+PUBLIC += ("theory", "curricula", "twins", "scaling")
 
 
 def exported() -> list[tuple[str, object]]:

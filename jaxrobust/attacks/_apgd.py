@@ -61,6 +61,7 @@ def apgd(
     eot: int = 1,
     stochastic: bool = False,
     eps_schedule: bool = False,
+    sparsity: ArrayLike | None = None,
     keep: Literal["fooling", "loss"] = "fooling",
     start: ArrayLike | None = None,
     noise: ArrayLike | None = None,
@@ -99,6 +100,9 @@ def apgd(
       stochastic: the model draws fresh randomness from the keys of each pass.
       eps_schedule: run 30 %, 30 % and 40 % of the steps with radii 3, 2 and 1 times `eps`, each
         from the best point of the one before; l_1 only. Only the last can succeed.
+      sparsity: the share of values in (0, 1] that the first l_1 steps move, whatever the start; it
+        then follows the best point's. May be traced. Default: 0.2 from noise, as AutoAttack, and
+        the share of the start's non-zeros from a start. Training attacks use 0.05.
       keep: "fooling" returns misclassified images and else the clean ones; "loss" returns the
         images of the highest loss (training), of one run.
       start: perturbation `[b, h, w, c]` to start from, projected into the ball and the box.
@@ -144,6 +148,7 @@ def apgd(
         steps=steps,
         iterations=iterations,
         eps_schedule=eps_schedule,
+        sparsity=sparsity,
         eot=eot,
         stochastic=stochastic,
         unroll=unroll,
@@ -197,6 +202,7 @@ def _problem(
     iterations: ArrayLike | None = None,
     margin: Loss | None = None,
     stochastic: bool = False,
+    sparsity: ArrayLike | None = None,
     **options: Any,
 ) -> Problem:
     """The checked arguments, constants of the attack: no gradient flows through any."""
@@ -205,6 +211,7 @@ def _problem(
     _check_options(norm=norm, **options)
     if iterations is not None and options["eps_schedule"]:
         raise InputError("iterations cannot be given with eps_schedule, whose stages are static")
+    _check_sparsity(sparsity, norm=norm, eps_schedule=options["eps_schedule"])
     radius = _THREATS[norm](eps).eps
     if radius.shape not in ((), (len(images),)):
         raise InputError(
@@ -235,6 +242,7 @@ def _problem(
         norm=norm,
         dtype=images.dtype,
         iterations=_checked_iterations(iterations),
+        sparsity=sparsity,
         **options,
     )
 
@@ -249,6 +257,17 @@ def _check_options(*, norm: str, eps_schedule: bool, steps: int, eot: int, unrol
         as_count(value, name=name, least=least)
     if eps_schedule and norm != "l1":
         raise InputError(f"eps_schedule is the schedule of norm='l1'; got norm={norm!r}")
+
+
+def _check_sparsity(sparsity: ArrayLike | None, *, norm: str, eps_schedule: bool) -> None:
+    if sparsity is None:
+        return
+    as_number(sparsity, name="sparsity", low=0, high=1, positive=True)
+    if norm != "l1" or eps_schedule:
+        raise InputError(
+            "sparsity is of the first steps in norm='l1' without eps_schedule, whose stages start "
+            f"from each other; got sparsity={sparsity}, norm={norm!r}, eps_schedule={eps_schedule}"
+        )
 
 
 def _checked_iterations(iterations: ArrayLike | None) -> Array | None:

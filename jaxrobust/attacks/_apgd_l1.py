@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxrobust.attacks._apgd_checkpoints import per_image, shrunk
 from jaxrobust.threats import l1_box_correction
+
+FIRST_SHARE = 0.2  # AutoAttack's
 
 
 class Sparsity(NamedTuple):
@@ -43,6 +46,7 @@ class SparseSteps:
     images: Array
     eps: Array
     fresh: bool  # started from noise; otherwise the sparsity follows the start's
+    share: ArrayLike | None = None  # of the first steps, whatever the start
 
     def start(self, noise: Array) -> Array:
         """The noise itself, projected."""
@@ -65,9 +69,10 @@ class SparseSteps:
     def first(self, start: Array, losses: Array) -> tuple[Array, Sparsity]:
         """The first step size and memory."""
         values = math.prod(self.images.shape[1:])
-        if self.fresh:
+        if self.fresh or self.share is not None:
             full = jnp.full(losses.shape, values, self.images.dtype)
-            return self.eps, Sparsity(jnp.full_like(full, 0.2), full)
+            share = jnp.asarray(FIRST_SHARE if self.share is None else self.share, full.dtype)
+            return self.eps, Sparsity(jnp.broadcast_to(share, full.shape), full)
         changed = self._changed(start)
         return self.eps, Sparsity(changed / values / 1.5, changed)
 
@@ -125,7 +130,7 @@ def ascending_at(values: Array, index: Array) -> Array:
     def set_bit(i: Array, found: Array) -> Array:
         higher = found | (jnp.ones_like(found) << (bits - 2 - i).astype(found.dtype))
         below = jnp.sum((patterns < higher[:, None]).astype(jnp.int32), -1)
-        return jnp.where(below <= index, higher, found)
+        return jnp.where(below <= index.astype(below.dtype), higher, found)
 
     found = jax.lax.fori_loop(0, bits - 1, set_bit, jnp.zeros(len(values), patterns.dtype))
     return jax.lax.bitcast_convert_type(found, values.dtype)

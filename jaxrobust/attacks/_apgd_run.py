@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxrobust.attacks._apgd_checkpoints import CheckpointSteps, checkpoints
 from jaxrobust.attacks._apgd_l1 import SparseSteps, radius_stages, sparsity_checks
@@ -34,6 +35,7 @@ class Problem(NamedTuple):
     eot: int
     unroll: int
     iterations: Array | None  # of at most `steps`; None for all
+    sparsity: ArrayLike | None = None  # of the first l_1 steps; None for AutoAttack's
 
 
 class Row(NamedTuple):
@@ -141,7 +143,7 @@ def _draw(problem: Problem, keys: Array) -> Array:
 def _steps(problem: Problem, radius: Any, fresh: bool) -> Steps:
     eps = problem.eps * jnp.asarray(radius, problem.eps.dtype)
     if problem.norm == "l1":
-        return SparseSteps(problem.images, eps, fresh)
+        return SparseSteps(problem.images, eps, fresh, problem.sparsity)
     return CheckpointSteps(problem.images, eps, fresh, problem.norm)
 
 

@@ -11,6 +11,7 @@ from jaxrobust.training._fit import train as train
 from jaxrobust.training._fit import train_many as train_many
 from jaxrobust.training._folder import begun as begun
 from jaxrobust.training._folder import read_config as read_config
+from jaxrobust.training._gradient_projection import gradient_projection as gradient_projection
 from jaxrobust.training._member import NonFiniteLossError as NonFiniteLossError
 from jaxrobust.training._optimizer import build_optimizer as build_optimizer
 from jaxrobust.training._prepare import step_settings as step_settings

@@ -62,6 +62,21 @@ CALLS = {
         "adv_logits": LOGITS, "labels": LABELS, "kappa": LABELS, "num_steps": 10, "lam": 0.0,
     },
     "losses.gairat_log_weights": {"kappa": LABELS, "num_steps": 10, "lam": 0.0, "kind": "tanh"},
+    "losses.class_prior": {"counts": PROBS, "previous": PROBS},
+    "losses.class_prior_counts": {"natural": LOGITS, "labels": LABELS, "temperature": 4.0},
+    "losses.gkl": {
+        "natural": LOGITS, "adversarial": LOGITS, "labels": LABELS, "class_prior": PROBS,
+        "alpha": 4.0, "beta": 20.0, "temperature": 1.0, "gamma": 0.2,
+    },
+    "losses.prior_weights": {"class_prior": PROBS, "labels": LABELS, "gamma": 0.2},
+    "losses.hat": {
+        "natural": LOGITS, "adversarial": LOGITS, "helper": LOGITS, "labels": LABELS,
+        "helper_labels": LABELS, "beta": 2.5, "gamma": 0.5, "label_smoothing": 0.1,
+    },
+    "losses.nuclear": {"natural": LOGITS, "adversarial": LOGITS},
+    "losses.ramp": {
+        "source": LOGITS, "target": LOGITS, "best": LOGITS, "labels": LABELS, "lbd": 5.0,
+    },
     "losses.loss_of_run": {"clean_logits": LOGITS, "labels": LABELS},
     "losses.gairat_weights": {"kappa": LABELS, "num_steps": 10, "lam": 0.0, "kind": "tanh"},
     "losses.dlr": {"logits": LOGITS, "labels": LABELS},
@@ -199,6 +214,7 @@ LOGIT_SHAPES = [
     (LOGITS[:, :1], r"k >= \d|same number of classes"),
     (LOGITS[:3], r"\(3"),
 ]
+SQUARE = [(LOGITS.astype(int), "int"), (LOGITS[:, :3], r"\(4, 3\)"), (LOGITS[0], r"\(4,\)")]
 # Bad values by the name of a parameter, with what the message must show of them.
 KINDS = {
     "images": [
@@ -232,6 +248,8 @@ KINDS = {
     "weight": SHARE, "p_init": SHARE, "alpha_max": SHARE, "fraction": SHARE, "lower": SHARE,
     "upper": SHARE, "confidence": SHARE, "failure": SHARE,
     "beta": [*NUMBER, (-3.0, "-3"), (np.inf, "inf")],
+    "power": [*NUMBER, (-1.0, "-1")], "temperature": [*NUMBER, (0.0, "0")], "lbd": POSITIVE,
+    "alone": [*INTEGERS[:3], *INTEGERS[5:]], "helper_labels": INTEGERS, "counts": SQUARE, "previous": SQUARE, "class_prior": SQUARE,
     "clip": POSITIVE, "momentum": POSITIVE, "stop_after": POSITIVE[0:1] + POSITIVE[-2:],
     "bce": POSITIVE, "ce": POSITIVE, "product": POSITIVE, "scale": POSITIVE, "std_scale": POSITIVE,
     "rob_scale": POSITIVE, "sigma": POSITIVE, "lipschitz": POSITIVE, "radius": POSITIVE,
@@ -240,11 +258,19 @@ KINDS = {
     "attacked": [(LABELS[:, None], r"\(4, 1\)"), (LABELS, "0|3")],
     "gamma": [(LABELS, "int"), (LOGITS[:3, 0], r"\(3,\)")],
     "base_loss": [(LOGITS[:3, 0], r"\(3,\)")],
-} | dict.fromkeys(("steps", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs"), LOGIT_SHAPES)  # fmt: skip
+} | dict.fromkeys(("steps", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs", "natural", "adversarial", "helper", "source", "target", "best"), LOGIT_SHAPES)  # fmt: skip
 # What one function sees otherwise than its namesakes.
 EXCEPT = {
     ("attacks.min_margin", "targets"): "steps",
     ("attacks.fab", "eps"): "far",
+    ("losses.gkl", "gamma"): "power",
+    ("losses.hat", "gamma"): "power",
+    ("losses.prior_weights", "gamma"): "power",
+    ("losses.gkl", "alpha"): "power",
+    ("losses.prior_weights", "labels"): "alone",
+    ("attacks.spatial_grid", "counts"): None,
+    ("mixing.clopper_pearson", "counts"): None,
+    ("mixing.smoothed_bounds", "counts"): None,
     ("mixing.mixednuts_search", "s"): None,
     ("mixing.mixednuts_search", "p"): None,
     ("mixing.mixednuts_search", "c"): None,
@@ -256,7 +282,11 @@ def lone_logits(name, parameter, value):
     """Cases that are right for one function: other classes, or none of the labels' batch."""
     if not isinstance(value, np.ndarray) or KINDS.get(parameter) is not LOGIT_SHAPES:
         return False
-    others = [p for p in CALLS[name] if "logits" in p or p in ("labels", "kappa")]
+    others = [
+        p
+        for p in CALLS[name]
+        if KINDS.get(p) is LOGIT_SHAPES or "logits" in p or p in ("labels", "kappa")
+    ]
     alone = len(others) == 1
     return alone and (value.shape in ((3, 4), (4, 4, 1)) and value.shape[-1] > 1)
 
@@ -299,7 +329,15 @@ def test_every_export_has_a_row():
 def test_every_checked_parameter_is_in_its_row(name):
     """A parameter of a checked kind that a row leaves out would not be tried."""
     parameters = inspect.signature(FUNCTIONS[name]).parameters
-    optional = {"eps_schedule", "stochastic", "individual", "targets", "iterations", "noise"}
+    optional = {
+        "sparsity",
+        "eps_schedule",
+        "stochastic",
+        "individual",
+        "targets",
+        "iterations",
+        "noise",
+    }
     left_out = set(parameters) & set(KINDS) - set(CALLS[name]) - optional
     assert not left_out, f"{name}: add {sorted(left_out)} to its row"
 
