@@ -95,7 +95,7 @@ ANY, NORMS = set(THREATS), {"linf", "l2", "l1"}
 TAKEN = dict.fromkeys(("PGD", "WorstOfK", "RandomTransform"), ANY)
 TAKEN |= {"FGSM": ANY - {"union"}}  # it has no random start, which draws the member
 TAKEN |= dict.fromkeys(("APGD", "FAB", "Square", "MinMargin", "MALT, APGD", "MALT, FAB"), NORMS)
-TAKEN |= dict.fromkeys(("PMA", "CR"), {"linf"})
+TAKEN |= {"PMA": {"linf"}, "CR": {"linf"}}
 TAKEN |= {"SpatialGrid": {"spatial"}, "SpatialGrid, inner": {"spatial, then linf"}}
 
 
