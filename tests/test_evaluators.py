@@ -162,7 +162,60 @@ def test_a_column_that_was_measured_twice_is_told_over_most_points():
     np.testing.assert_allclose(mean.value, 0.3)
 
 
+CUSTOM = {"version": "custom", "attacks": ("apgd-ce",), "images": 24}
+
+
+def test_an_audit_takes_up_autoattack_and_keeps_its_report(trained, monkeypatch):
+    attack = evaluators.autoattack(norm="linf", eps=0.05, **CUSTOM)
+    asked = [attack, evaluators.audit(attack=attack, steps=4, queries=4, rounds=1)]
+    said = []
+    first, row = evaluate_run(trained, evaluators=asked, quiet=True, say=said.append)
+    assert row.kind == "audit"
+    names = [number.column for number in row.numbers]
+    figure = "AutoAttack custom (apgd-ce) linf 0.05, 24 images"
+    assert names == ["clean", figure, f"audited {figure}, steps 4, queries 4, rounds 1"]
+    assert row.number(figure) == first.number(figure)
+    assert row.numbers[2].correct <= row.numbers[1].correct
+    assert row.numbers[1].correct - row.numbers[2].correct == sum(row.detail["fell"].values())
+    assert row.detail["verdict"] in "\n".join(said)
+    assert sum(row.detail["classes"]["robust"]) == row.numbers[2].correct
+    (folder,) = (trained / "audit").iterdir()
+    assert folder.name.endswith("_custom_apgd-ce_seed0_first24_steps4_queries4_rounds1")
+    assert row.detail["verdict"] in (folder / "report.txt").read_text()
+    stated = use("audit", attack=use("autoattack", norm="l2", eps="1/2"), rounds=2)
+    (built,) = replace(BASE, evaluators=(stated,)).build("evaluators")
+    assert (built.attack.eps, built.rounds) == (0.5, 2)
+
+
+def test_a_union_is_the_points_that_withstand_every_norm(trained):
+    asked = evaluators.union(linf=0.05, l2=0.3, l1=2, **CUSTOM)
+    alone = [
+        evaluators.autoattack(norm=norm, eps=eps, **CUSTOM)
+        for norm, eps in (("linf", 0.05), ("l2", 0.3), ("l1", 2))
+    ]
+    quiet = {"quiet": True, "say": lambda line: None}
+    row, *rows = evaluate_run(trained, evaluators=[asked, *alone], **quiet)
+    clean, *each, union = row.numbers
+    assert [number.column for number in each] == [one.numbers[1].column for one in rows]
+    assert each == [one.numbers[1] for one in rows]
+    assert union.column == "union of AutoAttack " + " and ".join(
+        f"custom (apgd-ce) {words}, 24 images" for words in ("linf 0.05", "l2 0.3", "l1 2")
+    )
+    assert union.total == 24
+    least = sum(number.correct - 24 for number in each) + 24
+    assert max(0, least) <= union.correct <= min(number.correct for number in each) <= clean.correct
+    assert sum(row.detail["classes"]["robust"]) == union.correct
+    assert row.detail["threat"] == "linf eps 0.05 or l2 eps 0.3 or l1 eps 2"
+
+
 WRONG = {
+    "audit": (lambda: evaluators.audit(attack=evaluators.pgd()), "attack must be the evaluator"),
+    "rounds": (
+        lambda: evaluators.audit(attack=evaluators.autoattack(norm="l2", eps=1), rounds=0),
+        "rounds must be an integer of at least 1",
+    ),
+    "one norm": (lambda: evaluators.union(l2=0.5), "at least two norms of .* got l2"),
+    "union's units": (lambda: evaluators.union(linf=8, l2=1), "image units"),
     "norm": (lambda: evaluators.autoattack(norm="l3", eps=0.1), "norm must be"),
     "units": (lambda: evaluators.autoattack(norm="linf", eps=8), r"image units \(8/255, not 8\)"),
     "version": (lambda: evaluators.autoattack(norm="l2", eps=1, version="x"), "version must be"),

@@ -1,6 +1,7 @@
 """Gradient attacks with their settings bound: pytrees, so a new radius compiles nothing."""
 
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import jax
@@ -13,10 +14,10 @@ from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._fab import fab
 from jaxrobust.attacks._fgsm import check_one, fgsm, whole_step
 from jaxrobust.attacks._min_margin import min_margin
-from jaxrobust.attacks._pgd import pgd
+from jaxrobust.attacks._pgd import better_of, pgd
 from jaxrobust.inputs import as_count
 from jaxrobust.losses import cross_entropy
-from jaxrobust.threats import default_step, norm_of
+from jaxrobust.threats import Union, default_step, norm_of
 from jaxrobust.typing import LogitsFn, Loss
 
 
@@ -24,6 +25,8 @@ from jaxrobust.typing import LogitsFn, Loss
 @dataclass(frozen=True, kw_only=True)
 class PGD:
     """`attacks.pgd` with its settings bound; the worst iterate of all restarts is kept.
+
+    Of a union every member is attacked in turn, and the worst of all is kept.
 
     Args:
       threat: the set to stay in.
@@ -56,6 +59,8 @@ class PGD:
 
     def __call__(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> Attacked:
         """Attacks a batch."""
+        if isinstance(self.threat, Union):
+            return self._worst_of(self.threat, logits_fn, key, images, labels)
         step_size = self.step_size
         if step_size is None:
             step_size = default_step(self.threat, self.steps)
@@ -64,6 +69,14 @@ class PGD:
             logits_fn, key, images, labels,
             threat=self.threat, loss=self.loss, step_size=step_size, **options,
         )  # fmt: skip
+
+    def _worst_of(self, union: Union, *given: Any) -> Attacked:
+        """The worst over the members; it has no perturbation, whose kind may differ."""
+        members, sizes = union.threats, self.step_size
+        each = sizes if isinstance(sizes, tuple) else (sizes,) * len(members)
+        bound = [replace(self, threat=m, step_size=s) for m, s in zip(members, each, strict=True)]
+        found = [attack(*given)._replace(perturbation=None) for attack in bound]
+        return functools.reduce(better_of, found)
 
 
 @jax.tree_util.register_dataclass

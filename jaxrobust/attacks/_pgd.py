@@ -276,9 +276,14 @@ def _best_restart(runs: Attacked) -> Attacked:
     """The best of the runs stacked on the leading axis, per example."""
 
     def merge(old: Attacked, new: Attacked) -> tuple[Attacked, None]:
-        better = _prefer((old.loss, old.success), (new.loss, new.success))
-        kept = where(better, new, old)
-        return kept._replace(kappa=jax.tree.map(jnp.minimum, old.kappa, new.kappa)), None
+        return better_of(old, new), None
 
     first = jax.tree.map(lambda leaf: leaf[0], runs)
     return jax.lax.scan(merge, first, jax.tree.map(lambda leaf: leaf[1:], runs))[0]
+
+
+def better_of(old: Attacked, new: Attacked) -> Attacked:
+    """Per example the better of two runs; kappa is the smaller one."""
+    better = _prefer((old.loss, old.success), (new.loss, new.success))
+    kept = where(better, new, old)
+    return kept._replace(kappa=jax.tree.map(jnp.minimum, old.kappa, new.kappa))

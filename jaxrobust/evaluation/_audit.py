@@ -103,7 +103,8 @@ def audit(
         if not callable(other):
             raise InputError(f"others must be networks, got {other!r} at place {number}")
     started = time.perf_counter()
-    shapes = [s for s in batch_shapes(batch_size, len(labels)) if s >= SMALLEST] or [len(labels)]
+    sizes = batch_shapes(batch_size, len(labels))
+    shapes = [size for size in sizes if size >= SMALLEST] or sizes[:1]
     once = Compiled(clean_batch, logits_fn, static=(False,))
     unsure, logits, wrong = _clean(once, images, labels, shapes)
     if mask is None:

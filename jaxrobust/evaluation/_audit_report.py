@@ -52,6 +52,11 @@ class AuditReport:
     seconds: float
 
     @property
+    def clean_accuracy(self) -> Accuracy:
+        """Accuracy on the images as they are."""
+        return accuracy(self.masks["clean"])
+
+    @property
     def before(self) -> Accuracy:
         """The robust accuracy that was audited."""
         return accuracy(self.masks["before"])
@@ -115,7 +120,7 @@ class AuditReport:
         yield f"Audit, {self.norm}, eps {self.eps:.6g}, {len(self.labels)} points"
         yield self.verdict
         yield ""
-        yield f"{'clean':<32}{accuracy(self.masks['clean'])}"
+        yield f"{'clean':<32}{self.clean_accuracy}"
         yield f"{'before':<32}{self.before}"
         for name, count in self.fell.items():
             end = f"  {count} fell" if count else ""
@@ -142,7 +147,7 @@ class AuditReport:
             "seed": self.seed,
             "verdict": self.verdict,
             "trusted": self.trusted,
-            "clean_accuracy": accuracy(self.masks["clean"])._asdict(),
+            "clean_accuracy": self.clean_accuracy._asdict(),
             "before": self.before._asdict(),
             "robust_accuracy": self.robust_accuracy._asdict(),
             "fell": self.fell,

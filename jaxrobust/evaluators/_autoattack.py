@@ -1,6 +1,7 @@
 """AutoAttack, resumable, with its report in the run's folder."""
 
 import hashlib
+import pathlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +68,25 @@ class AutoAttack:
 
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
         """Attacks the test images; all noise is of the evaluator's own seed."""
-        images, labels = first_images(dataset, self.images)
+        report, folder = self.report(logits_fn, dataset, work), self.folder(work)
+        work.say(report.text())
+        if folder is not None:
+            if work.write(lambda: report.save(folder, picture=False, card=work.card)):
+                work.say(f"report: {folder}")
+            work.draw(folder / "cascade.png", lambda path, _: report.draw(path), of=lambda: None)
+        return self._row(report, dataset.num_classes)
+
+    def folder(self, work: Work) -> pathlib.Path | None:
+        """Where this evaluation is kept, if it is."""
         name = folder_name(work.name, self, [self.eps])
-        folder = None if work.folder is None else work.folder / "autoattack" / name
-        report = autoattack(
+        return None if work.folder is None else work.folder / "autoattack" / name
+
+    def report(self, logits_fn: LogitsFn, dataset: Any, work: Work) -> Report:
+        """Attacks the test images, or takes up what is finished of it."""
+        folder = self.folder(work)
+        return autoattack(
             logits_fn,
-            images,
-            labels,
+            *first_images(dataset, self.images),
             norm=self.norm,
             eps=self.eps,
             version=self.version,
@@ -84,23 +97,22 @@ class AutoAttack:
             folder=None if folder is None else folder / "items",
             progress=work.progress,
         )
-        work.say(report.text())
-        if folder is not None:
-            if work.write(lambda: report.save(folder, picture=False, card=work.card)):
-                work.say(f"report: {folder}")
-            work.draw(folder / "cascade.png", lambda path, _: report.draw(path), of=lambda: None)
-        return self._row(report, labels, dataset.num_classes)
 
-    def _row(self, report: Report, labels: np.ndarray, classes: int) -> Row:
+    @property
+    def column(self) -> str:
+        """The name of the robust accuracy in tables."""
+        return f"AutoAttack {self._column()}"
+
+    def _row(self, report: Report, classes: int) -> Row:
         clean, *_, robust = report.masks.values()
-        number = Number(f"AutoAttack {self._column()}", *report.robust_accuracy)
+        number = Number(self.column, *report.robust_accuracy)
         return Row(
             f"AutoAttack {self._words()}",
             (Number("clean", *report.clean_accuracy), number),
             {
                 "protocol": report.protocol,
                 "checks": [check._asdict() for check in report.checks if not check.passed],
-                "classes": counts_by_class(labels, classes, clean, robust),
+                "classes": counts_by_class(report.labels, classes, clean, robust),
             },
             {"attacks": report.cost},
         )

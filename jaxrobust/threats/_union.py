@@ -89,10 +89,10 @@ class Union:
 def union(*threats: Threat, **radii: ArrayLike) -> Union:
     """A union of threats: the attacker moves each image by one of them, whichever works.
 
-    An image withstands the union if it withstands every member. `pgd` draws the member of each
-    image and restart at random. Attacks that need the ball of one norm (`apgd`, `fab`, `square`)
-    and `fgsm`, which has no random start, refuse a union; run them on each of `threats`, or use
-    `evaluators.union`.
+    An image withstands the union if it withstands every member. `attacks.pgd` draws the member of
+    each image and restart at random; `attacks.PGD`, of evaluations, attacks every member. Attacks
+    that need the ball of one norm (`apgd`, `fab`, `square`) and `fgsm`, which has no random start,
+    refuse a union; run them on each of `threats`, or use `evaluators.union`.
 
     Args:
       *threats: the members, such as `linf(8/255)`; before those given by name.

@@ -104,6 +104,10 @@ CALLS = {
         "version": "custom", "attacks": ["apgd-ce"], "steps": 2, "queries": 2, "batch_size": 4,
         "seed": 0,
     },
+    "evaluation.audit": {
+        "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
+        "robust": np.ones(4, bool), "batch_size": 4, "seed": 0, "steps": 1, "queries": 1, "rounds": 1,
+    },
     "evaluation.evaluate": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "attacks": {}, "batch_size": 4,
         "seed": 0,
@@ -258,7 +262,7 @@ KINDS = {
     "attacked": [(LABELS[:, None], r"\(4, 1\)"), (LABELS, "0|3")],
     "gamma": [(LABELS, "int"), (LOGITS[:3, 0], r"\(3,\)")],
     "base_loss": [(LOGITS[:3, 0], r"\(3,\)")],
-} | dict.fromkeys(("steps", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs", "natural", "adversarial", "helper", "source", "target", "best"), LOGIT_SHAPES)  # fmt: skip
+} | dict.fromkeys(("steps", "rounds", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs", "natural", "adversarial", "helper", "source", "target", "best"), LOGIT_SHAPES)  # fmt: skip
 # What one function sees otherwise than its namesakes.
 EXCEPT = {
     ("attacks.min_margin", "targets"): "steps",
@@ -468,7 +472,9 @@ def test_labels_of_any_width_are_the_same_labels(dtype):
     assert losses.cross_entropy(logits, labels)[1] > 9
 
 
-@pytest.mark.parametrize("name", ["evaluation.evaluate", "evaluation.autoattack"])
+@pytest.mark.parametrize(
+    "name", ["evaluation.evaluate", "evaluation.autoattack", "evaluation.audit"]
+)
 def test_a_data_set_without_images_is_refused(name):
     """An accuracy of nothing is no number; attacks on an empty batch return one."""
     empty = {"images": IMAGES[:0], "labels": LABELS[:0]}

@@ -80,6 +80,20 @@ def test_pgd_attacks_the_member_that_was_drawn_and_restarts_find_the_worst():
     assert not attack(threats.union(linf=0.0, l1=0.0), 0.1, 2).success.any()
 
 
+def test_an_evaluation_attacks_every_member():
+    labels = network(X).argmax(-1)
+    given = network, jax.random.key(3), X, labels
+    found = attacks.PGD(threat=THREE, steps=5, loss=losses.margin)(*given)
+    alone = [attacks.PGD(threat=t, steps=5, loss=losses.margin)(*given) for t in THREE.threats]
+    np.testing.assert_array_equal(found.success, np.any([each.success for each in alone], 0))
+    wrong = np.asarray(network(found.images).argmax(-1) != labels)
+    np.testing.assert_array_equal(found.success, wrong)
+    best = np.max([np.where(a.success == found.success, a.loss, -np.inf) for a in alone], 0)
+    np.testing.assert_array_equal(found.loss, best)
+    sized = attacks.PGD(threat=THREE, steps=2, step_size=(0.01, 0.1, 0.2))(*given)
+    assert sized.images.shape == X.shape
+
+
 def test_radii_are_leaves_and_may_be_one_per_example():
     eps = jnp.linspace(0, 0.3, len(X))
     each = threats.union(linf=eps, l2=0.0)

@@ -1,0 +1,102 @@
+"""Whether AutoAttack's robust accuracy can be trusted."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+from jax import Array
+
+from jaxrobust.evaluation import AuditReport, Number, Row, Work, audit, write_json
+from jaxrobust.evaluators._autoattack import AutoAttack
+from jaxrobust.evaluators._images import counts_by_class, first_images
+from jaxrobust.files import replace_text
+from jaxrobust.inputs import InputError, as_count
+from jaxrobust.typing import LogitsFn
+
+DEFAULTS = {"steps": 100, "queries": 1000, "rounds": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """An audit of the points that AutoAttack leaves, see `evaluation.audit`.
+
+    AutoAttack runs first, or is taken from the run's folder where it is finished. The report is in
+    `audit/` of that folder, as `report.txt` and `report.json`.
+
+    Args:
+      attack: the evaluator `autoattack` with the norm, the radius and the images.
+      steps: of the gradient attacks in the first round.
+      queries: of random search.
+      rounds: the most rounds that are run.
+
+    Raises:
+      ValueError: if `attack` is another evaluator, or a count is out of range.
+
+    Example:
+      >>> from jaxrobust import evaluators
+      >>> evaluators.audit(attack=evaluators.autoattack(norm="linf", eps=8 / 255)).rounds
+      3
+    """
+
+    attack: Any
+    steps: int = DEFAULTS["steps"]
+    queries: int = DEFAULTS["queries"]
+    rounds: int = DEFAULTS["rounds"]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attack, AutoAttack):
+            raise InputError(f"attack must be the evaluator autoattack, got {self.attack!r}")
+        for name in DEFAULTS:
+            as_count(getattr(self, name), name=name)
+
+    def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
+        """Attacks the test images; all noise is of the seed of `attack`."""
+        first = self.attack.report(logits_fn, dataset, work)
+        left = list(first.masks.values())[-1]
+        report = audit(
+            logits_fn,
+            *first_images(dataset, self.attack.images),
+            norm=self.attack.norm,
+            eps=self.attack.eps,
+            robust=left,
+            seed=self.attack.seed,
+            batch_size=work.autoattack_batch_size,
+            progress=work.progress,
+            **{name: getattr(self, name) for name in DEFAULTS},
+        )
+        work.say(report.text())
+        kept = self.attack.folder(work)
+        if work.folder is not None and kept is not None:
+            folder = work.folder / "audit" / (kept.name + self._changed("_", ""))
+            if work.write(lambda: _save(report, folder)):
+                work.say(f"report: {folder}")
+        return self._row(report, dataset.num_classes)
+
+    def _row(self, report: AuditReport, classes: int) -> Row:
+        clean, *_, robust = report.masks.values()
+        end = self._changed(", ", " ")
+        detail = report.to_dict()
+        seconds = detail.pop("seconds")
+        detail["classes"] = counts_by_class(report.labels, classes, clean, robust)
+        return Row(
+            f"audit of {self.attack.column}{end}",
+            (
+                Number("clean", *report.clean_accuracy),
+                Number(self.attack.column, *report.before),
+                Number(f"audited {self.attack.column}{end}", *report.robust_accuracy),
+            ),
+            detail,
+            {"audit_seconds": seconds},
+        )
+
+    def _changed(self, before: str, between: str) -> str:
+        """The settings that are not the default, for names."""
+        values = {name: getattr(self, name) for name in DEFAULTS}
+        changed = (f"{n}{between}{v}" for n, v in values.items() if v != DEFAULTS[n])
+        return "".join(before + words for words in changed)
+
+
+def _save(report: AuditReport, folder: pathlib.Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / "report.txt", report.text() + "\n")
+    write_json(folder / "report.json", report.to_dict())

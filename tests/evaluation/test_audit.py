@@ -1,0 +1,402 @@
+"""The audit: defences that hide gradients are found out, honest networks are not accused."""
+
+import json
+import pathlib
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental import io_callback
+
+from jaxrobust import attacks, evaluation, losses, mixing, threats
+from jaxrobust.evaluation import AttackResultError
+from jaxrobust.evaluation._audit_stages import deviation, smoothed, stages
+from jaxrobust.inputs import InputError
+
+ROOT = pathlib.Path(__file__).parents[2]
+IMAGES = np.random.default_rng(0).uniform(0.3, 0.7, (40, 4, 4, 1)).astype(np.float32)
+WEIGHTS = np.random.default_rng(1).normal(size=(16, 4)).astype(np.float32)
+EPS = 0.025
+QUICK: dict[str, Any] = {"eps": EPS, "steps": 10, "queries": 10, "rounds": 1}
+
+
+def linear(images):
+    return (images.reshape(len(images), -1) - 0.5) @ WEIGHTS
+
+
+def coarse(images):
+    return linear(jnp.round(images * 32) / 32)
+
+
+LABELS = np.asarray(linear(IMAGES)).argmax(-1)
+
+
+def exact():
+    """The points that a linear network withstands: inside the box its margins are known."""
+    lead = np.asarray(linear(IMAGES))
+    lead = lead[np.arange(40), LABELS, None] - lead
+    reach = EPS * np.abs(WEIGHTS[:, LABELS].T[:, :, None] - WEIGHTS[None]).sum(1)
+    reach[np.arange(40), LABELS] = -1
+    return (lead > reach).all(1)
+
+
+def test_an_honest_network_is_not_accused_and_its_true_accuracy_is_found():
+    truth = exact()
+    assert 5 < truth.sum() < 35
+    report = evaluation.audit(linear, IMAGES, LABELS, robust=truth, **QUICK)
+    assert report.trusted
+    assert report.settled
+    assert report.verdict == f"trusted: nothing fell of {truth.sum()} points"
+    assert report.findings == ()
+    assert report.suspicions == []
+    assert report.robust_accuracy.correct == truth.sum()
+    np.testing.assert_array_equal(report.adversarial_images, IMAGES)
+    weak = evaluation.audit(linear, IMAGES, LABELS, robust=np.ones(40, bool), **QUICK)
+    np.testing.assert_array_equal(list(weak.masks.values())[-1], truth)
+    assert {name for name, count in weak.fell.items() if count} == {"multi-targeted"}
+    assert weak.verdict.endswith(
+        f"{40 - truth.sum()} to more of the same); points still fell in the last round"
+    )
+
+
+def test_a_quantiser_is_found_out_and_every_fallen_point_is_a_proof():
+    left = np.asarray(coarse(IMAGES)).argmax(-1) == LABELS
+    told = []
+    report = evaluation.audit(
+        coarse, IMAGES, LABELS, robust=left, progress=lambda *words: told.append(words), **QUICK
+    )
+    assert report.fell["multi-targeted"] < report.fell["straight-through twin"]
+    fallen = left & ~list(report.masks.values())[-1]
+    assert fallen.sum() == sum(report.fell.values()) > 5
+    moved = report.adversarial_images[fallen]
+    assert (np.asarray(coarse(moved)).argmax(-1) != LABELS[fallen]).all()
+    assert np.abs(moved - IMAGES[fallen]).max() <= EPS + 1e-6
+    assert not report.trusted
+    assert "around the network's own gradients" in report.verdict
+    (stop,) = report.findings
+    assert stop.primitive == "round"
+    assert "test_audit.py:" in stop.source
+    assert report.probe.dead.all()
+    assert any("the margin has no gradient" in words for words in report.suspicions)
+    text = report.text()
+    assert report.verdict in text
+    assert len(text.splitlines()) < 40
+    assert json.loads(json.dumps(report.to_dict()))["fell"] == report.fell
+    assert told[-1] == ("random search", 1, 1)
+
+
+def test_verdicts_depend_on_neither_batch_size_nor_order_nor_the_other_points():
+    left = np.asarray(coarse(IMAGES)).argmax(-1) == LABELS
+    whole = evaluation.audit(coarse, IMAGES, LABELS, robust=left, **QUICK)
+    parts = evaluation.audit(coarse, IMAGES, LABELS, robust=left, batch_size=8, **QUICK)
+    assert list(whole.masks) == list(parts.masks)
+    for name, mask in whole.masks.items():
+        np.testing.assert_array_equal(mask, parts.masks[name], err_msg=name)
+    np.testing.assert_array_equal(whole.adversarial_images, parts.adversarial_images)
+    few = evaluation.audit(coarse, IMAGES, LABELS, robust=left & (np.arange(40) < 20), **QUICK)
+    np.testing.assert_array_equal(
+        list(few.masks.values())[-1][:20], list(whole.masks.values())[-1][:20]
+    )
+
+
+def test_nothing_falls_at_radius_0_and_wrong_points_are_never_left():
+    classes = np.asarray(coarse(IMAGES)).argmax(-1)
+    labels = np.where(np.arange(40) < 10, (classes + 1) % 4, classes)
+    options = QUICK | {"eps": 0.0, "steps": 2}
+    report = evaluation.audit(coarse, IMAGES, labels, robust=np.ones(40, bool), **options)
+    assert report.trusted
+    assert not report.masks["before"][:10].any()
+    none = evaluation.audit(coarse, IMAGES, LABELS, robust=np.zeros(40, bool), **options)
+    assert none.verdict == "nothing to trust: another attack has left no point"
+    assert none.robust_accuracy.value == 0
+
+
+def test_transfer_uses_the_other_networks_gradients():
+    def masked(images):
+        """Exactly the linear network; no gradient passes the bits of a number."""
+        bits = jax.lax.bitcast_convert_type(images, jnp.int32)
+        return linear(jax.lax.bitcast_convert_type(bits, jnp.float32))
+
+    report = evaluation.audit(
+        masked, IMAGES, LABELS, robust=np.ones(40, bool), others=(linear,), **QUICK
+    )
+    np.testing.assert_array_equal(list(report.masks.values())[-1], exact())
+    assert report.fell["transfer from network 1"] > 5
+
+
+def test_a_network_that_draws_at_random_is_told_and_judged_by_most_of_its_passes():
+    draws = np.random.default_rng(0)
+
+    def noisy(images):
+        seed = io_callback(
+            lambda: draws.integers(0, 2**31 - 1, dtype=np.int32),
+            jax.ShapeDtypeStruct((), jnp.int32),
+        )
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), seed), images.shape)
+        return linear(images + 0.02 * noise)
+
+    report = evaluation.audit(noisy, IMAGES, LABELS, robust=np.ones(40, bool), **QUICK)
+    assert report.random
+    assert "the same images get different logits" in report.suspicions
+    fallen = report.masks["before"] & ~list(report.masks.values())[-1]
+    assert fallen.sum() > 5
+    # In expectation, which is the linear network itself, nearly all of them are wrong.
+    moved = np.asarray(linear(report.adversarial_images[fallen])).argmax(-1)
+    assert (moved != LABELS[fallen]).mean() > 0.7
+
+
+def test_a_smoothed_copy_is_the_mean_under_noise():
+    fn = smoothed(linear, jax.random.key(0), (4, 4, 1), 0.05)
+    np.testing.assert_allclose(fn(IMAGES), linear(IMAGES), atol=0.5)
+    assert not np.allclose(fn(IMAGES), linear(IMAGES), atol=1e-3)
+    size = 16
+    noise = np.random.default_rng(0).normal(size=(1000, size))
+    for norm, order in (("linf", np.inf), ("l2", 2), ("l1", 1)):
+        sizes = np.linalg.norm(deviation(norm, 0.1, (4, 4, 1)) * noise, order, axis=1)
+        assert 0.03 < np.median(sizes) < 0.15, norm
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_every_norm_has_its_attacks(norm):
+    eps = {"l2": 0.15, "l1": 0.6}[norm]
+    report = evaluation.audit(
+        coarse, IMAGES, LABELS, norm=norm, **QUICK | {"eps": eps}, robust=np.ones(40, bool)
+    )
+    assert report.fell["straight-through twin"] + report.fell["multi-targeted"] > 3
+    planned = stages(
+        linear, norm=norm, eps=eps, shape=(4, 4, 1), classes=4, stopped=False, others=(),
+        seed=0, steps=3, queries=3,
+    )  # fmt: skip
+    assert {threats.norm_of(stage.attack.threat) for stage in planned} == {norm}
+    assert [stage.targets for stage in planned] == [3, 3, 0]
+
+
+def test_an_attack_that_leaves_the_ball_is_an_error(monkeypatch):
+    def far(self, logits_fn, key, images, labels, targets=None):
+        return attacks.Attacked(images * 0, jnp.ones(len(images), bool), jnp.zeros(len(images)))
+
+    monkeypatch.setattr(attacks.APGD, "__call__", far)
+    with pytest.raises(AttackResultError, match="multi-targeted returned an image outside"):
+        evaluation.audit(linear, IMAGES, LABELS, robust=exact(), **QUICK)
+
+
+def test_what_is_no_mask_or_network_is_refused():
+    for robust, said in ((np.ones(40), "float64"), (np.ones(3, bool), r"\(3,\)")):
+        with pytest.raises(
+            InputError, match=rf"robust must be bool \[n\], here \[40\], got .*{said}"
+        ):
+            evaluation.audit(linear, IMAGES, LABELS, robust=robust, **QUICK)
+    with pytest.raises(InputError, match="others must be networks, got 3 at place 0"):
+        evaluation.audit(linear, IMAGES, LABELS, others=(3,), **QUICK)
+
+
+# Proof cases: what gradient attacks report, and what is left of it.
+
+
+def conv_net(params, x, act=lambda layer, v: v):
+    """The network of the digits models, with something before every ReLU."""
+    for layer, stride in (("conv1", 1), ("conv2", 2)):
+        x = jax.lax.conv_general_dilated(
+            x, params[f"{layer}_kernel"], (stride, stride), "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+        x = jax.nn.relu(act(layer, x + params[f"{layer}_bias"][None, None, None]))
+    return x.reshape(len(x), -1) @ params["dense_kernel"] + params["dense_bias"][None]
+
+
+def digits(name):
+    with np.load(ROOT / f"tests/golden/digits_{name}.npz") as stored:
+        data = dict(stored)
+    params = {k: jnp.asarray(v) for k, v in data.items() if k.endswith(("kernel", "bias"))}
+    return params, data["x"], data["y"]
+
+
+STANDARD, ROBUST = digits("standard")[0], digits("robust")[0]
+DIGITS, CLASSES = digits("robust")[1:]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Base:
+    """A base of a mixed classifier."""
+
+    params: Any
+
+    def __call__(self, x):
+        return conv_net(self.params, x)
+
+    def with_features(self, x):
+        return self(x), {"image": x}
+
+
+standard, robust = Base(STANDARD), Base(ROBUST)
+
+
+def cosines():
+    k = np.arange(4)
+    waves = np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / 8)
+    return jnp.asarray(waves * np.sqrt(np.where(k == 0, 1, 2) / 4)[:, None], jnp.float32)
+
+
+def jpeg(x):
+    """Cosine transforms of 4x4 blocks, rounded to multiples of 1/4."""
+    basis, blocks = cosines(), x.reshape(len(x), 2, 4, 2, 4)
+    found = jnp.einsum("ij,bhjwk,lk->bhiwl", basis, blocks, basis)
+    found = jnp.round(found * 4) / 4
+    return jnp.einsum("ij,bhiwl,lk->bhjwk", basis, found, basis).reshape(x.shape)
+
+
+def thermometer(x):
+    levels = jnp.linspace(0.05, 0.95, 10)[None, None, None, None]
+    return (x[..., None] > levels).astype(x.dtype).mean(-1)
+
+
+def winners(layer, x):
+    flat = x.reshape(len(x), -1)
+    least = jax.lax.top_k(flat, flat.shape[1] // 10)[0][:, -1:]
+    return jnp.where(flat >= least, flat, 0).reshape(x.shape)
+
+
+def detector(std, rob):
+    """Clean digits have black pixels; where there are fewer, the robust base decides."""
+    black = (1 / (1 + 400 * std["image"])).mean((1, 2, 3))
+    return 200 * (0.33 - black)
+
+
+nuts = mixing.mixed_nuts(standard, robust, s=5.0, p=4.0, c=-1.1, alpha=0.85, surrogate_alpha=0.85)
+smoothing = mixing.mixed(
+    standard, robust, gamma=detector, detach=True, alpha_scale=0.9, alpha_bias=0.05
+)
+BOTH = ("apgd-ce", "apgd-t")
+# Network, radius, attacks of the figure, points, and how many of them must fall.
+PROOFS = {
+    "honest": (robust, 0.1, BOTH, 48, 0),
+    "honest, not robust": (standard, 0.05, BOTH, 48, 0),
+    "JPEG": (lambda x: standard(jpeg(x)), 0.15, (*BOTH, "square"), 48, 8),
+    "thermometer": (lambda x: standard(thermometer(x)), 0.1, BOTH, 48, 15),
+    # A power of two: with 1e6 the rounding of fused products hides that the gradient is 0.
+    "huge logits": (lambda x: 2.0**20 * robust(x), 0.1, ("apgd-ce",), 48, 3),
+    "winners take all": (partial(conv_net, STANDARD, act=winners), 0.06, BOTH, 48, 1),
+    "Adaptive Smoothing": (smoothing, 0.1, BOTH, 60, 4),
+    "MixedNUTS": (nuts, 0.1, BOTH, 48, 6),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROOFS)
+def test_proof_cases(name):
+    fn, eps, ensemble, count, least = PROOFS[name]
+    x, y = DIGITS[:count], CLASSES[:count]
+    options: dict[str, Any] = {"version": "custom", "attacks": ensemble, "queries": 300}
+    found = evaluation.autoattack(fn, x, y, norm="linf", eps=eps, steps=30, **options)
+    report = evaluation.audit(
+        fn, x, y, eps=eps, robust=list(found.masks.values())[-1], steps=30, queries=100, rounds=2
+    )
+    print(f"{name}: {found.robust_accuracy} before the audit, {report.robust_accuracy} after")
+    print(report.text())
+    fell = found.robust_accuracy.correct - report.robust_accuracy.correct
+    if least:
+        assert fell >= least
+        assert not report.trusted
+    else:
+        assert report.trusted, report.verdict
+    if name == "honest":
+        assert report.findings == ()
+        assert report.suspicions == []
+
+
+@pytest.mark.slow
+def test_a_network_is_no_more_robust_by_mean_sparse():
+    """Trained with normalisation; then 0.2 standard deviations around each mean are its mean."""
+    x, y = jnp.asarray(DIGITS), jnp.asarray(CLASSES)
+    keys = jax.random.split(jax.random.key(0), 4)
+    sizes = (64, 64, 64, 64, 10)
+    weights = [
+        jax.random.normal(key, (a, b)) * np.sqrt(2 / a)
+        for key, a, b in zip(keys, sizes[:-1], sizes[1:], strict=True)
+    ]
+    statistics: list[Any] = []
+
+    def net(weights, x, act):
+        v = x.reshape(len(x), -1)
+        for layer, matrix in enumerate(weights[:-1]):
+            v = act(layer, v @ matrix)
+        return v @ weights[-1]
+
+    def by_batch(layer, v):
+        mean, deviation = v.mean(0), v.std(0) + 1e-3
+        statistics.append((mean, deviation))
+        return jax.nn.relu((v - mean[None]) / deviation[None])
+
+    optimizer = optax.adam(3e-3)
+
+    def loss(weights):
+        return losses.cross_entropy(net(weights, x, by_batch), y).mean()
+
+    @jax.jit
+    def train(weights):
+        def step(_, carry):
+            updates, state = optimizer.update(jax.grad(loss)(carry[0]), carry[1])
+            return optax.apply_updates(carry[0], updates), state
+
+        return jax.lax.fori_loop(0, 100, step, (weights, optimizer.init(weights)))[0]
+
+    weights = train(weights)
+    statistics.clear()
+    net(weights, x, by_batch)
+    fixed = list(statistics)
+
+    def sparse(threshold, layer, v):
+        mean, deviation = (value[None] for value in fixed[layer])
+        if threshold:
+            v = jnp.where(jnp.abs(v - mean) < threshold * deviation, mean, v)
+        return jax.nn.relu((v - mean) / deviation)
+
+    left, audited = {}, {}
+    for threshold in (0.0, 0.2):
+        fn = partial(net, weights, act=partial(sparse, threshold))
+        given = fn, DIGITS[:100], CLASSES[:100]
+        ball: dict[str, Any] = {"eps": 0.06, "steps": 30}
+        options: dict[str, Any] = {"version": "custom", "attacks": BOTH}
+        found = evaluation.autoattack(*given, norm="linf", **ball, **options)
+        left[threshold] = found.robust_accuracy.correct
+        mask = list(found.masks.values())[-1]
+        report = evaluation.audit(*given, robust=mask, queries=50, rounds=2, **ball)
+        audited[threshold] = report.robust_accuracy.correct
+    print(f"AutoAttack's gradient attacks {left}, audited {audited}")
+    assert audited[0.2] < left[0.2]
+    assert audited[0.2] <= audited[0.0] == left[0.0]
+
+
+@pytest.mark.slow
+def test_random_resizing_falls_to_gradients_that_are_averaged():
+    draws = np.random.default_rng(0)
+
+    def resized(image, key):
+        size = jax.random.uniform(key, (2,), minval=0.9, maxval=1.1)
+        shift = jax.random.uniform(jax.random.fold_in(key, 1), (2,), minval=-0.5, maxval=0.5)
+        return jax.image.scale_and_translate(image, (8, 8, 1), (0, 1), size, shift, "linear")
+
+    def fn(x):
+        seed = io_callback(
+            lambda: draws.integers(0, 2**31 - 1, dtype=np.int32),
+            jax.ShapeDtypeStruct((), jnp.int32),
+        )
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(7), seed), len(x))
+        return robust(jax.vmap(resized)(x, keys))
+
+    x, y = DIGITS[:64], CLASSES[:64]
+    attack = attacks.PGD(threat=threats.linf(0.08), steps=30)
+    found = jax.jit(lambda key: attack(fn, key, x, y))(jax.random.key(0)).images
+    passes = jax.jit(fn)
+    wrong = np.mean([np.asarray(passes(found)).argmax(-1) != y for _ in range(9)], 0) > 0.5
+    report = evaluation.audit(fn, x, y, eps=0.08, robust=~wrong, steps=30, queries=50, rounds=1)
+    print(report.text())
+    assert report.random
+    assert sum(report.fell.values()) >= 1
+    assert report.robust_accuracy.value < report.before.value
