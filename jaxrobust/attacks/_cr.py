@@ -188,7 +188,7 @@ def problem_of(
     wide = jax.lax.optimization_barrier(jax.lax.stop_gradient(widened(images)))
     radius = jnp.broadcast_to(radius.astype(wide.dtype), (len(images),))
     radius, labels = jax.lax.stop_gradient((radius, hard_labels(labels)))
-    classes = jax.eval_shape(logits_fn, images).shape[-1]
+    classes = jax.eval_shape(network(logits_fn, images), images).shape[-1]
     plan = plan._replace(targets=min(plan.targets, classes - 1))
     return Problem(logits_fn, jax.lax.stop_gradient(images), wide, labels, radius, plan)
 

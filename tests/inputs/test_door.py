@@ -41,6 +41,7 @@ PAIR = {"clean_logits": LOGITS, "adv_logits": LOGITS, "labels": LABELS}
 NUTS = {"s": 1.0, "p": 2.0, "c": 0.1, "top_k": 3}
 
 # What each function is called with; the parameters left out keep their defaults.
+LINF = {name: value for name, value in BALL.items() if name != "norm"}
 CALLS = {
     "losses.binary_boundary": {"clean_logits": SCORES, "adv_logits": SCORES, "lam": 1.0},
     "losses.binary_trades": {
@@ -82,6 +83,7 @@ CALLS = {
     "losses.dlr": {"logits": LOGITS, "labels": LABELS},
     "losses.dlr_targeted": {"logits": LOGITS, "labels": LABELS, "targets": LABELS[::-1]},
     "losses.margin": {"logits": LOGITS, "labels": LABELS},
+    "losses.probability_margin": {"logits": LOGITS, "labels": LABELS},
     "losses.mart": {**PAIR, "beta": 6.0},
     "losses.score": {**PAIR, "beta": 4.0, "label_smoothing": 0.1, "clip": 0.0},
     "losses.trades": {**PAIR, "beta": 6.0},
@@ -90,6 +92,12 @@ CALLS = {
         **BALL, "steps": 2, "restarts": 1, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9, "unroll": 1,
     },
     "attacks.fgsm": {**ATTACK, "threat": threats.linf(0.1), "step_size": 0.1},
+    "attacks.pma": {**LINF, "steps": 2},
+    "attacks.cr": {**LINF, "steps": 3, "period": 3, "targets": 1, "restarts": 1},
+    "attacks.malt_targets": {
+        **{name: BALL[name] for name in ("logits_fn", "images", "labels", "norm")},
+        "candidates": 2, "targets": 1,
+    },
     "attacks.min_margin": {**BALL, "steps": 2, "targets": 1},
     "attacks.pgd": {
         **ATTACK, "threat": threats.linf(0.1), "steps": 2, "step_size": 0.1, "restarts": 1,
@@ -266,6 +274,8 @@ KINDS = {
 # What one function sees otherwise than its namesakes.
 EXCEPT = {
     ("attacks.min_margin", "targets"): "steps",
+    ("attacks.cr", "targets"): "steps",
+    ("attacks.malt_targets", "targets"): "steps",
     ("attacks.fab", "eps"): "far",
     ("losses.gkl", "gamma"): "power",
     ("losses.hat", "gamma"): "power",
@@ -383,7 +393,7 @@ def is_of_shape(value):
         for case in cases()
         if case.values[1] in ARRAYS
         and not case.values[0].startswith(("evaluation", "mixing.mixednuts_search"))
-        and case.values[:2] != ("attacks.min_margin", "targets")  # a number there
+        and case.values[1] != "targets"  # numbers there
         and is_of_shape(case.values[2])
     ],
 )
