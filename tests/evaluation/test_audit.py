@@ -107,6 +107,15 @@ def test_verdicts_depend_on_neither_batch_size_nor_order_nor_the_other_points():
     )
 
 
+def test_without_a_mask_autoattacks_gradient_attacks_run_first():
+    report = evaluation.audit(linear, IMAGES, LABELS, **QUICK)
+    options: dict[str, Any] = {"version": "custom", "attacks": ["apgd-ce", "apgd-t"], "steps": 10}
+    first = evaluation.autoattack(linear, IMAGES, LABELS, norm="linf", eps=EPS, **options)
+    np.testing.assert_array_equal(report.masks["before"], first.masks["apgd-t"])
+    np.testing.assert_array_equal(report.masks["before"], exact())
+    assert report.trusted
+
+
 def test_nothing_falls_at_radius_0_and_wrong_points_are_never_left():
     classes = np.asarray(coarse(IMAGES)).argmax(-1)
     labels = np.where(np.arange(40) < 10, (classes + 1) % 4, classes)
