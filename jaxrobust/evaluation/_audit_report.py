@@ -78,20 +78,36 @@ class AuditReport:
         return not any(self.fell.values())
 
     @property
+    def masked(self) -> np.ndarray:
+        """`[n]` bool, the points that hidden gradients had saved.
+
+        They fell around the network's own gradients, or where these vanish on the clean image.
+        """
+        found = np.zeros(len(self.labels), bool)
+        flat = np.zeros(len(self.labels), bool)
+        flat[self.masks["before"]] = self.probe.vanishing | self.probe.dead
+        for (_, was), (name, now) in itertools.pairwise(list(self.masks.items())[1:]):
+            found |= was & ~now & (flat | (self.routes[name] == "around"))
+        return found
+
+    @property
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence: "trusted", "too high" or "not to be trusted", and why."""
         left, count = int(self.masks["before"].sum()), sum(self.fell.values())
+        end = "" if self.settled else "; points still fell in the last round"
         if not left:
             return "nothing to trust: another attack has left no point"
         if self.trusted:
             return f"trusted: nothing fell of {left} points"
-        ways: dict[Route, str]
-        ways = {"around": "around the network's own gradients", "more": "to more of the same"}
-        told = ", ".join(f"{self._by(r)} {words}" for r, words in ways.items() if self._by(r))
-        end = "" if self.settled else "; points still fell in the last round"
+        if not self.masked.any():
+            return (
+                f"too high: {count} of {left} points fell to more steps, targets and restarts, "
+                f"none around the network's own gradients{end}"
+            )
         return (
-            f"not to be trusted: {count} of {left} points fell that another attack had left "
-            f"({told}){end}"
+            f"not to be trusted: {count} of {left} points fell that another attack had left, "
+            f"{int(self.masked.sum())} of them around gradients of the network that vanish or "
+            f"mislead{end}"
         )
 
     @property
@@ -108,9 +124,6 @@ class AuditReport:
         if self.random:
             found.append("the same images get different logits")
         return found
-
-    def _by(self, route: Route) -> int:
-        return sum(count for name, count in self.fell.items() if self.routes[name] == route)
 
     def text(self) -> str:
         """One page: the verdict, what fell to what, and what is suspect."""
@@ -147,6 +160,7 @@ class AuditReport:
             "seed": self.seed,
             "verdict": self.verdict,
             "trusted": self.trusted,
+            "masked": int(self.masked.sum()),
             "clean_accuracy": self.clean_accuracy._asdict(),
             "before": self.before._asdict(),
             "robust_accuracy": self.robust_accuracy._asdict(),
