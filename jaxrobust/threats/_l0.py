@@ -21,11 +21,13 @@ class L0:
     norm: ClassVar[str] = "l0"
 
     def default_step(self, steps: int) -> Array:
-        """1, the whole range of a value, however many steps there are.
+        """100, far beyond the range of a value, however many steps there are.
 
-        A value that is not changed yet must outgrow in one step the smallest one that is.
+        A step beyond the box is projected to the walls of the values with the
+        largest products of gradient and room, the worst point of the linearised loss. After a
+        short step the values that are changed already would always stay the largest.
         """
-        return jnp.ones_like(self.eps)
+        return jnp.full_like(self.eps, 100)
 
     @in_float32
     def init(self, key: Array, x: Array) -> Array:
