@@ -45,10 +45,6 @@ class Cases:
                 return found
         raise KeyError(name)
 
-    def settings(self, name, names):
-        case = self.case(name)
-        return {n: case[n].item() for n in names if n in case}
-
     def batch(self, dtype=jnp.float64):
         """Network, images and labels."""
         params = {k: v.astype(dtype) for k, v in tiny_params(self.core).items()}
