@@ -13,7 +13,7 @@ def proximal(values: Array, weight: Array, norm: AnyNorm) -> Array:
 
     Args:
       values: `[b, h, w, c]`, the point v.
-      weight: `[b]`, the weight mu, above 0.
+      weight: `[b]`, the weight mu, at least 0.
       norm: "l1", "l2" or "linf"; "l0" stands for the sum of the 2/3-th powers.
 
     Returns:
@@ -27,8 +27,7 @@ def proximal(values: Array, weight: Array, norm: AnyNorm) -> Array:
         return values * column(jnp.where(size > 0, left, 0))
     if norm == "linf":
         # Moreau: what is left is the way to the ball of the dual norm.
-        scale = column(weight)
-        return values - scale * onto_ball(values / scale, jnp.ones_like(weight), "l1")
+        return values - onto_ball(values, weight, "l1")
     return _two_thirds(values, column(weight))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxrobust import attacks
 from jaxrobust.attacks import _ddn
-from tests.attacks.minimum_norm import KEY, Cases, same_result, short_runs, states
+from tests.attacks.minimum_norm import EVERY, KEY, Cases, same_result, short_runs, states
 
 NAMES = ("none", "q256", "targeted")
 
@@ -37,9 +37,10 @@ def test_every_iterate_of_the_reference(cases, float64, name):
     np.testing.assert_allclose(rows.nearest.distance, case["best"], atol=1e-9)
 
 
+@EVERY
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_results_of_the_reference(cases, name, dtype):
+def test_results_of_the_reference(cases, name, dtype, every):
     given, case = options(cases, name), cases.case(name)
     with jax.enable_x64(dtype == "float64"):
         network, images, labels = cases.batch(jnp.dtype(dtype))
@@ -52,7 +53,7 @@ def test_results_of_the_reference(cases, name, dtype):
 
         if dtype == "float64":
             same_result(run(given["steps"]), case)
-        for steps, expected in short_runs(case):
+        for steps, expected in short_runs(case, dtype, every):
             # Rounding to a grid may fall on either side.
             rtol = 1e-8 if dtype == "float64" else 1e-3 if given["levels"] else 1e-4
             np.testing.assert_allclose(run(steps).distance, expected, rtol=rtol)

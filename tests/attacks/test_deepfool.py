@@ -7,7 +7,7 @@ import pytest
 
 from jaxrobust import attacks, threats
 from jaxrobust.attacks import _deepfool, _superdeepfool
-from tests.attacks.minimum_norm import KEY, Cases, same_result, short_runs
+from tests.attacks.minimum_norm import EVERY, KEY, Cases, same_result, short_runs
 
 SUPER = ("sdf", "sdf_nosearch", "sdf_short")
 
@@ -29,9 +29,10 @@ def test_every_point_of_deepfool(cases, float64, norm):
     assert walk.done.all()
 
 
+@EVERY
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_results_of_deepfool(cases, norm, dtype):
+def test_results_of_deepfool(cases, norm, dtype, every):
     case = cases.case(norm)
     with jax.enable_x64(dtype == "float64"):
         network, images, labels = cases.batch(jnp.dtype(dtype))
@@ -47,7 +48,7 @@ def test_results_of_deepfool(cases, norm, dtype):
         # As many looks as there are different points.
         moves = np.abs(np.diff(case["visited"], axis=0)).max((2, 3, 4)) > 0
         np.testing.assert_array_equal(found.queries, 1 + moves.sum(0))
-        for steps, expected in short_runs(case):
+        for steps, expected in short_runs(case, dtype, every):
             rtol = 1e-8 if dtype == "float64" else 1e-4
             np.testing.assert_allclose(run(steps).distance, expected, rtol=rtol)
 

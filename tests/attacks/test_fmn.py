@@ -7,10 +7,11 @@ import pytest
 
 from jaxrobust import attacks
 from jaxrobust.attacks import _fmn
-from tests.attacks.minimum_norm import KEY, Cases, same_result, short_runs, size, states
+from tests.attacks.minimum_norm import EVERY, KEY, Cases, same_result, short_runs, size, states
 
 NUMBERS = ("step_size", "final_step_size", "gamma", "final_gamma")
 NORMS = ("l0", "l1", "l2", "linf")
+QUICK = ("l0", "linf_targeted", "l1_escape")  # of the whole attack; iterates are always compared
 TRACED = [*NORMS, "l2_targeted", "linf_targeted", "l2_escape", "l1_escape"]
 
 
@@ -53,7 +54,13 @@ def test_every_iterate_of_the_reference(cases, float64, name):
     np.testing.assert_array_equal(rows.found[1:], np.logical_or.accumulate(case["is_adv"]))
 
 
-@pytest.mark.parametrize("name", [*TRACED, *(f"{norm}_start" for norm in NORMS)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(n, marks=pytest.mark.slow) for n in TRACED if n not in QUICK),
+        *(*QUICK, *(f"{norm}_start" for norm in NORMS)),
+    ],
+)
 def test_results_of_the_reference(cases, float64, name):
     network, images, labels = cases.batch()
     given, case = options(cases, name), cases.case(name)
@@ -80,12 +87,13 @@ def test_starts_begin_on_the_boundary(cases, float64, name):
     np.testing.assert_allclose(begin.delta, case["delta0"], atol=1e-12)
 
 
+@EVERY
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_other_budgets(cases, norm, dtype):
+def test_other_budgets(cases, norm, dtype, every):
     with jax.enable_x64(dtype == "float64"):
         network, images, labels = cases.batch(jnp.dtype(dtype))
-        for steps, expected in short_runs(cases.case(norm)):
+        for steps, expected in short_runs(cases.case(norm), dtype, every):
             given = options(cases, norm) | {"steps": steps}
             found = jax.jit(lambda x, y: attacks.fmn(network, KEY, x, y, **given))(images, labels)  # noqa: B023
             assert found.distance.dtype == dtype

@@ -59,7 +59,7 @@ def attack_of(name):
 
 
 def slow_unless_quick(network, name):
-    quick = name in QUICK or (name == "superdeepfool" and network == "digits_robust")
+    quick = name == "fmn_linf_100" or (name in QUICK and network == "digits_robust")
     return pytest.param(network, name, marks=[] if quick else pytest.mark.slow)
 
 

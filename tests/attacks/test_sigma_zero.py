@@ -7,7 +7,7 @@ import pytest
 
 from jaxrobust import attacks
 from jaxrobust.attacks import _sigma_zero
-from tests.attacks.minimum_norm import KEY, Cases, same_result, short_runs, states
+from tests.attacks.minimum_norm import EVERY, KEY, Cases, same_result, short_runs, states
 
 NUMBERS = ("step_size", "sigma", "threshold", "threshold_rate")
 
@@ -34,8 +34,9 @@ def test_every_iterate_of_the_reference(cases, case, float64):
     np.testing.assert_array_equal(rows.nearest.distance, case["best"])
 
 
+@EVERY
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_results_of_the_reference(cases, case, dtype):
+def test_results_of_the_reference(cases, case, dtype, every):
     numbers = {n: case[n].item() for n in NUMBERS}
     with jax.enable_x64(dtype == "float64"):
         network, images, labels = cases.batch(jnp.dtype(dtype))
@@ -48,6 +49,6 @@ def test_results_of_the_reference(cases, case, dtype):
 
         if dtype == "float64":
             same_result(run(case["steps"].item()), case)
-        for steps, expected in short_runs(case):
+        for steps, expected in short_runs(case, dtype, every):
             differing = (np.asarray(run(steps).distance) != expected).sum()
             assert differing <= (dtype == "float32"), steps
