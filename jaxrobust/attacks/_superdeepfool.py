@@ -97,7 +97,7 @@ def superdeepfool(
       0.2
 
     References:
-      Abdollahpour et al., Revisiting DeepFool: Generalization and Improvement, 2023
+      Abdollahpoorrostam et al., Revisiting DeepFool: Generalization and Improvement, 2023
       (arXiv:2303.12481), SuperDeepFool.
     """
     as_count(steps, name="steps")
