@@ -1,5 +1,6 @@
 """What an evaluation asks of an attack."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from jax import Array
@@ -66,8 +67,12 @@ class InParts(Protocol):
         """What was found."""
 
 
-def check_ball(attack: Any) -> None:
-    """Refuses to bind an attack on norms to a threat that is no norm's ball.
+def check_ball(attack: Any, norms: Sequence[str] = NORMS) -> None:
+    """Refuses to bind an attack on norms to a threat that is no ball of one of them.
+
+    Args:
+      attack: its field `threat` is checked.
+      norms: those that the attack takes.
 
     Raises:
       InputError: if it is none.
@@ -75,9 +80,9 @@ def check_ball(attack: Any) -> None:
     threat = attack.threat
     if not hasattr(threat, "project"):  # JAX rebuilds pytrees around anything
         return
-    if norm_of(threat) not in NORMS or not hasattr(threat, "eps"):
+    if norm_of(threat) not in norms or not hasattr(threat, "eps"):
         raise InputError(
-            f"threat of {type(attack).__name__} must be the ball of a norm ({', '.join(NORMS)}), "
+            f"threat of {type(attack).__name__} must be the ball of a norm ({', '.join(norms)}), "
             f"got {described(threat)}; PGD attacks any threat"
         )
 

@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 from jaxrobust.attackable import checked_logits, network
 from jaxrobust.attacks._attacked import Attacked, finite, where
 from jaxrobust.attacks._box_hyperplane import to_hyperplane
-from jaxrobust.attacks._fab_boundaries import Linearise, boundary_to, nearest_boundary, norm_of
+from jaxrobust.attacks._fab_boundaries import Linearise, boundary_to, nearest_boundary
+from jaxrobust.attacks._norms import norm_of
 from jaxrobust.inputs import (
     as_batch,
     as_choice,

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.attacks._attacked import finite, where
+from jaxrobust.attacks._norms import DUAL, norm_of
 from jaxrobust.typing import LogitsFn, Norm
 
 # A decision function at images [b, h, w, c]: its values [b] (0 on the boundary, negative where
 # the label wins) and their gradients [b, h, w, c], all finite.
 Linearise = Callable[[Array], tuple[Array, Array]]
-
-DUAL: dict[str, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
 class _Boundary(NamedTuple):
@@ -72,13 +71,3 @@ def _difference(classes: Array, labels: Array, logits: Array) -> Array:
 def _weighed(difference: Array, logits: Array) -> Array:
     """Their product, where infinite logits of other classes do not count."""
     return jnp.where(difference == 0, 0, difference * logits)
-
-
-def norm_of(values: Array, norm: Norm) -> Array:
-    """The norm of each example `[b]`."""
-    values = jnp.abs(values.reshape(len(values), -1))
-    if norm == "linf":
-        return jnp.max(values, -1)
-    if norm == "l1":
-        return jnp.sum(values, -1)
-    return jnp.sqrt(jnp.sum(values * values, -1))

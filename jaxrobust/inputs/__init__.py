@@ -25,6 +25,7 @@ from jaxrobust.inputs._modes import evaluation_mode as evaluation_mode
 from jaxrobust.inputs._numbers import as_choice as as_choice
 from jaxrobust.inputs._numbers import as_count as as_count
 from jaxrobust.inputs._numbers import as_number as as_number
+from jaxrobust.inputs._numbers import as_per_example as as_per_example
 from jaxrobust.inputs._numbers import as_radius as as_radius
 from jaxrobust.inputs._numbers import as_seed as as_seed
 from jaxrobust.inputs._numbers import as_step_size as as_step_size

@@ -115,6 +115,40 @@ def as_number(
     return value
 
 
+def as_per_example(
+    value: Any,
+    *,
+    name: str,
+    batch: int,
+    low: float = -math.inf,
+    high: float = math.inf,
+    positive: bool = False,
+) -> Any:
+    """A hyper-parameter in its range, one for all examples or one each.
+
+    Args:
+      value: `[]` or `[b]`; may be traced.
+      name: of the argument, for the message.
+      batch: number of images `b`.
+      low: the least value.
+      high: the largest value.
+      positive: whether `low` itself is excluded.
+
+    Returns:
+      `value` as an array of its own kind.
+
+    Raises:
+      InputError: for another shape, a value out of range, NaN, or no number.
+    """
+    as_number(value, name=name, low=low, high=high, positive=positive)
+    array = as_array(value)
+    if array.shape not in ((), (batch,)):
+        raise InputError(
+            f"{name} must be one number or one per example, here [{batch}], got shape {array.shape}"
+        )
+    return array
+
+
 def check_number(
     value: Any, wanted: str, *, low: float, high: float = math.inf, infinite: bool = False
 ) -> None:

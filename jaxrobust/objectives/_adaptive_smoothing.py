@@ -16,7 +16,7 @@ from jaxrobust.mixing import Evading, MixedOutputs, mixing_loss
 from jaxrobust.objectives._objective import Batch, Pass, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat, described, norm_of
-from jaxrobust.typing import LogitsFn
+from jaxrobust.typing import NORMS, LogitsFn
 
 Attack = Literal["apgd", "pgd"]
 
@@ -125,7 +125,7 @@ class AdaptiveSmoothing:
     ) -> Array:
         """One run, with what is random of it drawn."""
         norm: Any = norm_of(threat)
-        if norm is None:
+        if norm not in NORMS:
             raise InputError(f"threat must be linf, l2 or l1, got {described(threat)}")
         weight_keys, eps_keys, momentum_keys, attack_keys = (fold_keys(keys, n) for n in range(4))
         draw = jax.vmap(jax.random.uniform)

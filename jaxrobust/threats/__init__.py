@@ -1,6 +1,7 @@
 """Threats: the sets that an attacker may move an image in."""
 
 from jaxrobust.threats._compose import compose as compose
+from jaxrobust.threats._l0 import l0 as l0
 from jaxrobust.threats._l1 import l1 as l1
 from jaxrobust.threats._l1 import l1_box_correction as l1_box_correction
 from jaxrobust.threats._l2 import l2 as l2

@@ -51,7 +51,7 @@ def norm_of(threat: Any) -> str | None:
       threat: any threat.
 
     Returns:
-      "linf", "l2" or "l1"; `None` for all other threats.
+      "linf", "l2", "l1" or "l0"; `None` for all other threats.
 
     Example:
       >>> from jaxrobust import threats

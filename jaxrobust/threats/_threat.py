@@ -18,8 +18,8 @@ class Threat(Protocol):
     `[b]`. The verbs are written for ONE image `[h, w, c]` in [0, 1]; `batched` vmaps them.
     A verb never draws randomness but from the key that it is given.
 
-    A threat may also have an attribute `norm` ("linf", "l2", "l1") if it is that norm's ball, a
-    method `default_step(steps)`, and a text `description`. With a method `on_grid(point, x)`, the
+    A threat may also have an attribute `norm` ("linf", "l2", "l1", "l0") if it is that norm's ball,
+    a method `default_step(steps)`, and a text `description`. With a method `on_grid(point, x)`, the
     perturbation at a point (right, down, angle) of [-1, 1]^3, `attacks.spatial_grid` searches it.
     """
 

@@ -65,6 +65,7 @@ THREATS = {
     "linf": threats.linf(0.1),
     "l2": threats.l2(0.5),
     "l1": threats.l1(1.0),
+    "l0": threats.l0(3),
     "spatial": threats.spatial(20, 1),
     "spatial, then linf": threats.compose(threats.spatial(20, 1), threats.linf(0.05)),
     "two norms": threats.compose(threats.linf(0.05), threats.l2(0.1)),
@@ -90,12 +91,22 @@ BIND = {
         attack=attacks.APGD(threat=threat, loss="margin_targeted", steps=2), targets=2
     ),
     "MALT, FAB": lambda threat: attacks.MALT(attack=attacks.FAB(threat=threat, steps=2)),
+    "FMN": lambda threat: attacks.FMN(threat=threat, steps=20),
+    "DDN": lambda threat: attacks.DDN(threat=threat, steps=20),
+    "PDPGD": lambda threat: attacks.PDPGD(threat=threat, steps=20),
+    "SigmaZero": lambda threat: attacks.SigmaZero(threat=threat, steps=20),
+    "DeepFool": lambda threat: attacks.DeepFool(threat=threat, steps=5),
+    "SuperDeepFool": lambda threat: attacks.SuperDeepFool(
+        threat=threat, steps=2, deepfool_steps=3, search_steps=3
+    ),
 }
 ANY, NORMS = set(THREATS), {"linf", "l2", "l1"}
 TAKEN = dict.fromkeys(("PGD", "WorstOfK", "RandomTransform"), ANY)
 TAKEN |= {"FGSM": ANY - {"union"}}  # it has no random start, which draws the member
 TAKEN |= dict.fromkeys(("APGD", "FAB", "Square", "MinMargin", "MALT, APGD", "MALT, FAB"), NORMS)
 TAKEN |= {"PMA": {"linf"}, "CR": {"linf"}}
+TAKEN |= {"FMN": NORMS | {"l0"}, "PDPGD": NORMS | {"l0"}, "DDN": {"l2"}, "SigmaZero": {"l0"}}
+TAKEN |= {"DeepFool": {"l2", "linf"}, "SuperDeepFool": {"l2"}}
 TAKEN |= {"SpatialGrid": {"spatial"}, "SpatialGrid, inner": {"spatial, then linf"}}
 
 
@@ -226,3 +237,62 @@ def test_a_grid_searches_every_threat_that_offers_one():
     found = bound(logits_fn, KEY, images, jnp.zeros(2, int))
     assert found.success.all()
     assert found.perturbation.tolist() == [2.0, 2.0]
+
+
+MINIMUM_NORM = {
+    "FMN": ("l1", lambda *a: attacks.fmn(*a, norm="l1", steps=20, escape=True)),
+    "DDN": ("l2", lambda *a: attacks.ddn(*a, steps=20)),
+    "PDPGD": ("linf", lambda *a: attacks.pdpgd(*a, norm="linf", steps=20)),
+    "SigmaZero": ("l0", lambda *a: attacks.sigma_zero(*a, steps=20)),
+    "DeepFool": ("linf", lambda *a: attacks.deepfool(*a, norm="linf", steps=5)),
+    "SuperDeepFool": (
+        "l2",
+        lambda *a: attacks.superdeepfool(*a, steps=2, deepfool_steps=3, search_steps=3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MINIMUM_NORM)
+def test_bound_minimum_norm_attacks_are_their_functions_within_the_radius(name):
+    norm, function = MINIMUM_NORM[name]
+    labels = np.array(network(IMAGES).argmax(-1))
+    labels[0] = (labels[0] + 1) % 3  # an error of the clean image
+    given = network, KEY, IMAGES, labels
+    free = function(*given)
+    assert free.distance[0] == 0
+    # Half of those that are not misclassified as they are.
+    eps = np.median(free.distance[(free.distance > 0) & np.isfinite(free.distance)])
+    traces = []
+
+    @jax.jit
+    def run(bound):
+        traces.append(name)
+        return bound(*given)
+
+    found = run(BIND[name](getattr(threats, norm)(eps)))
+    np.testing.assert_array_equal(found.distance, free.distance)
+    np.testing.assert_array_equal(found.perturbation, free.perturbation)
+    np.testing.assert_array_equal(found.success, free.distance <= eps)
+    assert 1 < found.success.sum() <= free.success.sum()
+    inside = np.asarray(found.success)[:, None, None, None]
+    np.testing.assert_array_equal(found.images, np.where(inside, free.images, IMAGES))
+    none = run(BIND[name](getattr(threats, norm)(0)))
+    np.testing.assert_array_equal(none.success, free.distance == 0)
+    assert traces == [name]
+    forwards, backwards = BIND[name](getattr(threats, norm)(eps)).passes(3, targeted=False)
+    assert (forwards, backwards) == {
+        "DeepFool": (5, 10), "SuperDeepFool": (2 * 5 + 3, 2 * (3 * 2 + 1)),
+    }.get(name, (20, 20))  # fmt: skip
+
+
+def test_bound_attacks_towards_targets_reach_them():
+    targets = (np.asarray(network(IMAGES).argmax(-1)) + 1) % 3
+    for bound in (
+        attacks.FMN(threat=threats.l2(5.0), steps=30),
+        attacks.DDN(threat=threats.l2(5.0), steps=30),
+        attacks.PDPGD(threat=threats.linf(1.0), steps=30),
+    ):
+        found = bound(network, KEY, IMAGES, LABELS, targets)
+        assert found.success.any()
+        reached = np.asarray(network(found.images).argmax(-1)) == targets
+        np.testing.assert_array_equal(reached[np.asarray(found.success)], True)

@@ -91,6 +91,28 @@ CALLS = {
     "attacks.fab": {
         **BALL, "steps": 2, "restarts": 1, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9, "unroll": 1,
     },
+    "attacks.fmn": {
+        **ATTACK, "norm": "linf", "steps": 2, "step_size": 1.0, "final_step_size": 0.1,
+        "gamma": 0.05, "final_gamma": 0.001, "targets": LABELS[::-1].copy(), "search_steps": 1,
+    },
+    "attacks.ddn": {
+        **ATTACK, "steps": 2, "gamma": 0.05, "init_norm": 1.0, "levels": 256,
+        "targets": LABELS[::-1].copy(),
+    },
+    "attacks.pdpgd": {
+        **ATTACK, "norm": "l2", "steps": 2, "primal_lr": 0.1, "primal_lr_decrease": 0.01,
+        "dual_ratio_init": 0.01, "dual_lr": 0.1, "dual_lr_decrease": 0.1, "dual_ema": 0.9,
+        "dual_min_ratio": 1e-6, "proximal_steps": 5, "proximal_tolerance": 0.01,
+        "targets": LABELS[::-1].copy(),
+    },
+    "attacks.sigma_zero": {
+        **ATTACK, "steps": 2, "step_size": 1.0, "sigma": 1e-3, "threshold": 0.3,
+        "threshold_rate": 0.01,
+    },
+    "attacks.deepfool": {**ATTACK, "norm": "l2", "steps": 2, "overshoot": 0.02},
+    "attacks.superdeepfool": {
+        **ATTACK, "steps": 1, "deepfool_steps": 2, "overshoot": 0.02, "search_steps": 2,
+    },
     "attacks.fgsm": {**ATTACK, "threat": threats.linf(0.1), "step_size": 0.1},
     "attacks.pma": {**LINF, "steps": 2},
     "attacks.cr": {**LINF, "steps": 3, "period": 3, "targets": 1, "restarts": 1},
@@ -267,10 +289,14 @@ KINDS = {
     "rob_scale": POSITIVE, "sigma": POSITIVE, "lipschitz": POSITIVE, "radius": POSITIVE,
     "eta": POSITIVE, "lam": [(np.nan, "nan"), ("a", "a")], "ratio": [*NUMBER, (-1.0, "-1")],
     "s": NUMBER, "p": NUMBER, "c": NUMBER,
+    "final_gamma": SHARE, "primal_lr_decrease": SHARE, "dual_ratio_init": SHARE,
+    "dual_lr_decrease": SHARE, "dual_ema": SHARE, "dual_min_ratio": SHARE, "threshold": SHARE,
+    "init_norm": POSITIVE, "primal_lr": POSITIVE, "dual_lr": POSITIVE, "threshold_rate": POSITIVE,
+    "proximal_tolerance": POSITIVE, "overshoot": POSITIVE,
     "attacked": [(LABELS[:, None], r"\(4, 1\)"), (LABELS, "0|3")],
     "gamma": [(LABELS, "int"), (LOGITS[:3, 0], r"\(3,\)")],
     "base_loss": [(LOGITS[:3, 0], r"\(3,\)")],
-} | dict.fromkeys(("steps", "rounds", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs", "natural", "adversarial", "helper", "source", "target", "best"), LOGIT_SHAPES)  # fmt: skip
+} | dict.fromkeys(("steps", "rounds", "search_steps", "deepfool_steps", "proximal_steps", "levels", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs", "natural", "adversarial", "helper", "source", "target", "best"), LOGIT_SHAPES)  # fmt: skip
 # What one function sees otherwise than its namesakes.
 EXCEPT = {
     ("attacks.min_margin", "targets"): "steps",
@@ -285,6 +311,9 @@ EXCEPT = {
     ("attacks.spatial_grid", "counts"): None,
     ("mixing.clopper_pearson", "counts"): None,
     ("mixing.smoothed_bounds", "counts"): None,
+    ("attacks.fmn", "gamma"): "alpha",
+    ("attacks.ddn", "gamma"): "alpha",
+    ("attacks.fmn", "final_step_size"): "step_size",
     ("mixing.mixednuts_search", "s"): None,
     ("mixing.mixednuts_search", "p"): None,
     ("mixing.mixednuts_search", "c"): None,
@@ -393,7 +422,7 @@ def is_of_shape(value):
         for case in cases()
         if case.values[1] in ARRAYS
         and not case.values[0].startswith(("evaluation", "mixing.mixednuts_search"))
-        and case.values[1] != "targets"  # numbers there
+        and EXCEPT.get(case.values[:2]) != "steps"  # a number there
         and is_of_shape(case.values[2])
     ],
 )
