@@ -10,21 +10,22 @@ def hard_labels(labels: Array) -> Array:
 
 
 def predicted(logits: Array) -> Array:
-    """Class `[b]` int32 of the largest logit, the first of equals; -1, no class, for NaN logits."""
+    """Class `[b]` int32 of the largest logit, the first of equals; -1 where `has_nan`."""
     return jnp.where(has_nan(logits), -1, jnp.argmax(logits, -1).astype(jnp.int32))
 
 
 def has_nan(logits: Array) -> Array:
-    """`[b]` bool."""
-    return jnp.any(jnp.isnan(logits), -1)
+    """`[b]` bool: NaN, or +inf, of which softmax and losses make NaN. -inf masks a class."""
+    return jnp.any(jnp.isnan(logits) | (logits == jnp.inf), -1)
 
 
 def misclassified(logits: Array, labels: Array) -> Array:
-    """`[b]` bool. Ties go to the first class; NaN logits are never right, for no label.
+    """`[b]` bool. Ties go to the first class; where `has_nan`, no label is right.
 
-    Of one logit the sign decides, for labels -1 and +1.
+    Of one logit the sign decides: labels 1 are the positive class, -1 and 0 the negative one.
     """
     hard = hard_labels(labels).astype(jnp.int32)
     if logits.shape[-1] == 1:
-        return ~(logits[..., 0] * hard.astype(logits.dtype) > 0)
+        signs = jnp.where(hard > 0, 1, -1).astype(logits.dtype)
+        return ~(logits[..., 0] * signs > 0) | has_nan(logits)
     return (predicted(logits) != hard) | has_nan(logits)

@@ -336,7 +336,7 @@ def test_threats_in_words(words):
 
 def test_failed_checks_are_told_and_kept(trained, monkeypatch):
     evaluate, kept = _evaluator.evaluate, []
-    failed = Check("finite logits", False, 3.0, 0, "NaN on pgd images: 3")
+    failed = Check("finite logits", False, 3.0, 0, "NaN or +inf on pgd images: 3")
 
     def with_nan(*arguments, **settings):
         kept.append(settings["keep_images"])
@@ -348,7 +348,7 @@ def test_failed_checks_are_told_and_kept(trained, monkeypatch):
     found = evaluate_run(trained, evaluators=asked, quiet=True, say=said.append)
     for row in found:
         assert row.detail["checks"] == [failed._asdict()]
-    assert said.count("warning: finite logits: NaN on pgd images: 3") == 2
+    assert said.count("warning: finite logits: NaN or +inf on pgd images: 3") == 2
     assert kept == [None, False], "no picture shows the images of the spatial attacks"
     assert not any("warning" in line for line in row_lines(replace(found[0], detail={})))
 

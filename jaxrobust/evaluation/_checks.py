@@ -185,7 +185,7 @@ def finite_check(nan_logits: dict[str, int], clean_logits: np.ndarray) -> Check:
       nan_logits: numbers of images, by what they are of.
       clean_logits: `[n, k]`.
     """
-    counts = {f"NaN on {name} images": count for name, count in nan_logits.items()}
+    counts = {f"NaN or +inf on {name} images": count for name, count in nan_logits.items()}
     counts["infinite on clean images"] = int(np.isinf(clean_logits).any(-1).sum())
     found = ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
     return Check(
@@ -193,8 +193,8 @@ def finite_check(nan_logits: dict[str, int], clean_logits: np.ndarray) -> Check:
         not found,
         float(sum(counts.values())),
         0,
-        f"logits that are not finite ({found or 'none'}); NaN counts as misclassified, and neither "
-        "has a gradient that means something",
+        f"logits that are not finite ({found or 'none'}); NaN and +inf count as misclassified, and "
+        "neither has a gradient that means something",
     )
 
 

@@ -64,8 +64,8 @@ class EvaluationResult(NamedTuple):
       worst: accuracy on the points that are robust to every attack.
       masks: `{"clean": bool [n], attack: bool [n]}`, True where classified correctly.
       adversarial_images: `{attack: [n, h, w, c]}`, of the attacks whose images were kept.
-      nan_logits: `{"clean": int, attack: int}`, images with NaN among their logits. They count as
-        misclassified.
+      nan_logits: `{"clean": int, attack: int}`, images with NaN or +inf among their logits. They
+        count as misclassified.
       checks: of the network; one that did not pass is a warning.
     """
 
@@ -103,7 +103,8 @@ def evaluate(
     The data runs in padded batches of one shape over all devices; of several processes, which
     must all call this alike, each takes its share and gets every result. The noise of an
     example is a function of (seed, attack, index), so a per-example result depends on batch
-    size, padding and devices by rounding at most. NaN logits count as misclassified.
+    size, padding and devices by rounding at most. NaN and +inf logits count as
+    misclassified.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, in evaluation mode. If it is a
@@ -141,6 +142,8 @@ def evaluate(
     seed = as_seed(seed)
     if "clean" in attacks:
         raise InputError("attacks must not be named 'clean', the name of the images as they are")
+    for name, attack in attacks.items():
+        check_one_radius(name, attack)
     if keep_images is None:
         keep_images = images.nbytes * len(attacks) <= KEPT_BYTES
 
@@ -184,6 +187,21 @@ def checked_data(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
     """A whole data set on the host: images `[n, h, w, c]` and labels `[n]` int32."""
     images = np.asarray(as_images(images, empty=False))
     return images, np.asarray(as_labels(labels, batch=len(images)))
+
+
+def check_one_radius(name: str, attack: Attack) -> None:
+    """Refuses a radius or step size for each example: a batch would not know which are its own."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(attack):
+        field = next((key for key in map(_field, path) if key in ("threat", "step_size")), None)
+        if field and np.ndim(leaf):
+            raise InputError(
+                f"{field} of attack {name!r} must be one number for all images, got shape "
+                f"{np.shape(leaf)}; for a radius per example call the attack itself, batch by batch"
+            )
+
+
+def _field(key: Any) -> str:
+    return getattr(key, "name", "")
 
 
 def _attacked(

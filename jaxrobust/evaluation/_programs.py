@@ -169,10 +169,15 @@ def inlined(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def is_container(part: Any) -> bool:
-    """Whether a callable is a pytree of arrays and numbers."""
+    """Whether a callable is a pytree of arrays and numbers.
+
+    One with flags among its leaves (Equinox) is a function: it branches on them, so they cannot be
+    arguments of a program.
+    """
     if jax.tree_util.all_leaves([part]):
         return False
-    return all(isinstance(leaf, NUMBERS) for leaf in jax.tree.leaves(part))
+    leaves = jax.tree.leaves(part)
+    return all(isinstance(leaf, NUMBERS) and not isinstance(leaf, bool) for leaf in leaves)
 
 
 def _shape(leaf: Any) -> tuple[Any, ...]:

@@ -62,9 +62,9 @@ def holding(folders: Sequence[epath.Path], *, say: Callable[[str], None]) -> Ite
 
 
 def begun(workdir: Folder) -> bool:
-    """Whether a folder holds results of training: a checkpoint or a row of metrics.
+    """Whether a folder holds results: a checkpoint, a row of metrics, or one of an evaluation.
 
-    A run without either (its first step failed, or compilation did) may be started anew, with
+    A run without any (its first step failed, or compilation did) may be started anew, with
     another configuration too.
 
     Args:
@@ -74,8 +74,11 @@ def begun(workdir: Folder) -> bool:
       True if there is something to lose.
     """
     folder = run_folder(workdir)
-    metrics = folder / "metrics.jsonl"
-    return bool(stored_steps(folder / "checkpoints") or (metrics.exists() and read_rows(metrics)))
+    rows = [folder / name for name in ("metrics.jsonl", "rows.jsonl")]
+    return bool(
+        stored_steps(folder / "checkpoints")
+        or any(path.exists() and read_rows(path) for path in rows)
+    )
 
 
 def check_free(

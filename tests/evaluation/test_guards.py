@@ -17,6 +17,7 @@ from flax import nnx
 from jaxrobust import evaluation, losses, mixing, models, threats
 from jaxrobust.evaluation._identity import Identity
 from jaxrobust.evaluation._store import ITEM, Store
+from jaxrobust.verdicts import misclassified
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(size=(12, 4, 4, 1)).astype(np.float32)
@@ -160,6 +161,58 @@ def test_nan_counts_as_wrong_is_counted_and_fails_a_check():
     everywhere = evaluation.evaluate(lambda x: linear(weights_of(0))(x) * jnp.nan, grey, labels, attacks={})  # fmt: skip
     assert everywhere.clean.value == 0
     assert everywhere.nan_logits == {"clean": 12}
+
+
+def test_overflow_counts_as_wrong_and_a_masked_class_does_not():
+    """A tie of infinities would go to class 0, and softmax makes NaN of one."""
+
+    def network(x):
+        moved = jnp.abs(x * 16 - jnp.round(x * 16)).max((1, 2, 3)) > 1e-3
+        return jnp.where(moved[:, None], jnp.inf, linear(weights_of(0))(x))
+
+    grey = np.round(IMAGES * 14 + 1) / 16
+    labels = np.asarray(network(grey).argmax(-1))
+    attacks = evaluation.pgd_attacks(threats.linf(0.05), steps=2)
+    result = evaluation.evaluate(network, grey, labels, attacks=attacks)
+    assert (result.clean.value, result.worst.value) == (1, 0)
+    assert result.nan_logits["pgd"] == 12
+    assert [c.name for c in result.checks if not c.passed] == ["finite logits"]
+
+    def masked(x):
+        return linear(weights_of(0))(x).at[:, 1].set(-jnp.inf)
+
+    result = evaluation.evaluate(masked, grey, np.asarray(masked(grey).argmax(-1)), attacks={})
+    assert result.clean.value == 1
+
+
+@pytest.mark.parametrize("field", ["threat", "step_size"])
+def test_a_radius_for_each_example_is_refused(field):
+    """The batch size would decide which image gets which."""
+    many = np.full(12, 0.1, np.float32)
+    settings = {"threat": threats.linf(0.1)} | {field: many}
+    settings["threat"] = threats.linf(many) if field == "threat" else settings["threat"]
+    attack = evaluation.PGD(**settings, steps=2)
+    with pytest.raises(ValueError, match=rf"{field} of attack 'pgd' must be one .*\(12,\)"):
+        evaluation.evaluate(linear(weights_of(0)), IMAGES, LABELS, attacks={"pgd": attack})
+
+
+def test_a_batched_equinox_module_with_flags_is_evaluated():
+    class Batched(eqx.Module):
+        inner: Dropped
+
+        def __call__(self, x):
+            return jax.vmap(self.inner)(x)
+
+    network = eqx.nn.inference_mode(Batched(Dropped(jax.random.key(0))))
+    labels = np.asarray(network(IMAGES).argmax(-1))
+    assert evaluation.evaluate(network, IMAGES, labels, attacks=PGD).clean.value == 1
+
+
+def test_one_logit_has_a_negative_class_of_either_label():
+    logits = jnp.array([[-1.0], [1.0], [-1.0], [jnp.nan]])
+    for negative in (0, -1):
+        labels = jnp.array([negative, 1, 1, negative])
+        assert misclassified(logits, labels).tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

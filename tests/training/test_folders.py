@@ -137,6 +137,19 @@ def test_a_run_without_a_first_step_may_be_started_anew(tmp_path, monkeypatch):
         train_many([BASE], [tmp_path / "True"], devices=ONE)
 
 
+def test_rows_of_evaluations_are_not_handed_to_another_run(tmp_path):
+    """Without its checkpoints a run may be trained again, but no other under its figures."""
+    folder = tmp_path / "run"
+    run(replace(BASE, epochs=1), folder)
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "metrics.jsonl").rename(folder / "rows.jsonl")
+    assert begun(folder)
+    other = replace(BASE, epochs=1, objective=use("trades", beta=100.0, steps=1))
+    with pytest.raises(ValueError, match=r"other settings.*beta"):
+        run(other, folder, resume=True)
+    run(replace(BASE, epochs=1), folder, resume=True)
+
+
 def test_no_epochs_and_no_steps(tmp_path):
     none = replace(BASE, epochs=0)
     train_many([none, replace(none, seed=1)], [tmp_path / "a", tmp_path / "b"], devices=ONE)
