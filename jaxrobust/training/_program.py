@@ -253,4 +253,5 @@ def share(
     positions = jax.lax.axis_index(AXIS) * size + local
     indices = local if order is None else order[state.step % len(order)][positions]
     batch_of = (images, labels, indices, positions)
-    return device_step(settings, AXIS, state, *batch_of, objective, threat, network)
+    steps = settings.steps_per_epoch or (1 if order is None else len(order))
+    return device_step(settings, AXIS, state, *batch_of, objective, threat, network, steps)
