@@ -9,9 +9,14 @@ from jaxrobust.objectives._fgsm_training import NFGSM as n_fgsm
 from jaxrobust.objectives._gair_trades import GairTrades as gair_trades
 from jaxrobust.objectives._gairat import Gairat as gairat
 from jaxrobust.objectives._gairat import GairFat as gair_fat
+from jaxrobust.objectives._gkl import GKL as gkl
 from jaxrobust.objectives._grad_align import GradAlign as grad_align
 from jaxrobust.objectives._grad_align import gradient_alignment as gradient_alignment
+from jaxrobust.objectives._hat import HAT as hat
+from jaxrobust.objectives._lbgat import LBGAT as lbgat
+from jaxrobust.objectives._liet import LIET as liet
 from jaxrobust.objectives._mart import Mart as mart
+from jaxrobust.objectives._nuat import NuAT as nuat
 from jaxrobust.objectives._objective import Batch as Batch
 from jaxrobust.objectives._objective import Clock as Clock
 from jaxrobust.objectives._objective import Devices as Devices
@@ -23,6 +28,7 @@ from jaxrobust.objectives._objective import Views as Views
 from jaxrobust.objectives._objective import WithState as WithState
 from jaxrobust.objectives._pgd_at import FAT as fat
 from jaxrobust.objectives._pgd_at import PGDAT as pgd_at
+from jaxrobust.objectives._pgi import PGI as pgi
 from jaxrobust.objectives._score import Score as score
 from jaxrobust.objectives._standard import Standard as standard
 from jaxrobust.objectives._trades import Trades as trades
@@ -46,11 +52,17 @@ __all__ = [
     "gair_fat",
     "gair_trades",
     "gairat",
+    "gkl",
     "grad_align",
     "gradient_alignment",
+    "hat",
+    "lbgat",
+    "liet",
     "mart",
     "n_fgsm",
+    "nuat",
     "pgd_at",
+    "pgi",
     "score",
     "standard",
     "trades",

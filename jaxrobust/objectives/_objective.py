@@ -184,7 +184,7 @@ class WithState(Objective, Protocol):
         gets the rows of its batch, and returns the new ones under the same names in
         `Views.extras`; `begin_step` gets and returns all rows, `outer` gets none.
       networks: further networks that it needs, of the experiment's "teacher" (trained with the
-        network) and "helper" (frozen). A pass of that name runs that network.
+        network) and "helper" (frozen). A pass named "teacher" runs the teacher.
     """
 
     remembered: tuple[str, ...]

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number
 
-COUNTS = {"steps": 1, "copies": 1, "every": 1}
+COUNTS = {"steps": 1, "copies": 1, "every": 1, "reset": 1}
 ANY_STATISTICS = ("running", "batch", "update")
 NOT_NEGATIVE = (
     *("beta", "clip", "tau", "step_size", "bce", "ce", "product", "clean_scale"),

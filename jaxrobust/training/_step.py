@@ -227,10 +227,11 @@ def _normalised(log_weights: Array | None, axis: str) -> Array | None:
 
 def _training_pass(network: Network, objective: Objective, axis_name: str | None) -> Any:
     """`(params, statistics, images, key, name) -> (logits, statistics)` of an outer pass."""
-    own, others = getattr(objective, "method", None), getattr(objective, "networks", ())
+    own = getattr(objective, "method", None)
+    teacher = {"teacher"} & set(getattr(objective, "networks", ()))
 
     def forward(params: Any, statistics: Any, images: Array, key: Array, name: str = "") -> Any:
-        method = name if name in others else own
+        method = name if name in teacher else own
         options: Any = {"axis_name": axis_name, "method": method, "key": key}
 
         def apply(params: Any, statistics: Any, images: Array) -> Any:

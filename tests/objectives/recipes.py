@@ -7,7 +7,7 @@ import optax
 
 from jaxrobust.devices import device_mesh
 from jaxrobust.networks import network
-from jaxrobust.objectives import Sizes
+from jaxrobust.objectives import Sizes, Stateful
 from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.tiny import TinyNet
 
@@ -16,7 +16,7 @@ LAYERS = ("conv1", "conv2", "dense")
 
 def variables(data, prefix, bn=None):
     """Parameters and running statistics stored under a prefix, such as "init."."""
-    own = {k: jnp.asarray(data[f"{prefix}{k}"]) for k in names()}
+    own = {k: jnp.asarray(data[f"{prefix}{k}"]) for k in names() if f"{prefix}{k}" in data}
     params = {n: {k: own[f"{n}_{k}"] for k in ("kernel", "bias")} for n in LAYERS}
     params["bn"] = {k: own[f"bn_{k}"] for k in ("scale", "bias")}
     mean, var = bn or (own["bn_mean"], own["bn_var"])
@@ -42,7 +42,7 @@ def one_step(data, objective, threat, *, before, index, state=None, net=None, st
 
     The state of the objective is `init_state`'s with what is given.
     """
-    params, statistics = before
+    params, statistics = jax.tree.map(jnp.asarray, before)
     optimizer = optax.sgd(1.0)
     sizes = Sizes(10, data["x"].shape[1:], len(data["x_u8"]))
     held = objective.init_state(sizes) | (state or {}) if hasattr(objective, "init_state") else None
@@ -77,3 +77,21 @@ def check(data, case, before, after, *, atol=1e-8, grad="grad"):
     np.testing.assert_allclose(
         after.batch_stats["bn"]["var"], data[f"{case}.bn_var_after"], atol=atol
     )
+
+
+def training(before):
+    """The tiny network in training mode as attacks see it: `Stateful` for "update"."""
+    params, statistics = before
+
+    def apply(images, statistics):
+        variables = {"params": params, "batch_stats": statistics}
+        logits, after = TinyNet().apply(variables, images, train=True, mutable=["batch_stats"])
+        return logits, after["batch_stats"]
+
+    return Stateful(apply, statistics)
+
+
+def evaluated(before):
+    """The tiny network in evaluation mode."""
+    params, statistics = before
+    return lambda images: TinyNet().apply({"params": params, "batch_stats": statistics}, images)

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from jaxrobust import objectives, threats
-from jaxrobust.objectives import Batch, Stateful
+from jaxrobust.objectives import Batch
 from jaxrobust.training import TrainState
 from jaxrobust.training._updates import Averaging, updated
-from tests.objectives.recipes import check, injected, one_step, variables
+from tests.objectives.recipes import check, injected, one_step, training, variables
 from tests.tiny import TinyNet
 
 FAST = {
@@ -32,22 +32,6 @@ def recipe(data, case):
     return getattr(objectives, name)(**options)
 
 
-def training_network(data, prefix="init."):
-    """The tiny network in training mode, as attacks with "update" see it."""
-    params, statistics = variables(data, prefix)
-
-    def apply(images, statistics):
-        logits, updated = TinyNet().apply(
-            {"params": params, "batch_stats": statistics},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return logits, updated["batch_stats"]
-
-    return Stateful(apply, statistics)
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("case", FAST)
 def test_a_step_is_the_authors(golden, monkeypatch, case):
@@ -61,7 +45,7 @@ def test_a_step_is_the_authors(golden, monkeypatch, case):
         keep = lambda images, delta: images + delta  # noqa: E731
         monkeypatch.setattr("jaxrobust.objectives._grad_align.moved", keep)
     injected(monkeypatch, type(objective), draws)
-    network = training_network(data)
+    network = training(variables(data, "init."))
     views = objective.attack(network, batch, threat, objective.draw())
     np.testing.assert_allclose(views.images["adv"], data[f"{case}.x_adv"], atol=1e-8)
     assert set(views.images) == ({"adv", "point"} if "align" in case else {"adv"})
@@ -81,7 +65,7 @@ def test_a_step_in_float32(golden, case):
     objective, threat = recipe(data, case), threats.linf(data[f"{case}.eps"].item())
     draws = {"point" if "align" in case else "start": jnp.asarray(single[f"{case}.noise"])}
     batch = Batch(jnp.asarray(single["x"]), jnp.asarray(data["y"], jnp.int32))
-    views = objective.attack(training_network(single), batch, threat, draws)
+    views = objective.attack(training(variables(single, "init.")), batch, threat, draws)
     np.testing.assert_allclose(views.images["adv"], data[f"{case}.x_adv"], atol=1e-5)
 
 
