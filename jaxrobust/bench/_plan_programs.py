@@ -65,7 +65,7 @@ def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> 
     model = build_model(experiment, shape.num_classes, helper=True)
     optimizer, _ = build_optimizer(experiment, steps)
     count, split = shape.train_size + shape.generated_size, P()
-    sizes = Sizes(shape.num_classes, shape.image_shape, count)
+    sizes = Sizes(shape.num_classes, shape.image_shape, count, experiment.build("threat"))
     state = jax.eval_shape(
         lambda: create_state(experiment, model, optimizer, shape.image_shape, sizes)
     )

@@ -159,7 +159,7 @@ def _arguments(experiment: Experiment, shape: DataShape, shapes: tuple) -> list[
     model = build_model(experiment, shape.num_classes, helper=True)
     optimizer, _ = build_optimizer(experiment, steps)
     count = shape.train_size + shape.generated_size
-    sizes = Sizes(shape.num_classes, shape.image_shape, count)
+    sizes = Sizes(shape.num_classes, shape.image_shape, count, experiment.build("threat"))
     values = (
         create_state(experiment, model, optimizer, shape.image_shape, sizes),
         rng.integers(0, shape.max_value + 1, images.shape, dtype=np.uint8),

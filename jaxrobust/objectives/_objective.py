@@ -106,11 +106,13 @@ class Sizes(NamedTuple):
       num_classes: `k`.
       image_shape: `(h, w, c)`.
       examples: number of training examples, generated ones included.
+      threat: of the run; its structure is what matters.
     """
 
     num_classes: int
     image_shape: tuple[int, ...]
     examples: int
+    threat: Any = None
 
 
 class Clock(NamedTuple):

@@ -134,7 +134,8 @@ def prepare(
     model = build_model(first, dataset.num_classes, helper=True)
     optimizer, learning_rate = build_optimizer(first, supply.steps_per_epoch)
     built = [on_device((e.build("objective"), e.build("threat"))) for e in experiments]
-    sizes = Sizes(dataset.num_classes, tuple(dataset.image_shape), supply.examples)
+    shape = tuple(dataset.image_shape)
+    sizes = Sizes(dataset.num_classes, shape, supply.examples, built[0][1])
     check_memory(built[0][0], sizes, streamed=isinstance(dataset, Streamed), say=say)
     states = group.states(experiments, model, optimizer, dataset.image_shape, sizes)
     check_model(first, model, dataset, group.mesh, say=say)

@@ -37,14 +37,14 @@ def injected(monkeypatch, kind, draws):
 
 
 def one_step(data, objective, threat, *, before, index, state=None, net=None, steps=None, step=0,
-             settings=None):  # fmt: skip
+             settings=None, sizes=None):  # fmt: skip
     """One train step with SGD of rate 1 on chosen examples: the state after it, and metrics.
 
     The state of the objective is `init_state`'s with what is given.
     """
     params, statistics = jax.tree.map(jnp.asarray, before)
     optimizer = optax.sgd(1.0)
-    sizes = Sizes(10, data["x"].shape[1:], len(data["x_u8"]))
+    sizes = sizes or Sizes(10, data["x"].shape[1:], len(data["x_u8"]))
     held = objective.init_state(sizes) | (state or {}) if hasattr(objective, "init_state") else None
     now = TrainState(
         step=jnp.asarray(step, jnp.int32),
