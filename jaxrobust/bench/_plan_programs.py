@@ -67,7 +67,7 @@ def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> 
     count, split = shape.train_size + shape.generated_size, P()
     sizes = Sizes(shape.num_classes, shape.image_shape, count, experiment.build("threat"))
     state = jax.eval_shape(
-        lambda: create_state(experiment, model, optimizer, shape.image_shape, sizes)
+        lambda: create_state(experiment, model, optimizer, shape.image_shape, sizes=sizes)
     )
     settings = step_settings(experiment, optimizer, shape, steps)
     height, width, channels = shape.image_shape

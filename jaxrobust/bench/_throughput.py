@@ -161,7 +161,7 @@ def _arguments(experiment: Experiment, shape: DataShape, shapes: tuple) -> list[
     count = shape.train_size + shape.generated_size
     sizes = Sizes(shape.num_classes, shape.image_shape, count, experiment.build("threat"))
     values = (
-        create_state(experiment, model, optimizer, shape.image_shape, sizes),
+        create_state(experiment, model, optimizer, shape.image_shape, sizes=sizes),
         rng.integers(0, shape.max_value + 1, images.shape, dtype=np.uint8),
         rng.integers(0, shape.num_classes, labels.shape, dtype=np.int32),
         None if order is None else rng.integers(0, labels.shape[0], order.shape, dtype=np.int32),

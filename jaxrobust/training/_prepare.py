@@ -137,7 +137,7 @@ def prepare(
     shape = tuple(dataset.image_shape)
     sizes = Sizes(dataset.num_classes, shape, supply.examples, built[0][1])
     check_memory(built[0][0], sizes, streamed=isinstance(dataset, Streamed), say=say)
-    states = group.states(experiments, model, optimizer, dataset.image_shape, sizes)
+    states = group.states(experiments, model, optimizer, dataset.image_shape, sizes=sizes)
     check_model(first, model, dataset, group.mesh, say=say)
     if from_weights and first.init_from is not None:
         weights = first_weights(

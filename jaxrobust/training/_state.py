@@ -48,6 +48,7 @@ def create_state(
     network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
+    *,
     sizes: Sizes | None = None,
 ) -> TrainState:
     """The state before the first step, a function of the experiment's seed.
@@ -74,6 +75,7 @@ def create_states(
     network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
+    *,
     sizes: Sizes | None = None,
 ) -> TrainState:
     """The states of experiments that differ in their seeds, from one program; their axis first."""

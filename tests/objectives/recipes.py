@@ -37,7 +37,7 @@ def injected(monkeypatch, kind, draws):
 
 
 def one_step(data, objective, threat, *, before, index, state=None, net=None, steps=None, step=0,
-             settings=None, sizes=None):  # fmt: skip
+             settings=None, sizes=None, devices=1):  # fmt: skip
     """One train step with SGD of rate 1 on chosen examples: the state after it, and metrics.
 
     The state of the objective is `init_state`'s with what is given.
@@ -57,7 +57,9 @@ def one_step(data, objective, threat, *, before, index, state=None, net=None, st
     )
     now = jax.tree.map(jnp.copy, now)
     options = {"steps_per_epoch": steps} | (settings or {})
-    program = make_train_step(StepSettings(optimizer, **options), device_mesh(jax.devices()[:1]))
+    program = make_train_step(
+        StepSettings(optimizer, **options), device_mesh(jax.devices()[:devices])
+    )
     order = jnp.asarray(np.asarray(index)[None], jnp.int32)
     parts = objective, threat, network(net or TinyNet())
     return program(now, data["x_u8"], data["y"], order, *parts)
