@@ -14,6 +14,7 @@ from jaxrobust.objectives._gairat import GairFat as gair_fat
 from jaxrobust.objectives._gkl import GKL as gkl
 from jaxrobust.objectives._grad_align import GradAlign as grad_align
 from jaxrobust.objectives._grad_align import gradient_alignment as gradient_alignment
+from jaxrobust.objectives._groups import GROUPS as GROUPS
 from jaxrobust.objectives._hat import HAT as hat
 from jaxrobust.objectives._lbgat import LBGAT as lbgat
 from jaxrobust.objectives._liet import LIET as liet
@@ -40,6 +41,7 @@ from jaxrobust.objectives._union_training import AvgNorms as avg_norms
 from jaxrobust.objectives._union_training import MaxNorms as max_norms
 
 __all__ = [
+    "GROUPS",
     "Batch",
     "Clock",
     "Devices",

@@ -413,6 +413,11 @@ RANGES = {
 }  # fmt: skip
 
 
+def test_every_recipe_is_in_one_group():
+    grouped = [name for group in objectives.GROUPS.values() for name in group]
+    assert sorted(grouped) == sorted(RECIPES)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_objectives_refuse_what_cannot_be_meant(name):
     recipe = RECIPES[name]
