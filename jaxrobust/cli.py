@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -130,13 +131,25 @@ def list_parts(part: str | None) -> None:
         raise ValueError(f"part {part!r} is unknown; choose from {', '.join(PARTS)}")
     for name in PARTS if part is None else [part]:
         echo(f"{name}:")
-        for option, call in PARTS[name].names.items():
-            shown = ", ".join(
-                p.name if p.default is p.empty else f"{p.name}={p.default!r}"
-                for p in signature_of(call).parameters.values()
-                if p.name not in PARTS[name].supplied
-            )
-            echo(f"  {option}({shown})" if part else f"  {option}")
+        for heading, options in _grouped(name, PARTS[name].names).items():
+            if heading:
+                echo(f"  # {heading}")
+            for option in options:
+                shown = ", ".join(
+                    p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+                    for p in signature_of(PARTS[name].names[option]).parameters.values()
+                    if p.name not in PARTS[name].supplied
+                )
+                echo(f"  {option}({shown})" if part else f"  {option}")
+
+
+def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of a part's options under their headings; those in no group come last."""
+    from jaxrobust.objectives import GROUPS
+
+    groups = GROUPS if part == "objective" else {}
+    found = {heading: [n for n in group if n in names] for heading, group in groups.items()}
+    return found | {"": [n for n in names if not any(n in group for group in groups.values())]}
 
 
 @cli.command()

@@ -59,7 +59,7 @@ MISTAKES = {
     ),
     "wrong part": (
         ["train", TRADES, "--set", "objective=trade"],
-        "mart, pgd_at, score, standard, trades",
+        "ramp, score, standard, trades",
     ),
     "no weights": (
         ["train", TRADES, "--workdir", "new", "--init-from", "nowhere"],
@@ -110,7 +110,11 @@ def test_list_shows_names_and_arguments(cli):
     assert code == 0
     for word in ("trades", "digits", "digits_cnn", "linf", "sgd", "cosine", "pad_crop"):
         assert f"  {word}\n" in out
-    assert "trades(beta=6.0, steps=10" in cli("list", "objective")[1]
+    objectives = cli("list", "objective")[1]
+    assert "trades(beta=6.0, steps=10" in objectives
+    before, _, after = objectives.partition("  # one attack step\n")
+    assert "  pgd_at(" in before
+    assert "  n_fgsm(noise=2.0" in after.partition("  # ")[0]
 
 
 def test_train_evaluate_and_errors_that_lose_nothing(cli, tmp_path):

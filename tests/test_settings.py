@@ -33,6 +33,9 @@ NUMBERS = {
     "awp": [-0.1, NAN, INF],
     "ema_decay": [-0.1, 1.0, NAN],
     "ema_warmup": [-0.1, 1.0, NAN],
+    "ema_copied_steps": [-1, 0.5],
+    "teacher": [use("mlp")],  # no use for it
+    "helper": ["", 3, {"weights": "a"}, "runs/standard"],
     "name": ["", " x", "a/b", "..", "a\nb", 3, "x" * 300],
     "published": [{"clean": NAN}],
     "learning_rate": [
@@ -67,6 +70,7 @@ def test_numbers_of_an_experiment(name):
     [
         {"ema_warmup": 0.1},
         {"ema_batch_stats": "average"},
+        {"ema_copied_steps": 1},
         {"awp": 0.1, "schedules": {"awp": use("constant", value=0.1)}},
         {"optimizer": use("adam"), "schedules": {"optimizer.momentum": use("constant", value=0.9)}},
     ],

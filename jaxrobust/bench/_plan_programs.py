@@ -17,6 +17,7 @@ from jaxrobust.evaluation import PGD
 from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
 from jaxrobust.networks import LogitsFunction
+from jaxrobust.objectives import Sizes
 from jaxrobust.training import (
     LANES,
     build_model,
@@ -61,13 +62,16 @@ def steps_per_epoch(experiment: Experiment, shape: DataShape) -> int:
 def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> Program:
     """The train step of `training.train`, on shapes."""
     steps = steps_per_epoch(experiment, shape)
-    model = build_model(experiment, shape.num_classes)
+    model = build_model(experiment, shape.num_classes, helper=True)
     optimizer, _ = build_optimizer(experiment, steps)
-    state = jax.eval_shape(lambda: create_state(experiment, model, optimizer, shape.image_shape))
+    count, split = shape.train_size + shape.generated_size, P()
+    sizes = Sizes(shape.num_classes, shape.image_shape, count, experiment.build("threat"))
+    state = jax.eval_shape(
+        lambda: create_state(experiment, model, optimizer, shape.image_shape, sizes=sizes)
+    )
     settings = step_settings(experiment, optimizer, shape, steps)
     height, width, channels = shape.image_shape
     row = -(-height * width * channels // LANES) * LANES
-    count, split = shape.train_size + shape.generated_size, P()
     order: Any = jax.ShapeDtypeStruct((steps, experiment.batch_size), jnp.int32)
     if shape.streamed:
         count, split, order = experiment.batch_size, P(AXIS), None

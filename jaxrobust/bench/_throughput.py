@@ -14,6 +14,7 @@ from jaxrobust.bench._plan_programs import stock_convolutions, train_step_progra
 from jaxrobust.convolutions import compiler_options
 from jaxrobust.devices import bytes_per_device, check_split, device_mesh
 from jaxrobust.experiment import Experiment
+from jaxrobust.objectives import Sizes
 from jaxrobust.training import build_model, build_optimizer, create_state
 
 _LARGEST_PRODUCT = 8192  # rows and columns
@@ -155,10 +156,12 @@ def _arguments(experiment: Experiment, shape: DataShape, shapes: tuple) -> list[
     _, images, labels, order, *_ = shapes
     rng = np.random.default_rng(0)
     steps = 1 if order is None else order.shape[0]
-    model = build_model(experiment, shape.num_classes)
+    model = build_model(experiment, shape.num_classes, helper=True)
     optimizer, _ = build_optimizer(experiment, steps)
+    count = shape.train_size + shape.generated_size
+    sizes = Sizes(shape.num_classes, shape.image_shape, count, experiment.build("threat"))
     values = (
-        create_state(experiment, model, optimizer, shape.image_shape),
+        create_state(experiment, model, optimizer, shape.image_shape, sizes=sizes),
         rng.integers(0, shape.max_value + 1, images.shape, dtype=np.uint8),
         rng.integers(0, shape.num_classes, labels.shape, dtype=np.int32),
         None if order is None else rng.integers(0, labels.shape[0], order.shape, dtype=np.int32),

@@ -26,7 +26,7 @@ from jaxrobust.spec import (
     use,
 )
 
-OPTIONAL = ("generated", "transform")  # parts that may be None
+OPTIONAL = ("generated", "transform", "teacher")  # parts that may be None
 FORBID_EXTRA = pydantic.ConfigDict(extra="forbid")
 
 
@@ -122,6 +122,9 @@ class Experiment:
       data: a data set of `jaxrobust.data`.
       generated: generated images mixed into every batch, or `None`.
       model: a network of `jaxrobust.models`; `num_classes` comes from the data.
+      teacher: a second network, trained with the first, or `None`: for objectives that need one.
+      helper: a frozen network with its weights, or `None`: for objectives that need one. A run's
+        folder, or a mapping with "weights" and "network" as in `init_from`.
       init_from: the weights to start from, of the same network, or `None`: a run's folder (its best
         checkpoint), a file of weights in PyTorch's format, or a mapping with "weights", such a
         file, "network", a network or published entry, and its arguments. The optimizer starts anew.
@@ -147,6 +150,8 @@ class Experiment:
       ema_decay: decay of the parameter average that is evaluated; 0 for none.
       ema_warmup: part of the training, in [0, 1), during which the average is a copy of the
         parameters; then its decay rises to `ema_decay` (Gowal et al.). `None`: constant decay.
+      ema_copied_steps: number of first steps during which the average is a copy of the parameters,
+        without a warm-up (1 in the FastAT benchmark).
       ema_batch_stats: running statistics that the average is evaluated with: the "live" ones of
         the trained network (the papers), or their own "average".
       awp: size of the adversarial weight perturbation, relative to each kernel's norm (0.005 in
@@ -166,6 +171,8 @@ class Experiment:
     data: Spec
     generated: Spec | None = None
     model: Spec
+    teacher: Spec | None = None
+    helper: str | dict[str, Any] | None = None
     init_from: str | dict[str, Any] | None = None
     objective: Spec
     threat: Spec
@@ -183,6 +190,7 @@ class Experiment:
     batch_augment: tuple[Spec, ...] = ()
     ema_decay: Number = 0.0
     ema_warmup: Number | None = None
+    ema_copied_steps: int = 0
     ema_batch_stats: Literal["live", "average"] = "live"
     awp: Number = 0.0
     batch_norm: Literal["global", "per_device"] = "global"
@@ -210,7 +218,9 @@ class Experiment:
         traced(lambda: self.build("optimizer", learning_rate=lambda step: 0.1), "optimizer")
         object.__setattr__(self, "schedules", self._checked_schedules())
         self._check_numbers()
-        self._check_init_from()
+        self._check_weights("init_from", "a run's folder, a file of weights")
+        self._check_weights("helper", "a run's folder")
+        self._check_networks()
         self._check_effects()
 
     def _made(self, part: str) -> Any:
@@ -219,6 +229,7 @@ class Experiment:
 
     def _check_numbers(self) -> None:
         as_count(self.epochs, name="epochs", least=0)
+        as_count(self.ema_copied_steps, name="ema_copied_steps", least=0)
         as_seed(self.seed)
         for name in ("batch_size", "microbatches"):
             as_count(getattr(self, name), name=name)
@@ -245,14 +256,26 @@ class Experiment:
         except ValueError as error:
             raise InputError(f"published: {error}") from None
 
-    def _check_init_from(self) -> None:
-        source = self.init_from
+    def _check_weights(self, name: str, kinds: str) -> None:
+        """Refuses what names no weights."""
+        source = getattr(self, name)
         is_mapping = isinstance(source, dict) and {"weights", "network"} <= source.keys()
         if not (source is None or is_mapping or (isinstance(source, str) and source)):
             raise InputError(
-                "init_from must be a run's folder, a file of weights, or a mapping with "
-                f"'weights' and 'network', got {source!r}"
+                f"{name} must be {kinds}, or a mapping with 'weights' and 'network', got {source!r}"
             )
+
+    def _check_networks(self) -> None:
+        """Refuses networks that the objective has no use for, and one that it lacks."""
+        wanted = getattr(self._made("objective"), "networks", ())
+        for name in ("teacher", "helper"):
+            given = getattr(self, name)
+            if (given is None) == (name in wanted):
+                why = "needs one" if name in wanted else "has no use for it"
+                raise InputError(
+                    f"{name} must be {'given' if name in wanted else 'None'}: the objective "
+                    f"{self.objective.target} {why}; got {given!r}"
+                )
 
     def _check_effects(self) -> None:
         """Refuses settings that would change nothing."""
@@ -262,12 +285,18 @@ class Experiment:
                 "whose schedule would have no effect; leave learning_rate to it, or add "
                 'use("scale_by_learning_rate") to a chain'
             )
-        for name, default in (("ema_warmup", None), ("ema_batch_stats", "live")):
+        defaults = {"ema_warmup": None, "ema_copied_steps": 0, "ema_batch_stats": "live"}
+        for name, default in defaults.items():
             if getattr(self, name) != default and not self.ema_decay:
                 raise InputError(
                     f"{name} needs an average of the parameters: set ema_decay, or leave {name} at "
                     f"{default}, got {getattr(self, name)!r}"
                 )
+        if self.ema_copied_steps and self.ema_warmup is not None:
+            raise InputError(
+                "ema_copied_steps must be 0 with ema_warmup, which says how long the average is a "
+                f"copy; got {self.ema_copied_steps}"
+            )
         if self.awp and "awp" in self.schedules:
             raise InputError(
                 f"awp must be 0 where schedules has 'awp', which replaces it; got {self.awp}"

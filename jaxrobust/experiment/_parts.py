@@ -49,6 +49,10 @@ SCHEDULES = choices(optax.schedules, lambda value: _annotated(value) == optax.Sc
 THREAT = Part(choices(threats, _returns(_is_threat)), VERBS, "threat")
 IN_STEPS = Part(SCHEDULES, CALL, "schedule")
 
+NETWORK = Part(
+    choices(models, _returns(_is_network)), (), "network", ("num_classes", "rngs", "key")
+)
+
 PARTS: dict[str, Part] = {
     "data": Part(
         choices(data, _returns(_is_dataset)),
@@ -61,9 +65,8 @@ PARTS: dict[str, Part] = {
         "set of generated images",
     ),
     # What else a network must have depends on the library that it is written in.
-    "model": Part(
-        choices(models, _returns(_is_network)), (), "network", ("num_classes", "rngs", "key")
-    ),
+    "model": NETWORK,
+    "teacher": NETWORK,
     "objective": Part(
         choices(objectives, lambda value: is_dataclass(value) and hasattr(value, "outer")),
         ("attack_statistics", "passes", "inner", "outer"),

@@ -74,7 +74,7 @@ def named_method(module: Any, name: str) -> Callable[..., Any]:
     if method is None:
         kind = getattr(module, "__name__", type(module).__name__)
         raise InputError(
-            f"the objective needs a network that has {name}(images), such as mixed_classifier; "
-            f"{kind} has no such method"
+            f"the objective needs a network that has {name}(images), as mixed_classifier has "
+            f"outputs(images), or networks.accompanied teacher(images); {kind} has no such method"
         )
     return method

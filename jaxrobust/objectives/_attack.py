@@ -8,9 +8,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_batch
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.objectives._objective import Batch, Stateful
+from jaxrobust.precision import widened
 from jaxrobust.threats import Threat, batched, default_step
 from jaxrobust.typing import LogitsFn, Loss
 
@@ -30,6 +31,24 @@ def inner_pgd(
     stop_after: ArrayLike | None = None,
 ) -> Attacked:
     """PGD as the training objectives run it: one start, the last iterate."""
+    begin = initial(key, batch.images, threat, start)
+    options: Any = {"loss": loss, "steps": steps, "step_size": step_size, "stop_after": stop_after}
+    return pgd_from(logits_fn, key, batch, threat, begin, **options)
+
+
+def pgd_from(
+    logits_fn: LogitsFn | Stateful,
+    key: Array,
+    batch: Batch,
+    threat: Threat,
+    begin: Any,
+    *,
+    loss: Loss,
+    steps: int,
+    step_size: ArrayLike | None,
+    stop_after: ArrayLike | None = None,
+) -> Attacked:
+    """PGD from a given perturbation; the key is unused then."""
     stateful = isinstance(logits_fn, Stateful)
     return pgd(
         logits_fn.apply if stateful else logits_fn,  # type: ignore[union-attr, arg-type]
@@ -40,10 +59,30 @@ def inner_pgd(
         loss=loss,
         steps=steps,
         step_size=default_step(threat, steps) if step_size is None else step_size,
-        start=initial(key, batch.images, threat, start),
+        start=begin,
         stop_after=stop_after,
         state=logits_fn.batch_stats if stateful else None,  # type: ignore[union-attr]
     )
+
+
+def from_draw(
+    logits_fn: LogitsFn | Stateful,
+    batch: Batch,
+    threat: Threat,
+    start: Any,
+    *,
+    kind: Start,
+    loss: Loss,
+    steps: int,
+    step_size: ArrayLike | None,
+) -> Attacked:
+    """PGD from a drawn perturbation, which the box cuts where its kind is cut."""
+    images, _ = as_batch(*batch)
+    on_pixels = getattr(start, "shape", None) == images.shape
+    if kind != "gaussian" and on_pixels:
+        start = jnp.clip(start, -widened(images), 1 - widened(images))
+    options: Any = {"loss": loss, "steps": steps, "step_size": step_size}
+    return pgd_from(logits_fn, jax.random.key(0), batch, threat, start, **options)
 
 
 def initial(key: Array, images: Array, threat: Any, start: Start) -> Any:

@@ -31,6 +31,7 @@ class PGDAT:
         "update" (the attack moves the running statistics).
       tau: stop an example this many steps after it is first misclassified; default never. May be
         traced.
+      label_smoothing: of the loss alone, not in the attack, as in `losses.cross_entropy`.
 
     Example:
       >>> from jaxrobust import objectives
@@ -45,6 +46,7 @@ class PGDAT:
     step_size: ArrayLike | None = None
     attack_statistics: AttackStatistics = field(default="running", metadata={"static": True})
     tau: ArrayLike | None = None
+    label_smoothing: float = field(default=0.0, metadata={"static": True})
 
     def __post_init__(self) -> None:
         check_ranges(self, attack_statistics=("running", "batch", "update"))
@@ -72,7 +74,8 @@ class PGDAT:
         self, logits: dict[str, Array], batch: Batch, extras: dict[str, Array]
     ) -> tuple[Array, dict[str, Array]]:
         """Cross-entropy on the adversarial images."""
-        loss = cross_entropy(logits["adv"], batch.labels)
+        smoothing = self.label_smoothing
+        loss = cross_entropy(logits["adv"], batch.labels, label_smoothing=smoothing)
         return loss, {"robust_accuracy": correct(logits["adv"], batch.labels)}
 
 
@@ -90,6 +93,7 @@ class FAT(PGDAT):
       step_size: as in `pgd_at`.
       attack_statistics: as in `pgd_at`.
       tau: further steps after the first misclassification. May be traced.
+      label_smoothing: as in `pgd_at`.
 
     Example:
       >>> from jaxrobust import objectives

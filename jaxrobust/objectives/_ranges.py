@@ -8,9 +8,14 @@ import numpy as np
 
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number
 
-COUNTS = {"steps": 1, "copies": 1}
-NOT_NEGATIVE = ("beta", "clip", "tau", "step_size", "bce", "ce", "product", "clean_scale")
-SHARES = ("label_smoothing", "weight")
+COUNTS = {"steps": 1, "copies": 1, "every": 1, "reset": 1}
+ANY_STATISTICS = ("running", "batch", "update")
+NOT_NEGATIVE = (
+    *("beta", "clip", "tau", "step_size", "bce", "ce", "product", "clean_scale"),
+    *("noise", "alpha", "gamma", "attack_beta", "h", "lbd", "step_sizes"),
+)
+POSITIVE = ("temperature",)
+SHARES = ("label_smoothing", "weight", "momentum", "min_mask", "max_mask")
 WORDS = {
     "attack_statistics": ("running", "batch"),
     "start": ("uniform", "gaussian", "gaussian_in_box"),
@@ -42,6 +47,8 @@ def check_ranges(objective: Any, **words: tuple[str, ...]) -> None:
         elif name in NOT_NEGATIVE:
             for number in jax.tree.leaves(value):
                 as_number(number, name=name, low=0)
+        elif name in POSITIVE:
+            as_number(value, name=name, low=0, positive=True)
         elif name in SHARES:
             as_number(value, name=name, low=0, high=1)
         elif name == "clip_loss" and not 0 <= value < 1:

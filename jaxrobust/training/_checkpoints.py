@@ -215,14 +215,23 @@ def restored(folder: epath.Path, step: int, abstract: Any) -> Any:
         arguments = ocp.args.PyTreeRestore(
             abstract,
             ocp.checkpoint_utils.construct_restore_args(abstract),
-            # Once a state held the weights of a mixed classifier's bases, or `None`.
-            partial_restore=ONCE_HELD in getattr(held, "tree", held),
+            partial_restore=_holds_more(getattr(held, "tree", held), abstract),
         )
         state = reader.restore(path, arguments)
     found = int(getattr(state, "step", step))
     if found != step:
         raise ValueError(f"it holds step {found}")
     return state
+
+
+def _holds_more(held: Any, wanted: Any) -> bool:
+    """Whether a checkpoint has, or lacks, what is not to be restored from it.
+
+    Once a state held the weights of a mixed classifier's bases, or `None`, and no objective. A
+    network that is only evaluated needs no objective.
+    """
+    unasked = getattr(wanted, "objective", ...) is None
+    return ONCE_HELD in held or (unasked and held.get("objective", ...) not in (None, {}))
 
 
 def _restore_first(

@@ -1,5 +1,6 @@
 """What a run needs before its first step: built and checked before its folder is claimed."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.networks import LogitsFunction, Network, check_network
+from jaxrobust.objectives import Sizes
 from jaxrobust.reasons import first_line
 from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._program import Group
@@ -129,10 +131,13 @@ def prepare(
     supply = make_supply(experiments, {s: rest for s, (rest, _) in splits.items()}, group)
 
     # ---- model, optimizer, state ------------------------------------------------------------
-    model = build_model(first, dataset.num_classes)
+    model = build_model(first, dataset.num_classes, helper=True)
     optimizer, learning_rate = build_optimizer(first, supply.steps_per_epoch)
     built = [on_device((e.build("objective"), e.build("threat"))) for e in experiments]
-    states = group.states(experiments, model, optimizer, dataset.image_shape)
+    shape = tuple(dataset.image_shape)
+    sizes = Sizes(dataset.num_classes, shape, supply.examples, built[0][1])
+    check_memory(built[0][0], sizes, streamed=isinstance(dataset, Streamed), say=say)
+    states = group.states(experiments, model, optimizer, dataset.image_shape, sizes=sizes)
     check_model(first, model, dataset, group.mesh, say=say)
     if from_weights and first.init_from is not None:
         weights = first_weights(
@@ -184,6 +189,37 @@ def _begun_from(
         opt_state=optimizer.init(new["params"]),
         ema_params=None if state.ema_params is None else again["params"],
         ema_batch_stats=None if state.ema_batch_stats is None else again["batch_stats"],
+    )
+
+
+def check_memory(
+    objective: Any, sizes: Sizes, *, streamed: bool, say: Callable[[str], None]
+) -> None:
+    """Tells the size of what an objective keeps for every training example.
+
+    Args:
+      objective: the recipe.
+      sizes: of the data.
+      streamed: whether a step gets its batch alone, without the numbers of its examples.
+      say: told the size.
+
+    Raises:
+      ValueError: if the data are streamed.
+    """
+    names = getattr(objective, "remembered", ())
+    if not names:
+        return
+    kind = type(objective).__name__
+    if streamed:
+        raise ValueError(
+            f"{kind} keeps {' and '.join(names)} of every training example, whose numbers are "
+            "unknown where data are streamed: load the set into memory (stream=False)"
+        )
+    held = jax.eval_shape(lambda: objective.init_state(sizes))
+    size = sum(math.prod(held[name].shape) * held[name].dtype.itemsize for name in names)
+    say(
+        f"{kind} keeps {' and '.join(names)} of {sizes.examples:,} examples: {size / 1e6:,.1f} MB "
+        "on every device and in every checkpoint"
     )
 
 
@@ -292,6 +328,7 @@ def step_settings(
             experiment.ema_decay,
             None if warmup is None else warmup * experiment.epochs * steps_per_epoch,
             experiment.ema_batch_stats,
+            experiment.ema_copied_steps,
         )
     return StepSettings(
         optimizer=optimizer,
@@ -304,6 +341,7 @@ def step_settings(
         global_batch_norm=experiment.batch_norm == "global",
         averaging=averaging,
         microbatches=experiment.microbatches,
+        steps_per_epoch=steps_per_epoch,
         schedules=tuple((path, experiment.schedule(path, steps_per_epoch)) for path in paths),
         awp=awp,
     )

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxrobust.devices import AXIS, device_mesh, replicated
 from jaxrobust.networks import Network
-from jaxrobust.objectives import Objective
+from jaxrobust.objectives import Objective, Sizes
 from jaxrobust.threats import Threat
 from jaxrobust.training._state import TrainState, create_state, create_states
 from jaxrobust.training._step import Metrics, StepSettings, device_step
@@ -39,9 +39,9 @@ class Alone:
         self.splits_streams = runner == "shard_map"
         self.row: dict[str, int] = {}
 
-    def states(self, experiments: Sequence[Any], *parts: Any) -> TrainState:
-        """The state before the first step; `parts` as `create_state` takes them."""
-        return replicated(create_state(experiments[0], *parts), self.mesh)
+    def states(self, experiments: Sequence[Any], *parts: Any, sizes: Sizes) -> TrainState:
+        """The state before the first step; `parts` and `sizes` as `create_state` takes them."""
+        return replicated(create_state(experiments[0], *parts, sizes=sizes), self.mesh)
 
     def stack(self, trees: Sequence[Any]) -> Any:
         """The one tree, on every device."""
@@ -80,9 +80,9 @@ class Together:
         self._count, self._each = count, NamedSharding(self.mesh, P(MEMBERS))
         self._at_once = at_once or (1 if devices[0].platform == "cpu" else sys.maxsize)
 
-    def states(self, experiments: Sequence[Any], *parts: Any) -> TrainState:
+    def states(self, experiments: Sequence[Any], *parts: Any, sizes: Sizes) -> TrainState:
         """The states before the first step, from one program."""
-        return jax.device_put(create_states(experiments, *parts), self._each)
+        return jax.device_put(create_states(experiments, *parts, sizes=sizes), self._each)
 
     def stack(self, trees: Sequence[Any]) -> Any:
         """A tree per run as one tree."""
@@ -253,4 +253,5 @@ def share(
     positions = jax.lax.axis_index(AXIS) * size + local
     indices = local if order is None else order[state.step % len(order)][positions]
     batch_of = (images, labels, indices, positions)
-    return device_step(settings, AXIS, state, *batch_of, objective, threat, network)
+    steps = settings.steps_per_epoch or (1 if order is None else len(order))
+    return device_step(settings, AXIS, state, *batch_of, objective, threat, network, steps)

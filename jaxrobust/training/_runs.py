@@ -12,7 +12,7 @@ from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.inputs import as_choice
 from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
-from jaxrobust.networks import LogitsFunction, Network, network
+from jaxrobust.networks import LogitsFunction, Network, accompanied, network
 from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
@@ -81,22 +81,32 @@ def load_run(
     return Run(experiment, dataset, state.logits_fn(model), step)
 
 
-def build_model(experiment: Experiment, num_classes: int, *, trust: Sequence[str] = ()) -> Network:
+def build_model(
+    experiment: Experiment, num_classes: int, *, trust: Sequence[str] = (), helper: bool = False
+) -> Network:
     """The experiment's network for the data's number of classes; bases that it names are read.
 
     Args:
       experiment: whose network.
       num_classes: of the data.
       trust: packages that the configurations of bases may name, besides the experiment's own.
+      helper: read the experiment's helper too, which training needs and evaluation does not.
 
     Returns:
-      The network.
+      The network, with the experiment's teacher and helper beside it.
     """
+    options: Any = {"num_classes": num_classes, "trust": (*trust, *experiment.packages())}
     make, args, kwargs = experiment.call("model", num_classes=num_classes)
     if make is mixed_classifier:
-        options: Any = {"num_classes": num_classes, "trust": (*trust, *experiment.packages())}
         kwargs |= {name: load_base(kwargs[name], **options) for name in ("std", "rob")}
-    return network(partial(make, *args) if args else make, **kwargs)
+    main = network(partial(make, *args) if args else make, **kwargs)
+    teacher = frozen = None
+    if experiment.teacher is not None:
+        make, args, kwargs = experiment.call("teacher", num_classes=num_classes)
+        teacher = network(partial(make, *args) if args else make, **kwargs)
+    if experiment.helper is not None and helper:
+        frozen = load_base(experiment.helper, **options)
+    return accompanied(main, teacher=teacher, helper=frozen)
 
 
 def load_base(

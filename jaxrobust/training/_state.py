@@ -11,6 +11,7 @@ from jax import Array
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.networks import LogitsFunction, Network
+from jaxrobust.objectives import Sizes
 
 
 class TrainState(NamedTuple):
@@ -33,6 +34,7 @@ class TrainState(NamedTuple):
     ema_params: Any
     key: Array
     ema_batch_stats: Any = None
+    objective: Any = None
 
     def logits_fn(self, network: Network) -> LogitsFunction:
         """The network as it is evaluated: with the averages, if there are any."""
@@ -46,6 +48,8 @@ def create_state(
     network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
+    *,
+    sizes: Sizes | None = None,
 ) -> TrainState:
     """The state before the first step, a function of the experiment's seed.
 
@@ -54,6 +58,7 @@ def create_state(
       network: the network.
       optimizer: the Optax transformation.
       image_shape: `(h, w, c)`.
+      sizes: of the data, for the objective's own state, which is left out without them.
 
     Returns:
       `TrainState` at step 0.
@@ -61,7 +66,7 @@ def create_state(
     Raises:
       ValueError: if the network cannot take images of this shape.
     """
-    create = _creator(experiment, network, optimizer, image_shape)
+    create = _creator(experiment, network, optimizer, image_shape, sizes)
     return jax.jit(create)(key_of(experiment.seed))
 
 
@@ -70,9 +75,11 @@ def create_states(
     network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
+    *,
+    sizes: Sizes | None = None,
 ) -> TrainState:
     """The states of experiments that differ in their seeds, from one program; their axis first."""
-    create = _creator(experiments[0], network, optimizer, image_shape)
+    create = _creator(experiments[0], network, optimizer, image_shape, sizes)
     keys = jnp.stack([key_of(experiment.seed) for experiment in experiments])
     return jax.jit(lambda keys: jax.lax.map(create, keys))(keys)
 
@@ -82,8 +89,11 @@ def _creator(
     network: Network,
     optimizer: optax.GradientTransformation,
     image_shape: tuple[int, ...],
+    sizes: Sizes | None,
 ) -> Callable[[Array], TrainState]:
     """The first state as a function of the seed's key."""
+    objective = experiment.build("objective")
+    carries = sizes is not None and hasattr(objective, "init_state")
 
     def create(key: Array) -> TrainState:
         init_key, run_key = jax.random.split(key)
@@ -99,6 +109,7 @@ def _creator(
             ema_params=jax.tree.map(jnp.copy, params) if experiment.ema_decay else None,
             ema_batch_stats=jax.tree.map(jnp.copy, batch_stats) if averaged else None,
             key=jax.random.key_data(run_key),
+            objective=objective.init_state(sizes) if carries else None,
         )
 
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,8 +13,9 @@ from jax import Array
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.keys import key_of_data
 from jaxrobust.networks import Network
-from jaxrobust.objectives import Batch, Objective, Stateful, Views
+from jaxrobust.objectives import Batch, Clock, Objective, Stateful, Views
 from jaxrobust.threats import Threat, batched
+from jaxrobust.training._carried import Carried, observed, total_over, with_state
 from jaxrobust.training._rows import images_of
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._updates import Averaging, mean_over, updated, weight_perturbation
@@ -42,6 +44,7 @@ class StepSettings:
         memory; BatchNorm sees a part at a time.
       schedules: `(path, schedule)` pairs: values of the objective ("objective.lam"), the threat
         ("threat.eps") or the transform ("transform.max_degrees") as functions of the step.
+      steps_per_epoch: of the run, for objectives that count epochs; default: the order's length.
       awp: size of the adversarial weight perturbation, relative to each kernel's norm; a function
         of the step, or `None`.
     """
@@ -57,6 +60,7 @@ class StepSettings:
     averaging: Averaging | None = None
     microbatches: int = 1
     schedules: tuple[tuple[str, optax.Schedule], ...] = ()
+    steps_per_epoch: int | None = None
     awp: optax.Schedule | None = None
 
 
@@ -71,6 +75,7 @@ def device_step(
     objective: Objective,
     threat: Threat,
     network: Network,
+    steps_per_epoch: int = 1,
 ) -> tuple[TrainState, Metrics]:
     """One step of one device: its share of the batch, then averages over `axis`.
 
@@ -91,27 +96,33 @@ def device_step(
         images = images_of(images, settings.image_shape)
     batch = _batch(settings, augment_keys, local_key, images, labels)
     batch = batch._replace(images=_moved(now["transform"], augment_keys, batch.images))
-    attacked = _split((batch, attack_keys), settings.microbatches)
+    clock = Clock(state.step, steps_per_epoch)
+    carried = Carried(objective, network, state, clock, step_key, axis)
+    carried.begin(threat)
+    attacked = _split((batch, attack_keys, carried.rows(indices)), settings.microbatches)
     logits_fn = _attack_logits_fn(network, state, objective, local_key)
-    views = _attacked(settings, logits_fn, objective, threat, attacked)
+    views = _attacked(settings, logits_fn, objective, threat, attacked, carried)
+    carried.remember(views, indices)
     weights = _normalised(views.log_weights, axis)
     outer = (attacked[0], views._replace(log_weights=None, batch_stats=None), weights)
 
-    def gradients(params: Any) -> tuple[Any, Any, Metrics]:
+    def gradients(params: Any) -> tuple[Any, Any, Metrics, Any]:
         forward = _training_pass(network, objective, axis if settings.global_batch_norm else None)
         statistics = state.batch_stats if views.batch_stats is None else views.batch_stats
-        found = _gradients(settings, forward, params, statistics, objective, local_key, outer)
-        return mean_over(axis, *found)
+        *found, sums = _gradients(
+            settings, forward, params, statistics, objective, local_key, outer, carried
+        )
+        return *mean_over(axis, *found), total_over(axis, sums)
 
     if settings.awp is None:
-        grads, statistics, metrics = gradients(state.params)
+        grads, statistics, metrics, sums = gradients(state.params)
     else:
         # The weights move where the loss grows most; the gradient there updates the old weights.
-        uphill, _, _ = gradients(state.params)
-        size = settings.awp(state.step)
-        grads, statistics, metrics = gradients(weight_perturbation(state.params, uphill, size=size))
+        uphill, *_ = gradients(state.params)
+        moved = weight_perturbation(state.params, uphill, size=settings.awp(state.step))
+        grads, statistics, metrics, sums = gradients(moved)
     new_state = updated(settings.optimizer, settings.averaging, state, grads, statistics)
-    return new_state, metrics
+    return new_state._replace(objective=carried.end(sums)), metrics
 
 
 def replaced(
@@ -167,12 +178,15 @@ def _attacked(
     logits_fn: Any,
     objective: Objective,
     threat: Threat,
-    parts: tuple[Batch, Array],
+    parts: tuple[Batch, Array, dict[str, Array]],
+    carried: Carried,
 ) -> Views:
     """The adversarial views of all parts, `[parts, b / parts, ...]`; constants."""
 
-    def inner(part: tuple[Batch, Array]) -> Views:
-        return objective.inner(logits_fn, part[1], part[0], threat)
+    def inner(part: tuple[Batch, Array, dict[str, Array]]) -> Views:
+        batch, keys, rows = part
+        shown = with_state(objective, carried.shown(rows))
+        return objective.inner(logits_fn, keys, batch, threat, *shown)
 
     if settings.microbatches == 1:  # no loop around the attack's loop
         first = jax.tree.map(lambda leaf: leaf[0], parts)
@@ -212,13 +226,20 @@ def _normalised(log_weights: Array | None, axis: str) -> Array | None:
 
 
 def _training_pass(network: Network, objective: Objective, axis_name: str | None) -> Any:
-    """`(params, statistics, images, key) -> (logits, statistics)` of an outer pass."""
-    options: Any = {"axis_name": axis_name, "method": getattr(objective, "method", None)}
+    """`(params, statistics, images, key, name) -> (logits, statistics)` of an outer pass."""
+    own = getattr(objective, "method", None)
+    teacher = {"teacher"} & set(getattr(objective, "networks", ()))
 
-    def forward(params: Any, statistics: Any, images: Array, key: Array) -> Any:
-        return network.apply(params, statistics, images, train=True, key=key, **options)
+    def forward(params: Any, statistics: Any, images: Array, key: Array, name: str = "") -> Any:
+        method = name if name in teacher else own
+        options: Any = {"axis_name": axis_name, "method": method, "key": key}
 
-    return fast_on_cpu(forward)
+        def apply(params: Any, statistics: Any, images: Array) -> Any:
+            return network.apply(params, statistics, images, train=True, **options)
+
+        return fast_on_cpu(apply)(params, statistics, images)
+
+    return forward
 
 
 def _gradients(
@@ -229,9 +250,14 @@ def _gradients(
     objective: Objective,
     key: Array,
     parts: tuple[Batch, Views, Array | None],
-) -> tuple[Any, Any, Metrics]:
-    """Gradients, running statistics and metrics of one device, averaged over its parts."""
+    carried: Carried,
+) -> tuple[Any, Any, Metrics, Any]:
+    """Gradients, running statistics and metrics of one device, averaged over its parts.
+
+    The last result are the objective's sums, `[parts, ...]`.
+    """
     batches, views, weights = parts
+    held = carried.without_rows()
 
     def loss_fn(params: Any, statistics: Any, number: Array | int, part: Any) -> Any:
         batch, views, weights = part
@@ -239,27 +265,39 @@ def _gradients(
         for position, (name, view) in enumerate(objective.passes):
             images = batch.images if view == "clean" else views.images[view]
             dropout_key = jax.random.fold_in(part_key, position)
-            logits[name], statistics = forward(params, statistics, images, dropout_key)
-        losses, metrics = objective.outer(logits, batch, views.extras)
+            logits[name], statistics = forward(params, statistics, images, dropout_key, name)
+        state = with_state(objective, held)
+        losses, metrics = objective.outer(logits, batch, views.extras, *state)
+        sums = observed(objective, logits, batch, views.extras, held)
+        penalty = getattr(objective, "penalty", None)
+        if penalty is not None:
+            last_key = jax.random.fold_in(part_key, len(objective.passes))
+            apply = partial(_with_params, forward, params, last_key)
+            more, extra, statistics = penalty(Stateful(apply, statistics), batch, views, *state)
+            losses, metrics = losses + more.astype(losses.dtype), metrics | extra
         loss = jnp.mean(losses if weights is None else weights.astype(losses.dtype) * losses)
         metrics = {name: jnp.mean(value) for name, value in metrics.items()}
-        return loss, (statistics, {"loss": loss, **metrics})
+        return loss, (statistics, {"loss": loss, **metrics}, sums)
 
     gradient = jax.grad(loss_fn, has_aux=True)
     if settings.microbatches == 1:
         part = jax.tree.map(lambda leaf: leaf[0], (batches, views, weights))
-        grads, (statistics, metrics) = gradient(params, before, 0, part)
-        return grads, statistics, metrics
+        grads, (statistics, metrics, sums) = gradient(params, before, 0, part)
+        return grads, statistics, metrics, jax.tree.map(lambda leaf: leaf[None], sums)
 
-    def accumulate(carry: tuple, numbered: tuple[Array, Any]) -> tuple[tuple, Metrics]:
+    def accumulate(carry: tuple, numbered: tuple[Array, Any]) -> tuple[tuple, Any]:
         total, statistics = carry
-        grads, (statistics, metrics) = gradient(params, statistics, *numbered)
-        return (jax.tree.map(jnp.add, total, grads), statistics), metrics
+        grads, (statistics, metrics, sums) = gradient(params, statistics, *numbered)
+        return (jax.tree.map(jnp.add, total, grads), statistics), (metrics, sums)
 
     numbers = jnp.arange(settings.microbatches)
     start = (jax.tree.map(jnp.zeros_like, params), before)
-    (total, statistics), metrics = jax.lax.scan(
+    (total, statistics), (metrics, sums) = jax.lax.scan(
         accumulate, start, (numbers, (batches, views, weights))
     )
     grads = jax.tree.map(lambda leaf: leaf / settings.microbatches, total)
-    return grads, statistics, {name: jnp.mean(value) for name, value in metrics.items()}
+    return grads, statistics, {name: jnp.mean(value) for name, value in metrics.items()}, sums
+
+
+def _with_params(forward: Any, params: Any, key: Array, images: Array, statistics: Any) -> Any:
+    return forward(params, statistics, images, key)

@@ -41,7 +41,7 @@ def make_supply(
       group: one run or several.
 
     Returns:
-      What has `steps_per_epoch`, `at(step)` and `close()`.
+      What has `steps_per_epoch`, `examples` (of one run), `at(step)` and `close()`.
 
     Raises:
       ValueError: if a batch is larger than the training set, or generated images do not fit.
@@ -133,7 +133,7 @@ class InMemory:
 
     def __init__(self, feeds: Mapping[int, Feed], seeds: Sequence[int], group: Group) -> None:
         first = next(iter(feeds.values()))
-        self.steps_per_epoch, self._size = first.steps_per_epoch, len(first.labels)
+        self.steps_per_epoch, self.examples = first.steps_per_epoch, len(first.labels)
         images = _concatenated([image_rows(feed.images) for feed in feeds.values()])
         labels = _concatenated([feed.labels for feed in feeds.values()])
         self._held = replicated((images, labels), group.mesh)
@@ -146,7 +146,7 @@ class InMemory:
         epoch = step // self.steps_per_epoch
         if epoch != self._epoch:
             orders = {
-                seed: self._draw(key, epoch) + number * self._size
+                seed: self._draw(key, epoch) + number * self.examples
                 for number, (seed, key) in enumerate(self._keys.items())
             }
             self._order = self._group.stack([orders[seed] for seed in self._seeds])
@@ -179,6 +179,7 @@ class OneByOne:
         size = next(iter(sets.values())).train_size
         order = Order.of(size=size, batch_size=batch_size, generated=extra)
         self.steps_per_epoch, self._batch_size = order.steps_per_epoch, batch_size
+        self.examples = size + (0 if extra is None else len(extra.labels))
         self._group, self._split = group, group.splits_streams
         self._sharding = NamedSharding(group.mesh, P(AXIS) if self._split else P())
         self._mine = _places(self._sharding, batch_size)

@@ -23,11 +23,14 @@ class Averaging:
         for `decay` from the first step on.
       batch_stats: "live" evaluates the average with the running statistics of the trained network
         (the papers), "average" with their own average.
+      copied_steps: without a warm-up: the average is a copy for so many steps, and then has its
+        full decay (1 in the FastAT benchmark, whose average starts after the first step).
     """
 
     decay: float
     warmup_steps: float | None = None
     batch_stats: Literal["live", "average"] = "live"
+    copied_steps: float = 0
 
     def decay_at(self, count: Array) -> Array:
         """The decay of the `count`-th step, counted from 1.
@@ -42,7 +45,8 @@ class Averaging:
           Gowal et al., 2020 (arXiv:2010.03593); the rule of Rade's code, which SCORE builds on.
         """
         if self.warmup_steps is None:
-            return jnp.asarray(self.decay, jnp.result_type(float))
+            decay = jnp.asarray(self.decay, jnp.result_type(float))
+            return jnp.where(count <= self.copied_steps, 0, decay)
         since = count.astype(jnp.result_type(float)) - self.warmup_steps
         decay = jnp.minimum(self.decay, (1 + since) / (10 + since))
         return jnp.where(since <= 0, 0, decay)
@@ -71,14 +75,13 @@ def updated(
         ema_params = average(ema_params, params)
         if ema_batch_stats is not None:
             ema_batch_stats = average(ema_batch_stats, statistics)
-    return TrainState(
+    return state._replace(
         step=state.step + 1,
         params=params,
         batch_stats=statistics,
         opt_state=opt_state,
         ema_params=ema_params,
         ema_batch_stats=ema_batch_stats,
-        key=state.key,
     )
 
 

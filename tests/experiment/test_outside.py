@@ -137,7 +137,7 @@ def test_the_parts_of_the_page_on_contributing(project):
     assert config.augment == (use("my_project:upside_down", p=0.5),)
     assert config.optimizer.args[0] == use("clip_by_global_norm", max_norm=5.0)
     assert config.packages() == ("my_project",)
-    for name in set(PARTS) - {"transform"}:  # it is a threat
+    for name in set(PARTS) - {"transform", "teacher"}:  # a threat, and a network
         assert "my_project:" in repr(getattr(config, name)), name
         assert f"| `{name}`" in text, name
     with jax.numpy_dtype_promotion("standard"):

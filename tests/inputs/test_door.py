@@ -435,7 +435,11 @@ def test_shapes_and_dtypes_are_refused_under_jit_too(name, parameter, value, sho
     assert re.search(named(parameter, value), str(caught.value))
 
 
-RECIPES = {name: getattr(objectives, name) for name in objectives.__all__ if name[0].islower()}
+RECIPES = {
+    name: getattr(objectives, name)
+    for name in objectives.__all__
+    if name[0].islower() and inspect.isclass(getattr(objectives, name))
+}
 RANGES = {
     "beta": [(-3, "-3"), (np.nan, "nan")], "steps": COUNT, "copies": COUNT,
     "step_size": [(-0.1, r"-0\.1"), (np.inf, "inf")], "clip": [(-1.0, "-1")],
@@ -444,8 +448,17 @@ RANGES = {
     "product": [(-1.0, "-1")], "clean_scale": [(-1.0, "-1")], "clean_passes": [(3, "3")],
     "attack_statistics": [("train", "train")], "start": [("zero", "zero")],
     "attack_target": [("adv", "adv")], "kind": [("relu", "relu")], "attack": [("fab", "fab")],
-    "distance": [("cosine", "cosine")], "clip_clean": [],
+    "distance": [("cosine", "cosine")], "clip_clean": [], "noise": [(-1.0, "-1")],
+    "alpha": [(-1.0, "-1")], "gamma": [(-1.0, "-1")], "attack_beta": [(-1.0, "-1")],
+    "h": [(-1.0, "-1")], "lbd": [(-1.0, "-1")], "temperature": [(0.0, "0")], "every": COUNT,
+    "momentum": SHARE[-2:], "min_mask": SHARE[-2:], "max_mask": SHARE[-2:], "reset": COUNT,
+    "step_sizes": [({"linf": -0.1}, r"-0\.1")], "norms": [(("l3",), "l3")],
 }  # fmt: skip
+
+
+def test_every_recipe_is_in_one_group():
+    grouped = [name for group in objectives.GROUPS.values() for name in group]
+    assert sorted(grouped) == sorted(RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -476,8 +489,9 @@ def test_objectives_check_their_batch(name):
         ((IMAGES * 255).astype(np.uint8), labels, "images"),
     ):
         batch = objectives.Batch(jnp.asarray(images), jnp.asarray(classes))
+        steps = {"steps": 1} if "steps" in inspect.signature(RECIPES[name]).parameters else {}
         with pytest.raises(ValueError, match=parameter):
-            RECIPES[name](steps=1).inner(logits_fn, KEY, batch, threats.linf(0.1))
+            RECIPES[name](**steps).inner(logits_fn, KEY, batch, threats.linf(0.1))
 
 
 @pytest.mark.parametrize("parameter", ["steps", "restarts"])
