@@ -76,7 +76,7 @@ def crown(
     as_choice(intermediate, name="intermediate", choices=("crown", "ibp"))
     as_count(iterations, name="iterations", least=0)
     problem = problem_of(images, threat, lower, upper, box)
-    graph = traced(fn, problem.shape[1:], problem.dtype)
+    graph = traced(fn, problem.shape[1:], problem.dtype, name="fn")
     classes, dtype = _outputs(graph)
     rows = jnp.eye(classes, dtype=dtype) if spec is None else jnp.asarray(spec).astype(dtype)
     b = problem.shape[0]

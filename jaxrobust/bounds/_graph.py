@@ -49,13 +49,17 @@ class _Refused:
     name: str
 
 
-def traced(fn: Callable, image_shape: Sequence[int], dtype: Any) -> Graph:
+def traced(
+    fn: Callable, image_shape: Sequence[int], dtype: Any, *, name: str, classes: int = 1
+) -> Graph:
     """Traces a network on one image, so that nothing in it can depend on a batch.
 
     Args:
       fn: images `[b, h, w, c]` -> outputs `[b, k]`.
       image_shape: `(h, w, c)`.
       dtype: of the image.
+      name: of the network's argument, for messages.
+      classes: the least number of outputs.
 
     Returns:
       The operations that its output needs.
@@ -65,16 +69,13 @@ def traced(fn: Callable, image_shape: Sequence[int], dtype: Any) -> Graph:
       InputError: if the output is not `[1, k]`.
     """
     image = jax.ShapeDtypeStruct((1, *image_shape), dtype)
+    least: Any = {"batch": 1, "signed": classes < 2}
     with jax.default_matmul_precision("highest"), evaluation_mode():
         # The lambda: JAX hashes the function, and a callable pytree need not be hashable.
-        closed = jax.make_jaxpr(lambda x: _checked(fn(x)))(image)
+        closed = jax.make_jaxpr(lambda x: as_network_logits(fn(x), name=name, **least))(image)
         builder = _Builder(image)
         (output,) = builder.inline(closed.jaxpr, closed.consts, [0])
     return Graph(_needed(builder.nodes, output), output, tuple(builder.types))
-
-
-def _checked(out: Any) -> Any:
-    return as_network_logits(out, batch=1, signed=True, name="fn")
 
 
 def _needed(nodes: list[Node], output: Any) -> tuple[Node, ...]:

@@ -46,7 +46,7 @@ def ibp(fn: Callable[[Array], Array], lower: ArrayLike, upper: ArrayLike) -> tup
       Robust Models, 2018 (arXiv:1810.12715).
     """
     problem = box_problem(lower, upper, shape=None)
-    graph = traced(fn, problem.shape[1:], problem.dtype)
+    graph = traced(fn, problem.shape[1:], problem.dtype, name="fn")
 
     def of_one(*arrays: Array) -> Interval:
         if isinstance(graph.output, Known):

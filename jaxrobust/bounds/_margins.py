@@ -81,10 +81,8 @@ def margins(
     as_choice(method, name="method", choices=METHODS)
     as_count(iterations, name="iterations")
     problem = problem_of(images, threat, lower, upper, box)
-    graph = traced(logits_fn, problem.shape[1:], problem.dtype)
+    graph = traced(logits_fn, problem.shape[1:], problem.dtype, name="logits_fn", classes=2)
     classes, dtype = _outputs(graph)
-    if classes < 2:
-        raise InputError("logits_fn must return logits of at least two classes, got one")
     y = as_labels(labels, batch=problem.shape[0], classes=classes)
     rows = jax.vmap(lambda label: _differences(label, classes, dtype))(y)
     if method == "ibp":

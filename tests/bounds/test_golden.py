@@ -213,7 +213,7 @@ def test_intermediate_bounds(golden, name):
     for case, settings in tiny.cases.items():
         if settings["norm"] != "linf":
             continue
-        graph = traced(tiny.logits, tiny.x.shape[1:], tiny.x.dtype)
+        graph = traced(tiny.logits, tiny.x.shape[1:], tiny.x.dtype, name="fn")
         box = (0.0, 1.0) if settings["box"] else None
         eps = jnp.asarray(settings["eps"])
 
