@@ -61,6 +61,8 @@ def _silu(operands: Sequence[Any], made_by: MadeBy) -> Found:
 
 def _leaky_max(operands: Sequence[Any], made_by: MadeBy) -> Found:
     """max(x, a x)."""
+    if any(isinstance(x, Known) for x in operands):
+        return None
     for x, scaled in (operands, operands[::-1]):
         slope = _multiple(scaled, x, made_by)
         if slope is not None:

@@ -101,6 +101,10 @@ CALLS = {
         "version": "custom", "attacks": ["apgd-ce"], "steps": 2, "queries": 2, "batch_size": 4,
         "seed": 0,
     },
+    "evaluation.bracket": {
+        "logits_fn": network, "images": IMAGES, "labels": LABELS, "threat": threats.linf(0.1),
+        "batch_size": 4, "seed": 0, "attacks": {}, "costly": (),
+    },
     "evaluation.evaluate": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "attacks": {}, "batch_size": 4,
         "seed": 0,
