@@ -138,7 +138,9 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_losses_and_attacks_are_light():
-    names = loaded("import jaxrobust.losses, jaxrobust.attacks, jaxrobust.bounds, jaxrobust.threats")
+    names = loaded(
+        "import jaxrobust.losses, jaxrobust.attacks, jaxrobust.bounds, jaxrobust.threats"
+    )
     assert "jax" in names
     assert not names & set(LIGHT)
 

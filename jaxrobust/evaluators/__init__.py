@@ -2,6 +2,7 @@
 
 from jaxrobust.evaluators._autoattack import AutoAttack as autoattack
 from jaxrobust.evaluators._autoattack import folder_name as folder_name
+from jaxrobust.evaluators._bracket import Brackets as bracket
 from jaxrobust.evaluators._certified import Certified as certified
 from jaxrobust.evaluators._eps_curve import EpsCurve as eps_curve
 from jaxrobust.evaluators._per_class import PerClass as per_class
@@ -10,6 +11,7 @@ from jaxrobust.evaluators._spatial_grid import SpatialGrid as spatial_grid
 
 __all__ = [
     "autoattack",
+    "bracket",
     "certified",
     "eps_curve",
     "folder_name",
