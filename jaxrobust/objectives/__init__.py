@@ -9,6 +9,7 @@ from jaxrobust.objectives._gairat import Gairat as gairat
 from jaxrobust.objectives._gairat import GairFat as gair_fat
 from jaxrobust.objectives._mart import Mart as mart
 from jaxrobust.objectives._objective import Batch as Batch
+from jaxrobust.objectives._objective import Bound as Bound
 from jaxrobust.objectives._objective import Objective as Objective
 from jaxrobust.objectives._objective import Pass as Pass
 from jaxrobust.objectives._objective import Stateful as Stateful
@@ -21,6 +22,7 @@ from jaxrobust.objectives._trades import Trades as trades
 
 __all__ = [
     "Batch",
+    "Bound",
     "Objective",
     "Pass",
     "Stateful",

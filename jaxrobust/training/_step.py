@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxrobust.bounds import margins
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.keys import key_of_data
 from jaxrobust.networks import Network
@@ -100,7 +101,9 @@ def device_step(
     def gradients(params: Any) -> tuple[Any, Any, Metrics]:
         forward = _training_pass(network, objective, axis if settings.global_batch_norm else None)
         statistics = state.batch_stats if views.batch_stats is None else views.batch_stats
-        found = _gradients(settings, forward, params, statistics, objective, local_key, outer)
+        bound = _bound_pass(network, objective)
+        passes = forward, bound
+        found = _gradients(settings, passes, params, statistics, objective, local_key, outer)
         return mean_over(axis, *found)
 
     if settings.awp is None:
@@ -221,9 +224,28 @@ def _training_pass(network: Network, objective: Objective, axis_name: str | None
     return fast_on_cpu(forward)
 
 
+def _bound_pass(network: Network, objective: Objective) -> Any:
+    """`(params, statistics, batch, views) -> margins` by name: none without a `bound`."""
+    bound, method = getattr(objective, "bound", None), getattr(objective, "method", None)
+    if bound is None:
+        return lambda *arguments: {}
+
+    def certified(params: Any, statistics: Any, batch: Batch, views: Views) -> dict[str, Array]:
+        fixed = jax.lax.stop_gradient(statistics)
+
+        def logits_fn(images: Array) -> Array:
+            return network.apply(params, fixed, images, train=False, method=method)[0]
+
+        low, high = views.images[bound.lower], views.images[bound.upper]
+        options = {"lower": low, "upper": high, "method": bound.method}
+        return {bound.name: margins(logits_fn, batch.images, batch.labels, **options)}
+
+    return certified
+
+
 def _gradients(
     settings: StepSettings,
-    forward: Any,
+    passes: tuple[Any, Any],
     params: Any,
     before: Any,
     objective: Objective,
@@ -231,7 +253,7 @@ def _gradients(
     parts: tuple[Batch, Views, Array | None],
 ) -> tuple[Any, Any, Metrics]:
     """Gradients, running statistics and metrics of one device, averaged over its parts."""
-    batches, views, weights = parts
+    (forward, bound), (batches, views, weights) = passes, parts
 
     def loss_fn(params: Any, statistics: Any, number: Array | int, part: Any) -> Any:
         batch, views, weights = part
@@ -240,6 +262,7 @@ def _gradients(
             images = batch.images if view == "clean" else views.images[view]
             dropout_key = jax.random.fold_in(part_key, position)
             logits[name], statistics = forward(params, statistics, images, dropout_key)
+        logits |= bound(params, statistics, batch, views)
         losses, metrics = objective.outer(logits, batch, views.extras)
         loss = jnp.mean(losses if weights is None else weights.astype(losses.dtype) * losses)
         metrics = {name: jnp.mean(value) for name, value in metrics.items()}
