@@ -4,9 +4,15 @@ from jaxrobust.objectives._adaptive_smoothing import AdaptiveSmoothing as adapti
 from jaxrobust.objectives._binary_trades import BinaryTrades as binary_trades
 from jaxrobust.objectives._distances import DistancePGDAT as distance_pgd_at
 from jaxrobust.objectives._distances import DistanceTrades as distance_trades
+from jaxrobust.objectives._expressive import CcIBP as cc_ibp
+from jaxrobust.objectives._expressive import ExpIBP as exp_ibp
+from jaxrobust.objectives._expressive import MtlIBP as mtl_ibp
+from jaxrobust.objectives._expressive import Sabr as sabr
 from jaxrobust.objectives._gair_trades import GairTrades as gair_trades
 from jaxrobust.objectives._gairat import Gairat as gairat
 from jaxrobust.objectives._gairat import GairFat as gair_fat
+from jaxrobust.objectives._ibp import IBP as ibp
+from jaxrobust.objectives._ibp import CrownIBP as crown_ibp
 from jaxrobust.objectives._mart import Mart as mart
 from jaxrobust.objectives._objective import Batch as Batch
 from jaxrobust.objectives._objective import Bound as Bound
@@ -29,14 +35,20 @@ __all__ = [
     "Views",
     "adaptive_smoothing",
     "binary_trades",
+    "cc_ibp",
+    "crown_ibp",
     "distance_pgd_at",
     "distance_trades",
+    "exp_ibp",
     "fat",
     "gair_fat",
     "gair_trades",
     "gairat",
+    "ibp",
     "mart",
+    "mtl_ibp",
     "pgd_at",
+    "sabr",
     "score",
     "standard",
     "trades",

@@ -8,9 +8,12 @@ import numpy as np
 
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number
 
-COUNTS = {"steps": 1, "copies": 1}
-NOT_NEGATIVE = ("beta", "clip", "tau", "step_size", "bce", "ce", "product", "clean_scale")
-SHARES = ("label_smoothing", "weight")
+COUNTS = {"steps": 1, "copies": 1, "restarts": 1}
+NOT_NEGATIVE = (
+    "beta", "clip", "tau", "step_size", "bce", "ce", "product", "clean_scale", "relative_step",
+    "attack_scale",
+)  # fmt: skip
+SHARES = ("label_smoothing", "weight", "alpha", "kappa", "shrink")
 WORDS = {
     "attack_statistics": ("running", "batch"),
     "start": ("uniform", "gaussian", "gaussian_in_box"),
