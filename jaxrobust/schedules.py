@@ -306,3 +306,123 @@ def cosine(
         return value
 
     return build
+
+
+def smooth(
+    *,
+    start: float,
+    end: float,
+    from_epoch: float = 0.0,
+    to_epoch: float | None = None,
+    middle: float = 0.25,
+    exponent: float = 4.0,
+) -> Schedule:
+    r"""A ramp that begins as a power and goes on as a line, with value and slope continuous.
+
+    .. math:: v_0 + a (t - t_0)^e \quad \text{until the middle, then straight to } v_1
+
+    The published ramp of the radius in certified training.
+
+    Args:
+      start: the value until `from_epoch`.
+      end: the value from `to_epoch` on.
+      from_epoch: 0-based epoch at which the ramp begins.
+      to_epoch: 0-based epoch at which it ends; default: the end of training.
+      middle: where in the ramp the line begins, as a share of it.
+      exponent: of the power.
+
+    Returns:
+      `(steps_per_epoch, epochs) -> schedule`.
+
+    Raises:
+      InputError: for numbers that are not finite, or a ramp that ends before it begins.
+
+    Example:
+      >>> from jaxrobust import schedules
+      >>> eps = schedules.smooth(start=0.0, end=0.1, to_epoch=4)(10, 5)
+      >>> [round(float(eps(step)), 4) for step in (0, 10, 20, 40)]
+      [0.0, 0.0077, 0.0385, 0.1]
+
+    References:
+      Xu et al., Automatic Perturbation Analysis for Scalable Certified Robustness and Beyond, 2020
+      (arXiv:2002.12920), its training code.
+    """
+    for name, number in (("start", start), ("end", end), ("from_epoch", from_epoch)):
+        inputs.as_number(number, name=name)
+    if to_epoch is not None:
+        inputs.as_number(to_epoch, name="to_epoch", low=from_epoch)
+    inputs.as_number(middle, name="middle", low=0, high=1)
+    inputs.as_number(exponent, name="exponent", low=1)
+
+    def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
+        first = int(from_epoch * steps_per_epoch)
+        last = int((epochs if to_epoch is None else to_epoch) * steps_per_epoch)
+        knee = first + int(middle * (last - first))
+        height = float(knee - first) ** exponent  # at the knee, in units of the factor
+        slope = exponent * float(knee - first) ** (exponent - 1)
+        scale = (last - knee) * slope + height
+        factor = (end - start) / scale if scale else 0.0
+
+        def value(step: Any) -> Array:
+            t = jnp.asarray(step, jnp.result_type(float))
+            power = start + factor * jnp.clip(t - first, 0, None) ** exponent
+            share = (t - knee) / max(last - knee, 1)
+            at_knee = start + factor * height
+            line = at_knee + (end - at_knee) * share
+            ramp = jnp.where(t <= knee, power, line)
+            return jnp.where(t < first, start, jnp.where(t >= last, end, ramp))
+
+        return value
+
+    return build
+
+
+def stairs(
+    *,
+    start: float,
+    end: float,
+    from_epoch: float = 0.0,
+    to_epoch: float | None = None,
+    every: float = 1.0,
+) -> Schedule:
+    """A ramp in equal steps, the first of them at its beginning; constant before and after.
+
+    Args:
+      start: the value before `from_epoch`.
+      end: the value from the last step on.
+      from_epoch: 0-based epoch of the first step.
+      to_epoch: 0-based epoch at which the ramp ends; default: the end of training.
+      every: epochs from step to step.
+
+    Returns:
+      `(steps_per_epoch, epochs) -> schedule`.
+
+    Raises:
+      InputError: for numbers that are not finite, or a ramp that ends before it begins.
+
+    Example:
+      >>> from jaxrobust import schedules
+      >>> eps = schedules.stairs(start=0.0, end=0.1, to_epoch=4, every=2)(10, 5)
+      >>> [round(float(eps(step)), 3) for step in (0, 19, 20, 40)]
+      [0.05, 0.05, 0.1, 0.1]
+    """
+    for name, number in (("start", start), ("end", end), ("from_epoch", from_epoch)):
+        inputs.as_number(number, name=name)
+    if to_epoch is not None:
+        inputs.as_number(to_epoch, name="to_epoch", low=from_epoch)
+    inputs.as_number(every, name="every", low=0, positive=True)
+
+    def build(steps_per_epoch: int, epochs: int) -> optax.Schedule:
+        first = from_epoch * steps_per_epoch
+        last = (epochs if to_epoch is None else to_epoch) * steps_per_epoch
+        count = max(int((last - first) / (every * steps_per_epoch)), 1)
+
+        def value(step: Any) -> Array:
+            t = jnp.asarray(step, jnp.result_type(float))
+            number = jnp.ceil((t - first + 0.1) / max(last - first, 1) * count)
+            found = start + (end - start) * jnp.clip(number, 0, count) / count
+            return jnp.where(t < first, start, jnp.where(t >= last, end, found))
+
+        return value
+
+    return build

@@ -208,6 +208,28 @@ def test_a_union_is_the_points_that_withstand_every_norm(trained):
     assert row.detail["threat"] == "linf eps 0.05 or l2 eps 0.3 or l1 eps 2"
 
 
+def test_a_bracket_holds_the_accuracy_between_bounds_and_attacks(trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    asked = evaluators.bracket(norm="linf", radii=(0.01, 0.05), images=40, steps=5)
+    (row,) = evaluate_run(trained, evaluators=[asked], quiet=True, say=lambda line: None)
+    small, large = row.detail["points"]
+    for point in (small, large):
+        assert point["certified"]["correct"] <= point["attacked"]["correct"]
+        gap = point["attacked"]["correct"] - point["certified"]["correct"]
+        assert point["open"] == gap
+    assert large["certified"]["correct"] <= small["certified"]["correct"]
+    assert large["attacked"]["correct"] <= small["attacked"]["correct"]
+    assert [n.correct for n in row.numbers[:2]] == [
+        small["certified"]["correct"],
+        small["attacked"]["correct"],
+    ]
+    rows = {"base": [row]}
+    (path,) = asked.draw(tmp_path, rows, "digits")
+    assert path.stat().st_size > 1000
+    assert "40 test images" in asked.caption(rows)
+    assert row_of(row.to_dict()).numbers == row.numbers
+
+
 WRONG = {
     "audit": (lambda: evaluators.audit(attack=evaluators.pgd()), "attack must be the evaluator"),
     "rounds": (
@@ -216,6 +238,11 @@ WRONG = {
     ),
     "one norm": (lambda: evaluators.union(l2=0.5), "at least two norms of .* got l2"),
     "union's units": (lambda: evaluators.union(linf=8, l2=1), "image units"),
+    "methods": (
+        lambda: evaluators.bracket(norm="l2", radii=(0.1,), costly=("exact",)),
+        "costly must be",
+    ),
+    "bracket": (lambda: evaluators.bracket(norm="l2", radii=(0.2, 0.1)), "radii must be above 0"),
     "norm": (lambda: evaluators.autoattack(norm="l3", eps=0.1), "norm must be"),
     "units": (lambda: evaluators.autoattack(norm="linf", eps=8), r"image units \(8/255, not 8\)"),
     "version": (lambda: evaluators.autoattack(norm="l2", eps=1, version="x"), "version must be"),

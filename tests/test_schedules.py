@@ -80,3 +80,21 @@ def test_stages_must_start_at_zero_and_rise(values):
         match="values must be \\(epoch, value\\) pairs from epoch 0 on|epochs of values must rise",
     ):
         schedules.stages(values=values)
+
+
+RAMPS = {
+    "smooth": lambda a: schedules.smooth(start=a[2], end=a[3], from_epoch=a[0], to_epoch=a[1]),
+    "smooth_from_zero": lambda a: schedules.smooth(start=a[2], end=a[3], from_epoch=a[0], to_epoch=a[1]),
+    "linear": lambda a: schedules.linear(start=a[2], end=a[3], from_epoch=a[0], to_epoch=a[1]),
+    "kappa": lambda a: schedules.linear(start=a[2], end=a[3], from_epoch=a[0], to_epoch=a[1]),
+    "step": lambda a: schedules.stairs(start=a[2], end=a[3], from_epoch=a[0], to_epoch=a[1], every=a[4]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RAMPS)
+def test_ramps_of_certified_training(golden, name):
+    data = golden("bounds_train_plain")
+    args = [float(v) for v in data[f"schedule.{name}.args"]]
+    schedule = jax.jit(jax.vmap(RAMPS[name](args)(1, 10_000)))
+    found = schedule(data[f"schedule.{name}.step"])
+    np.testing.assert_allclose(found, data[f"schedule.{name}.value"], rtol=1e-9, atol=1e-15)

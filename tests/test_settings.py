@@ -98,6 +98,8 @@ def test_settings_without_effect(changes):
         lambda: evaluators.eps_curve(norm="l2", radii=(NAN,)),
         lambda: evaluators.eps_curve(norm="l2", radii=(0.0, 1.0)),
         lambda: evaluators.eps_curve(norm="l2", radii=(1.0,), images=True),
+        lambda: evaluators.bracket(norm="l2", radii=(NAN,)),
+        lambda: evaluators.bracket(norm="l2", radii=(1.0,), bound_batch_size=0),
         lambda: evaluators.certified(sigma=NAN),
         lambda: evaluators.certified(sigma=INF),
         lambda: evaluators.certified(confidence=NAN),

@@ -43,6 +43,7 @@ LAYERS = {
     "schedules": 2,
     "curricula": 2,
     "attacks": 3,
+    "bounds": 3,
     "mixing": 3,
     "models": 4,
     "objectives": 4,
@@ -139,7 +140,9 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_losses_and_attacks_are_light():
-    names = loaded("import jaxrobust.losses, jaxrobust.attacks, jaxrobust.threats")
+    names = loaded(
+        "import jaxrobust.losses, jaxrobust.attacks, jaxrobust.bounds, jaxrobust.threats"
+    )
     assert "jax" in names
     assert not names & set(LIGHT)
 
@@ -154,7 +157,7 @@ def test_help_does_not_load_jax():
 
 PUBLIC = ("losses", "threats", "attacks", "models", "data", "augment", "schedules", "objectives")
 PUBLIC += ("networks", "evaluation", "evaluators", "convolutions", "training", "mixing")
-PUBLIC += ("theory", "curricula", "twins", "scaling")
+PUBLIC += ("theory", "curricula", "twins", "scaling", "bounds")
 
 
 def exported() -> list[tuple[str, object]]:
@@ -208,6 +211,7 @@ LIBRARY_FUNCTIONS = [
         "schedules",
         "networks",
         "twins",
+        "bounds",
     )
 ]
 

@@ -3,6 +3,7 @@
 from jaxrobust.evaluators._audit import Audit as audit
 from jaxrobust.evaluators._autoattack import AutoAttack as autoattack
 from jaxrobust.evaluators._autoattack import folder_name as folder_name
+from jaxrobust.evaluators._bracket import Brackets as bracket
 from jaxrobust.evaluators._certified import Certified as certified
 from jaxrobust.evaluators._eps_curve import EpsCurve as eps_curve
 from jaxrobust.evaluators._per_class import PerClass as per_class
@@ -13,6 +14,7 @@ from jaxrobust.evaluators._union import Union as union
 __all__ = [
     "audit",
     "autoattack",
+    "bracket",
     "certified",
     "eps_curve",
     "folder_name",

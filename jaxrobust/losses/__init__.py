@@ -4,6 +4,10 @@ from jaxrobust.losses._binary import binary_boundary as binary_boundary
 from jaxrobust.losses._binary import binary_trades as binary_trades
 from jaxrobust.losses._binary import exponential as exponential
 from jaxrobust.losses._binary import hinge as hinge
+from jaxrobust.losses._certified import cc_ibp as cc_ibp
+from jaxrobust.losses._certified import certified as certified
+from jaxrobust.losses._certified import exp_ibp as exp_ibp
+from jaxrobust.losses._certified import mtl_ibp as mtl_ibp
 from jaxrobust.losses._cross_entropy import cross_entropy as cross_entropy
 from jaxrobust.losses._divergences import clip_bound as clip_bound
 from jaxrobust.losses._divergences import distance as distance

@@ -57,6 +57,25 @@ class Pass(NamedTuple):
     view: str
 
 
+class Bound(NamedTuple):
+    """Certified margins for the outer loss, over boxes that the inner attack names.
+
+    The network is bounded in evaluation mode, with the running statistics as the outer passes left
+    them; they are constants to it.
+
+    Attributes:
+      name: under which the outer loss finds the margins `[b, k]`, beside the logits.
+      method: of `bounds.margins`.
+      lower: the view with the least pixel values.
+      upper: the view with the largest.
+    """
+
+    name: str = "margins"
+    method: Literal["ibp", "crown-ibp", "crown"] = "ibp"
+    lower: str = "lower"
+    upper: str = "upper"
+
+
 class Stateful(NamedTuple):
     """A network whose running statistics move with every forward pass of the attack.
 
@@ -82,6 +101,9 @@ class Objective(Protocol):
         "update", moved by every attack step. With "update" the logits function that `inner` gets
         is a `Stateful`.
       passes: the outer forward passes in order. Each updates the running statistics once.
+
+    An objective may also have an attribute `bound`, a `Bound`: the outer loss then gets certified
+    margins beside the logits.
     """
 
     @property

@@ -8,14 +8,15 @@ import numpy as np
 
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number
 
-COUNTS = {"steps": 1, "copies": 1, "every": 1, "reset": 1}
+COUNTS = {"steps": 1, "copies": 1, "every": 1, "reset": 1, "restarts": 1}
 ANY_STATISTICS = ("running", "batch", "update")
 NOT_NEGATIVE = (
     *("beta", "clip", "tau", "step_size", "bce", "ce", "product", "clean_scale"),
     *("noise", "alpha", "gamma", "attack_beta", "h", "lbd", "step_sizes"),
+    *("relative_step", "attack_scale"),
 )
 POSITIVE = ("temperature",)
-SHARES = ("label_smoothing", "weight", "momentum", "min_mask", "max_mask")
+SHARES = ("label_smoothing", "weight", "momentum", "min_mask", "max_mask", "kappa", "shrink")
 WORDS = {
     "attack_statistics": ("running", "batch"),
     "start": ("uniform", "gaussian", "gaussian_in_box"),
@@ -44,13 +45,13 @@ def check_ranges(objective: Any, **words: tuple[str, ...]) -> None:
             as_choice(value, name=name, choices=words.get(name, WORDS.get(name, ())))
         elif not _is_numbers(value):
             continue
+        elif name in SHARES or field.metadata.get("share"):
+            as_number(value, name=name, low=0, high=1)
         elif name in NOT_NEGATIVE:
             for number in jax.tree.leaves(value):
                 as_number(number, name=name, low=0)
         elif name in POSITIVE:
             as_number(value, name=name, low=0, positive=True)
-        elif name in SHARES:
-            as_number(value, name=name, low=0, high=1)
         elif name == "clip_loss" and not 0 <= value < 1:
             raise InputError(f"clip_loss must be in [0, 1), got {value}")
         elif name == "clean_passes" and value not in (1, 2):

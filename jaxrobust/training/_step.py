@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxrobust.bounds import margins
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.keys import key_of_data
 from jaxrobust.networks import Network
@@ -109,8 +110,9 @@ def device_step(
     def gradients(params: Any) -> tuple[Any, Any, Metrics, Any]:
         forward = _training_pass(network, objective, axis if settings.global_batch_norm else None)
         statistics = state.batch_stats if views.batch_stats is None else views.batch_stats
+        passes = forward, _bound_pass(network, objective)
         *found, sums = _gradients(
-            settings, forward, params, statistics, objective, local_key, outer, carried
+            settings, passes, params, statistics, objective, local_key, outer, carried
         )
         return *mean_over(axis, *found), total_over(axis, sums)
 
@@ -242,9 +244,28 @@ def _training_pass(network: Network, objective: Objective, axis_name: str | None
     return forward
 
 
+def _bound_pass(network: Network, objective: Objective) -> Any:
+    """`(params, statistics, batch, views) -> margins` by name: none without a `bound`."""
+    bound, method = getattr(objective, "bound", None), getattr(objective, "method", None)
+    if bound is None:
+        return lambda *arguments: {}
+
+    def certified(params: Any, statistics: Any, batch: Batch, views: Views) -> dict[str, Array]:
+        fixed = jax.lax.stop_gradient(statistics)
+
+        def logits_fn(images: Array) -> Array:
+            return network.apply(params, fixed, images, train=False, method=method)[0]
+
+        low, high = views.images[bound.lower], views.images[bound.upper]
+        options = {"lower": low, "upper": high, "method": bound.method}
+        return {bound.name: margins(logits_fn, batch.images, batch.labels, **options)}
+
+    return certified
+
+
 def _gradients(
     settings: StepSettings,
-    forward: Any,
+    passes: tuple[Any, Any],
     params: Any,
     before: Any,
     objective: Objective,
@@ -256,7 +277,7 @@ def _gradients(
 
     The last result are the objective's sums, `[parts, ...]`.
     """
-    batches, views, weights = parts
+    (forward, bound), (batches, views, weights) = passes, parts
     held = carried.without_rows()
 
     def loss_fn(params: Any, statistics: Any, number: Array | int, part: Any) -> Any:
@@ -266,6 +287,7 @@ def _gradients(
             images = batch.images if view == "clean" else views.images[view]
             dropout_key = jax.random.fold_in(part_key, position)
             logits[name], statistics = forward(params, statistics, images, dropout_key, name)
+        logits |= bound(params, statistics, batch, views)
         state = with_state(objective, held)
         losses, metrics = objective.outer(logits, batch, views.extras, *state)
         sums = observed(objective, logits, batch, views.extras, held)

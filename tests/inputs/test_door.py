@@ -38,6 +38,7 @@ ATTACK = {"logits_fn": network, "key": KEY, "images": IMAGES, "labels": LABELS}
 BALL = {**ATTACK, "norm": "linf", "eps": 0.1}
 SPATIAL = {**ATTACK, "threat": threats.spatial(10, 1)}
 PAIR = {"clean_logits": LOGITS, "adv_logits": LOGITS, "labels": LABELS}
+CERTIFIED = {"margins": LOGITS, "adv_logits": LOGITS, "labels": LABELS}
 NUTS = {"s": 1.0, "p": 2.0, "c": 0.1, "top_k": 3}
 
 # What each function is called with; the parameters left out keep their defaults.
@@ -50,6 +51,10 @@ CALLS = {
     "losses.exponential": {"logits": SCORES, "labels": SIGNS},
     "losses.hinge": {"logits": SCORES, "labels": SIGNS},
     "losses.cross_entropy": {"logits": LOGITS, "labels": LABELS, "label_smoothing": 0.1},
+    "losses.certified": {"margins": LOGITS},
+    "losses.mtl_ibp": {**CERTIFIED, "alpha": 0.5},
+    "losses.exp_ibp": {**CERTIFIED, "alpha": 0.5},
+    "losses.cc_ibp": {**CERTIFIED, "alpha": 0.5},
     "losses.clip_bound": {"name": "js", "clip_loss": 0.1, "num_classes": 4},
     "losses.distance": {"name": "js"},
     "losses.label_distance": {"name": "js"},
@@ -129,6 +134,13 @@ CALLS = {
     "attacks.average_case": {**SPATIAL, "draws": 1},
     "attacks.worst_of_k": {**SPATIAL, "k": 1, "chunk": 1},
     "attacks.square": {**BALL, "queries": 2, "p_init": 0.8, "restarts": 1},
+    "bounds.margins": {
+        "logits_fn": network, "images": IMAGES, "labels": LABELS, "threat": threats.linf(0.1),
+        "iterations": 1,
+    },
+    "bounds.crown": {"fn": network, "images": IMAGES, "threat": threats.linf(0.1), "iterations": 1},
+    "bounds.ibp": {"fn": network, "lower": IMAGES, "upper": IMAGES},
+    "bounds.verified": {"margins": LOGITS},
     "evaluation.autoattack": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
         "version": "custom", "attacks": ["apgd-ce"], "steps": 2, "queries": 2, "batch_size": 4,
@@ -137,6 +149,10 @@ CALLS = {
     "evaluation.audit": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
         "robust": np.ones(4, bool), "batch_size": 4, "seed": 0, "steps": 1, "queries": 1, "rounds": 1,
+    },
+    "evaluation.bracket": {
+        "logits_fn": network, "images": IMAGES, "labels": LABELS, "threat": threats.linf(0.1),
+        "batch_size": 4, "seed": 0, "attacks": {}, "costly": (),
     },
     "evaluation.evaluate": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "attacks": {}, "batch_size": 4,
@@ -200,6 +216,9 @@ OTHERS = {
     "mixing.mixed_nuts": "mixing/test_mixed.py",
     "mixing.evading": "mixing/test_adaptive.py",
     "mixing.guided": "takes two networks, which attacks check",
+    "bounds.affine": "makes a rule: bounds/test_contract.py",
+    "bounds.elementwise": "makes a rule: bounds/test_contract.py",
+    "bounds.register": "bounds/test_contract.py",
     "evaluation.pgd_attacks": "makes PGD, whose fields are tried below",
     "evaluation.over_examples": "evaluation/test_examples.py",
     "evaluation.protocol": "evaluation/test_autoattack.py",
@@ -219,7 +238,7 @@ OTHERS = {
 
 
 def exported():
-    for room in ("losses", "attacks", "evaluation", "mixing", "data"):
+    for room in ("losses", "attacks", "bounds", "evaluation", "mixing", "data"):
         module = importlib.import_module(f"jaxrobust.{room}")
         for name, value in vars(module).items():
             if isinstance(value, types.FunctionType) and not name.startswith(("_", "draw_")):
@@ -296,7 +315,7 @@ KINDS = {
     "attacked": [(LABELS[:, None], r"\(4, 1\)"), (LABELS, "0|3")],
     "gamma": [(LABELS, "int"), (LOGITS[:3, 0], r"\(3,\)")],
     "base_loss": [(LOGITS[:3, 0], r"\(3,\)")],
-} | dict.fromkeys(("steps", "rounds", "search_steps", "deepfool_steps", "proximal_steps", "levels", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs", "natural", "adversarial", "helper", "source", "target", "best"), LOGIT_SHAPES)  # fmt: skip
+} | dict.fromkeys(("steps", "rounds", "search_steps", "deepfool_steps", "proximal_steps", "levels", "restarts", "queries", "eot", "unroll", "draws", "k", "chunk", "samples", "batch_size", "num_steps", "num_classes", "top_k", "size", "generated_size", "channels", "train", "test"), COUNT) | dict.fromkeys(("logits", "margins", "logits_p", "logits_q", "clean_logits", "adv_logits", "adv_kl_logits", "adv_cw_logits", "std_logits", "rob_logits", "log_probs", "natural", "adversarial", "helper", "source", "target", "best"), LOGIT_SHAPES)  # fmt: skip
 # What one function sees otherwise than its namesakes.
 EXCEPT = {
     ("attacks.min_margin", "targets"): "steps",
@@ -314,6 +333,8 @@ EXCEPT = {
     ("attacks.fmn", "gamma"): "alpha",
     ("attacks.ddn", "gamma"): "alpha",
     ("attacks.fmn", "final_step_size"): "step_size",
+    ("bounds.ibp", "lower"): None,
+    ("bounds.ibp", "upper"): None,
     ("mixing.mixednuts_search", "s"): None,
     ("mixing.mixednuts_search", "p"): None,
     ("mixing.mixednuts_search", "c"): None,
@@ -330,7 +351,7 @@ def lone_logits(name, parameter, value):
         for p in CALLS[name]
         if KINDS.get(p) is LOGIT_SHAPES or "logits" in p or p in ("labels", "kappa")
     ]
-    alone = len(others) == 1
+    alone = len(others) <= 1
     return alone and (value.shape in ((3, 4), (4, 4, 1)) and value.shape[-1] > 1)
 
 
@@ -380,6 +401,8 @@ def test_every_checked_parameter_is_in_its_row(name):
         "targets",
         "iterations",
         "noise",
+        "lower",
+        "upper",
     }
     left_out = set(parameters) & set(KINDS) - set(CALLS[name]) - optional
     assert not left_out, f"{name}: add {sorted(left_out)} to its row"

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrobust import objectives, threats
+from jaxrobust import bounds, objectives, threats
 from jaxrobust.devices import device_mesh
 from jaxrobust.networks import network
 from jaxrobust.objectives import Batch
@@ -353,6 +353,8 @@ def test_gradients_are_finite_at_extreme_logits(name, dtype):
     for other in (extreme, extreme[::-1]):
         names = [p.name for p in objective.passes]
         logits = {n: (extreme if i % 2 == 0 else other) for i, n in enumerate(names)}
+        if hasattr(objective, "bound"):
+            logits[objective.bound.name] = other
         grads = jax.grad(lambda z: objective.outer(z, batch, extras)[0].sum())(logits)
         for grad in jax.tree.leaves(grads):
             assert np.isfinite(np.asarray(grad, np.float32)).all()
@@ -379,10 +381,15 @@ def test_one_trace_over_a_whole_schedule(name):
         views = objective.inner(fn, jax.random.key(1), batch, threat)
         images = {"clean": batch.images, **views.images}
         logits = {n: logits_fn(images[v]) for n, v in objective.passes}
+        if bound := getattr(objective, "bound", None):
+            box = {"lower": images[bound.lower], "upper": images[bound.upper]}
+            logits[bound.name] = bounds.margins(
+                logits_fn, batch.images, batch.labels, method=bound.method, **box
+            )
         return objective.outer(logits, batch, views.extras)[0].sum()
 
     weights = jax.random.normal(jax.random.key(0), (4, 2 if name == "binary_trades" else 10))
-    for scale, eps in ((1.0, 0.01), (2.0, 0.05), (0.5, 0.1)):
+    for scale, eps in ((1.0, 0.01), (0.25, 0.05), (0.5, 0.1)):
         values = [jnp.float32(float(leaf) * scale) for leaf in leaves]
         changed = jax.tree.unflatten(structure, values)
         assert np.isfinite(float(step(weights, changed, threats.linf(jnp.float32(eps)))))

@@ -1,0 +1,323 @@
+"""Each point certified, falsified or open: bounds and attacks together bracket robust accuracy."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxrobust import bounds
+from jaxrobust.attacks import APGD, PGD, Attack
+from jaxrobust.evaluation._checks import verify_images
+from jaxrobust.evaluation._clean import clean_batch, clean_pass
+from jaxrobust.evaluation._evaluate import checked_data
+from jaxrobust.evaluation._examples import bucket_sizes, over_examples
+from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._programs import Compiled
+from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_seed
+from jaxrobust.keys import key_of
+from jaxrobust.losses import margin
+from jaxrobust.threats import described, norm_of
+from jaxrobust.typing import NORMS, LogitsFn
+
+Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
+METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
+SLACK = 1e-4  # of 1 + the largest margin: more than float32 rounding moves a bound
+
+
+class ContradictionError(Exception):
+    """A point was certified, and an attack fooled the network within the certified set."""
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """What `bracket` found.
+
+    Attributes:
+      certified: `[n]` bool; a bound proves that no image of the set is misclassified.
+      falsified: `[n]` bool; the image itself or one that an attack found is misclassified.
+      decided_by: `[n]` text: "clean", an attack, a method of bounds, or "" for open points.
+      margins: `[n]` the best lower bound of the smallest margin; NaN where none was computed.
+      seconds: of each stage that ran, compilation included.
+      threat: the set in words.
+      slack: a margin counts from `slack * (1 + largest margin)` on.
+    """
+
+    certified: np.ndarray
+    falsified: np.ndarray
+    decided_by: np.ndarray
+    margins: np.ndarray
+    seconds: Mapping[str, float]
+    threat: str
+    slack: float
+
+    @property
+    def open(self) -> np.ndarray:
+        """`[n]` bool; neither certified nor falsified."""
+        return ~(self.certified | self.falsified)
+
+    @property
+    def verdicts(self) -> np.ndarray:
+        """`[n]` text: "certified", "falsified" or "open"."""
+        found = np.where(self.certified, "certified", "open")
+        return np.where(self.falsified, "falsified", found)
+
+    @property
+    def lower(self) -> Accuracy:
+        """Certified accuracy: robust accuracy is at least this on these points."""
+        return accuracy(self.certified)
+
+    @property
+    def upper(self) -> Accuracy:
+        """Accuracy under the attacks: robust accuracy is at most this on these points."""
+        return accuracy(~self.falsified)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of points by what decided them; "open" for the others."""
+        names, counts = np.unique(self.decided_by, return_counts=True)
+        return {str(n) or "open": int(c) for n, c in zip(names, counts, strict=True)}
+
+    def text(self) -> str:
+        """The result in a few lines."""
+        total = len(self.certified)
+        parts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        return (
+            f"{self.threat}, {total} points\n"
+            f"certified  {self.lower}\n"
+            f"attacked   {self.upper}\n"
+            f"open       {int(self.open.sum())} of {total}\n"
+            f"decided by {parts}"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """The result as plain JSON types."""
+        return {
+            "threat": self.threat,
+            "certified_accuracy": self.lower._asdict(),
+            "attacked_accuracy": self.upper._asdict(),
+            "open": int(self.open.sum()),
+            "decided_by": self.counts,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "slack": self.slack,
+        }
+
+
+def bracket(
+    logits_fn: LogitsFn,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    threat: Any,
+    cheap: Sequence[Method] = ("ibp", "crown-ibp"),
+    costly: Sequence[Method] = ("crown", "alpha-crown"),
+    attacks: Mapping[str, Attack] | None = None,
+    attack_certified: bool = True,
+    batch_size: int = 256,
+    bound_batch_size: int = 16,
+    slack: float = SLACK,
+    seed: int = 0,
+    advance: Callable[[str, int], None] = lambda stage, examples: None,
+) -> Bracket:
+    """Brackets robust accuracy: certified <= robust <= attacked, point by point.
+
+    Points that the network has wrong are falsified as they are. The others meet cheap bounds, then
+    the attacks, and what is still open meets costly bounds. No point is called robust because an
+    attack failed, none is called broken because no bound proved it.
+
+    Bounds hold for real numbers. A margin counts as proved only above `slack` (1 + the largest
+    margin of the point), which is more than float32 rounding moves it.
+
+    Args:
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, in evaluation mode, of operations
+        that `jaxrobust.bounds` knows.
+      images: `[n, h, w, c]` floating point in [0, 1].
+      labels: `[n]` integers in 0..k-1.
+      threat: `threats.linf`, `l2` or `l1` with one radius for all points.
+      cheap: methods of `bounds.margins` before the attacks, in order.
+      costly: methods after the attacks, in order.
+      attacks: by name, `(logits_fn, keys, images, labels) -> Attacked`; default APGD on the
+        cross-entropy and PGD on the margin, 50 steps each.
+      attack_certified: attack certified points too, as a check of the bounds.
+      batch_size: examples per forward pass of an attack.
+      bound_batch_size: examples that are bounded at once; CROWN keeps about a thousand layers'
+        sizes for each.
+      slack: see above; 0 takes the bounds as they are computed.
+      seed: of the attacks' noise.
+      advance: told the stage and the number of examples after each batch (a progress bar).
+
+    Returns:
+      `Bracket`.
+
+    Raises:
+      UnsupportedPrimitive: if the network has an operation that no rule bounds.
+      ValueError: if an argument is not of the stated kind, shape or range.
+      ContradictionError: if an attack fools the network on a certified point.
+      AttackResultError: if an attack returns an image outside of its set.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust import evaluation, threats
+      >>> def logits_fn(x): return (x.mean((1, 2)) - 0.5) @ jnp.array([[10.0, -10.0]])
+      >>> images = jnp.array([0.1, 0.45, 0.55, 0.9]).reshape(4, 1, 1, 1)
+      >>> found = evaluation.bracket(logits_fn, images, jnp.array([1, 1, 0, 0]),
+      ...     threat=threats.linf(0.1))
+      >>> found.verdicts.tolist()
+      ['certified', 'falsified', 'falsified', 'certified']
+    """
+    images, labels = checked_data(images, labels)
+    _check(threat, cheap, costly, slack)
+    as_count(batch_size, name="batch_size")
+    as_count(bound_batch_size, name="bound_batch_size")
+    if attacks is None:
+        attacks = {
+            "apgd": APGD(threat=threat, steps=50),
+            "margin_pgd": PGD(threat=threat, steps=50, loss=margin),
+        }
+    names = {"", "clean", "open", *METHODS} & set(attacks)
+    if names:
+        raise InputError(f"attacks must have names of their own, got {sorted(names)}")
+    run = _Run(logits_fn, images, labels, threat, slack, as_seed(seed), advance)
+    run.clean(batch_size)
+    for method in cheap:
+        run.bound(method, bound_batch_size)
+    for number, (name, attack) in enumerate(attacks.items(), start=1):
+        run.attack(name, attack, number, batch_size, certified=attack_certified)
+    for method in costly:
+        run.bound(method, bound_batch_size)
+    return run.found()
+
+
+def _check(threat: Any, cheap: Sequence[str], costly: Sequence[str], slack: float) -> None:
+    for name, methods in (("cheap", cheap), ("costly", costly)):
+        for method in methods:
+            as_choice(method, name=name, choices=METHODS)
+    as_number(slack, name="slack", low=0)
+    if norm_of(threat) not in NORMS or not hasattr(threat, "eps"):
+        raise InputError(
+            f"threat must be the ball of a norm ({', '.join(NORMS)}), got {described(threat)}"
+        )
+    if jnp.ndim(threat.eps):
+        raise InputError(
+            f"threat must have one radius for all points, got eps of shape {jnp.shape(threat.eps)}"
+        )
+
+
+class _Run:
+    """The points so far."""
+
+    def __init__(
+        self,
+        logits_fn: LogitsFn,
+        images: np.ndarray,
+        labels: np.ndarray,
+        threat: Any,
+        slack: float,
+        seed: int,
+        advance: Callable[[str, int], None],
+    ) -> None:
+        self.logits_fn, self.threat, self.slack = logits_fn, threat, slack
+        self.images, self.labels = images, labels
+        self.seed, self.advance = seed, advance
+        size = len(labels)
+        self.certified, self.falsified = np.zeros(size, bool), np.zeros(size, bool)
+        self.decided_by = np.full(size, "", object)
+        self.margins = np.full(size, np.nan, np.float64)
+        self.seconds: dict[str, float] = {}
+
+    def found(self) -> Bracket:
+        """The result."""
+        decided, said = self.decided_by.astype(str), described(self.threat)
+        parts = self.certified, self.falsified, decided, self.margins, self.seconds
+        return Bracket(*parts, said, self.slack)
+
+    def clean(self, batch_size: int) -> None:
+        """Falsifies what is misclassified as it is."""
+        started = time.perf_counter()
+        program = Compiled(clean_batch, self.logits_fn, static=(False,))
+        done = partial(self.advance, "clean")
+        shapes = self._shapes(batch_size)
+        _, wrong, _ = clean_pass(program, self.images, self.labels, shapes, done=done)
+        self._decide("clean", np.arange(len(wrong)), wrong, self.falsified)
+        self._took("clean", started)
+
+    def bound(self, method: Method, batch_size: int) -> None:
+        """Certifies open points by a method of bounds."""
+        rows = np.flatnonzero(~(self.certified | self.falsified))
+        if not len(rows):
+            return
+        started = time.perf_counter()
+        program = Compiled(_smallest, self.threat, self.logits_fn, static=(method,), name=method)
+        arrays = self.images[rows], self.labels[rows]
+        done, shapes = partial(self.advance, method), self._shapes(batch_size)
+        least, largest = over_examples(program, None, rows, *arrays, shapes=shapes, done=done)
+        self.margins[rows] = np.fmax(self.margins[rows], least)
+        proved = least > self.slack * (1 + largest)  # NaN and infinities prove nothing
+        self._decide(method, rows, proved, self.certified)
+        self._took(method, started)
+
+    def attack(
+        self, name: str, attack: Attack, number: int, batch_size: int, *, certified: bool
+    ) -> None:
+        """Falsifies points by an attack.
+
+        Raises:
+          ContradictionError: if one of them was certified.
+        """
+        left = ~self.falsified if certified else ~(self.certified | self.falsified)
+        rows = np.flatnonzero(left)
+        if not len(rows):
+            return
+        started = time.perf_counter()
+        program = Compiled(_fooled, attack, self.logits_fn, name=name.replace("-", "_"))
+        key = jax.random.fold_in(key_of(self.seed), number)
+        arrays = self.images[rows], self.labels[rows]
+        done, shapes = partial(self.advance, name), self._shapes(batch_size)
+        wrong, images = over_examples(program, key, rows, *arrays, shapes=shapes, done=done)
+        norm: Any = norm_of(self.threat)
+        verify_images(norm, float(self.threat.eps), arrays[0][wrong], images[wrong], name)
+        both = rows[wrong & self.certified[rows]]
+        if len(both):
+            raise ContradictionError(
+                f"{name} fools the network on {len(both)} certified points, the first of them "
+                f"number {both[0]}, certified by {self.decided_by[both[0]]} with the margin "
+                f"{self.margins[both[0]]:.3g}: a rule of the bounds is wrong, or rounding is "
+                f"larger than slack {self.slack:g}"
+            )
+        self._decide(name, rows, wrong, self.falsified)
+        self._took(name, started)
+
+    def _decide(self, name: str, rows: np.ndarray, mask: np.ndarray, side: np.ndarray) -> None:
+        side[rows[mask]] = True
+        self.decided_by[rows[mask]] = name
+
+    def _took(self, name: str, started: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def _shapes(self, batch_size: int) -> list[int]:
+        return bucket_sizes(min(batch_size, len(self.labels)), len(jax.local_devices()))
+
+
+def _smallest(
+    method: Method, threat: Any, logits_fn: LogitsFn, images: Array, labels: Array
+) -> tuple[Array, Array]:
+    """The smallest certified margin of another class, and the largest in size."""
+    found = bounds.margins(logits_fn, images, labels, threat=threat, method=method)
+    own = jax.nn.one_hot(labels, found.shape[-1], dtype=bool)
+    least = jnp.min(jnp.where(own, jnp.full_like(found, jnp.inf), found), -1)
+    return least, jnp.max(jnp.abs(found), -1)
+
+
+def _fooled(
+    attack: Attack, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array
+) -> tuple[Array, Array]:
+    """Whether the attack's images are misclassified, by a forward pass of their own; the images."""
+    found = attack(logits_fn, keys, images, labels).images
+    _, wrong, _ = clean_batch(False, logits_fn, found, labels, keys)
+    return wrong, found
