@@ -29,6 +29,7 @@ PAPERS = sorted(
 SMALL = {
     "wide_resnet": {"depth": 10, "width": 1},
     "preact_resnet18": {"width": 4},
+    "resnet18": {"width": 4},
     "group_resnet18": {"width": 8},
     "vgg16": {"width": 2},
 }
@@ -91,6 +92,10 @@ def reduced(config, tmp_path):
         "validation": Validation(size=0),
         "batch_size": 16,
     }
+    if config.helper is not None:
+        changes["helper"] = small_bases(data, tmp_path)["rob"]
+    if config.init_from is not None:
+        changes["init_from"] = None
     if config.generated is not None:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 255, (30, 16, 16, 3), dtype=np.uint8)
@@ -98,6 +103,29 @@ def reduced(config, tmp_path):
         path = str(tmp_path / "generated.npz")
         changes["generated"] = use("generated", path=path, fraction=0.7)
     return replace(config, **changes, epochs=1)
+
+
+@pytest.mark.usefixtures("float64")
+def test_schedules_of_recipes_are_the_authors(golden):
+    data = golden("beyond_public_sched")
+
+    def values(name, path, epochs):
+        schedule = load(FOLDER / f"{name}.py").schedule(path, 10)
+        return [float(schedule(10 * epoch)) for epoch in range(epochs)]
+
+    rate, momentum = data["fastat.one_cycle.lr_momentum"].T
+    for name in ("cifar10_n_fgsm_rn18", "cifar10_liet_rn18"):
+        np.testing.assert_allclose(values(name, "learning_rate", 100), rate, rtol=1e-6)
+        np.testing.assert_allclose(values(name, "optimizer.momentum", 100), momentum, rtol=1e-6)
+    lam = values("cifar10_liet_rn18", "objective.lam", 100)
+    np.testing.assert_allclose(lam, data["liet.lam_100_100"], rtol=1e-6)
+    gkl = "cifar10_gkl_wrn34"
+    np.testing.assert_allclose(values(gkl, "learning_rate", 200), data["gkl.lr"], rtol=1e-6)
+    eps = np.array(values(gkl, "threat.eps", 200)) * 255 / 8
+    np.testing.assert_allclose(eps, data["gkl.eps_factor"], rtol=1e-6)
+    assert values(gkl, "awp", 11)[8:] == [0, 0.005, 0.005]
+    rate, momentum = data["wang.cosinew.lr_momentum"].T
+    np.testing.assert_allclose(values("cifar10_wang_wrn28", "learning_rate", 400), rate, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -84,6 +84,11 @@ class Checkpoints:
             return steps[-1] if steps else None
         return max(scores, key=lambda step: (scores[step], step))
 
+    def best_score(self) -> float | None:
+        """The highest validation accuracy of a checkpoint; `None` where none was validated."""
+        scores = [score for step in self.steps() if (score := self._score(step)) is not None]
+        return max(scores, default=None)
+
     def restore_last(self, target: Any) -> tuple[int, Any]:
         """The latest checkpoint that can be read, as the shapes and placement of `target`.
 

@@ -13,6 +13,7 @@ from jaxrobust.reasons import one_line
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._reporting import MetricsFile
 
+COLLAPSE = 0.5  # of the best robust accuracy so far is catastrophic overfitting
 Listener = Callable[[int, Mapping[str, Any]], object]
 
 
@@ -51,6 +52,8 @@ class Member:
         self._experiment, self._listener, self._say = experiment, on_metrics, say
         self._file: MetricsFile | None = None
         self._score: float | None = None  # by validation, of the last step
+        self._best: float | None = None  # by validation, so far
+        self._collapsed = False
         self._sums: dict[str, float] = {}
         self._count, self._since = 0, time.perf_counter()
 
@@ -105,6 +108,7 @@ class Member:
         self._sums, self._count, self._since = {}, 0, time.perf_counter()
         found = validate() if validate is not None else {}
         self._score = found.get("robust_accuracy")
+        self._watch(step, self._score, row.get("robust_accuracy"))
         row["learning_rate"] = learning_rate
         row |= {f"validation_{name}": value for name, value in found.items()} | dict(more)
         if self._file is not None:
@@ -123,6 +127,23 @@ class Member:
             self._file.close()
         if not lost:  # closing waits for all processes
             self.checkpoints.close()
+
+    def _watch(self, step: int, score: float | None, trained: float | None) -> None:
+        """Tells once when robustness on held-out examples collapses, as one-step training may."""
+        if score is None:
+            return
+        best = self._best if self._best is not None else self.checkpoints.best_score()
+        collapsed = best is not None and score < COLLAPSE * best
+        if collapsed and not self._collapsed:
+            against = "" if trained is None else f", against the training attack {trained:.1%}"
+            self._say(
+                f"warning: the validation accuracy under PGD of {self._experiment.name} has fallen "
+                f"from {best:.1%} to {score:.1%} at step {step}{against}: this looks like "
+                "catastrophic overfitting; the best checkpoint stays that of step "
+                f"{self.checkpoints.best_step()}"
+            )
+        self._collapsed = collapsed
+        self._best = score if best is None else max(best, score)
 
     def _rate(self) -> dict[str, float]:
         seconds = time.perf_counter() - self._since

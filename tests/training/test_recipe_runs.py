@@ -146,3 +146,24 @@ def test_memory_needs_the_numbers_of_examples():
         "PGI keeps delta and momentum of 50,000 examples: 1,228.8 MB on every device and in every "
         "checkpoint"
     ]
+
+
+def test_a_collapse_of_robustness_is_told_once_and_the_best_checkpoint_stays(tmp_path, monkeypatch):
+    """Catastrophic overfitting: robust in training, not under PGD on held-out examples."""
+    scores = iter([0.4, 0.5, 0.1, 0.0, 0.45, 0.2])
+    monkeypatch.setattr(
+        "jaxrobust.training._prepare.Validator.__call__",
+        lambda *_: {"accuracy": 0.9, "robust_accuracy": next(scores)},
+    )
+    said = []
+    experiment = config(use("fgsm_rs"), validation=Validation(size=16, steps=1), epochs=6)
+    options = {"quiet": True, "devices": ONE, "say": said.append}
+    train(experiment, tmp_path / "run", stop_at=4, **options)
+    train(experiment, tmp_path / "run", resume=True, **options)
+    warned = [line for line in said if "catastrophic overfitting" in line]
+    assert [line.partition(" has fallen ")[2][:43] for line in warned] == [
+        "from 50.0% to 10.0% at step 6, against the ",
+        "from 50.0% to 20.0% at step 12, against the",
+    ]
+    assert all("the best checkpoint stays that of step 4" in line for line in warned)
+    assert load_run(tmp_path / "run").step == 4
