@@ -14,7 +14,13 @@ from jaxrobust.bounds._region import Region
 from jaxrobust.bounds._rule import Interval, Known, Node
 
 Intermediate = Literal["crown", "ibp"]
-CHUNK = 512  # rows that are pushed back at once
+CHUNKS = {"cpu": 32}  # rows that are pushed back at once: on CPU as many as a cache holds
+CHUNK = 512  # elsewhere
+
+
+def rows_at_once() -> int:
+    """How many rows one pass takes; each image of a batch has as many."""
+    return CHUNKS.get(jax.default_backend(), CHUNK)
 
 
 def by_intervals(graph: Graph, region: Region) -> dict[int, Interval]:
@@ -85,7 +91,7 @@ def by_rows(graph: Graph, region: Region, at: int, intervals: Intervals) -> Inte
         one = jax.nn.one_hot(entries, size, dtype=kind.dtype).reshape(-1, *kind.shape)
         return lower_bounds(graph, region, at, jnp.concatenate([one, -one]), intervals)
 
-    chunks = -(-2 * size // CHUNK)
+    chunks = -(-2 * size // rows_at_once())
     if chunks <= 1:
         both = bounds(jnp.arange(size)).reshape(2, size)
     else:
@@ -111,7 +117,7 @@ def _by_colours(
         )  # fmt: skip
 
     channels, numbers = kind.shape[3], jnp.arange(colours.number)
-    at_once = max(CHUNK // (2 * channels), 1)
+    at_once = max(rows_at_once() // (2 * channels), 1)
     parts = next(
         n
         for n in range(1, len(numbers) + 1)
