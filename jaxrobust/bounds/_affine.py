@@ -64,7 +64,7 @@ def _crossed(node: Node, interval: Interval) -> Interval:
 
 
 def pull_affine(node: Node, rows: Array, shapes: list[Any]) -> Any:
-    """Rows of a result as rows of its variable operands, and offsets `[s]`.
+    """Rows of a result as rows of its variable operands, and offsets `[s, *node.shape]` or `None`.
 
     Args:
       node: an affine operation.
@@ -78,8 +78,8 @@ def pull_affine(node: Node, rows: Array, shapes: list[Any]) -> Any:
     at_zero, transpose = jax.vjp(fast_on_cpu(node.apply), *zeros)
     pulled = jax.vmap(transpose)(rows.astype(at_zero.dtype))
     if node.rule.linear:
-        return pulled, jnp.zeros(len(rows), rows.dtype)
-    return pulled, jnp.sum(rows * rows_of(at_zero), range(1, rows.ndim))
+        return pulled, None
+    return pulled, rows * rows_of(at_zero)
 
 
 def is_variable(operand: Any) -> bool:

@@ -1,6 +1,7 @@
 """Rows of linear bounds, pushed from a variable of the network back to the image."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,10 +10,19 @@ from jax import Array
 from jaxrobust.bounds._affine import pull_affine
 from jaxrobust.bounds._graph import Graph
 from jaxrobust.bounds._lines import signed_parts
-from jaxrobust.bounds._region import Region
+from jaxrobust.bounds._region import Region, spread
 from jaxrobust.bounds._rule import Interval, Node, rows_of
 
 Intervals = Mapping[int, Interval]
+
+
+# Terms `[s, *shape]` of a variable -> their sums.
+Totals = Callable[[Array, int], Array]
+
+
+def whole(terms: Array, variable: int) -> Array:
+    """The sum of each row, `[s]`."""
+    return jnp.sum(terms, range(1, terms.ndim))
 
 
 def lower_bounds(
@@ -24,6 +34,7 @@ def lower_bounds(
     *,
     free: Mapping[int, Any] | None = None,
     stop: bool = False,
+    totals: Totals = whole,
 ) -> Array:
     """Lower bounds `[s]` of rows of linear functions of a variable.
 
@@ -38,25 +49,30 @@ def lower_bounds(
       intervals: of the variables that nonlinear operations read; with `stop` of what they make.
       free: parameters `[s, ...]` of relaxations, by the number of the variable that they make.
       stop: evaluate the rows at the results of nonlinear operations instead of relaxing these.
+      totals: how the terms of a row are summed; other sums than the whole ones need a box.
 
     Returns:
-      `[s]`.
+      `[s]`, or what `totals` makes of `s` rows.
     """
-    pending, total = {at: rows}, jnp.zeros(len(rows), rows.dtype)
+    pending, found = {at: rows}, []
     for node in reversed(graph.nodes):
         if node.out not in pending:
             continue
         rows = pending.pop(node.out)
         if stop and node.rule.relax is not None:
-            total += _least(rows, intervals[node.out])
+            found.append(totals(_least(rows, intervals[node.out]), node.out))
             continue
         pulled, offset = _pull(graph, node, rows, intervals, (free or {}).get(node.out))
-        total += offset
+        if offset is not None:
+            found.append(totals(offset, node.out))
         for variable, part in zip(node.variables, pulled, strict=True):
             pending[variable] = pending[variable] + part if variable in pending else part
-    if 0 in pending:
-        total += region.least(pending[0].reshape(len(total), -1))
-    return total
+    if 0 in pending and totals is whole:
+        found.append(region.least(pending[0].reshape(len(pending[0]), -1)))
+    elif 0 in pending:
+        hull = Interval(*(x[None] for x in region.hull))
+        found.append(totals(spread(pending[0], hull), 0))
+    return functools.reduce(jnp.add, found)
 
 
 def _pull(graph: Graph, node: Node, rows: Array, intervals: Intervals, free: Any) -> Any:
@@ -66,7 +82,6 @@ def _pull(graph: Graph, node: Node, rows: Array, intervals: Intervals, free: Any
 
 
 def _least(rows: Array, interval: Interval) -> Array:
-    """Of rows on a box."""
+    """The least value of each term on a box; of a 0 at the lower end, as ties of rows go."""
     below, above = signed_parts(rows)
-    parts = below * rows_of(interval.lower) + above * rows_of(interval.upper)
-    return jnp.sum(parts, range(1, rows.ndim))
+    return below * rows_of(interval.lower) + above * rows_of(interval.upper)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxrobust.bounds._alpha import best_bounds, parameters_of
 from jaxrobust.bounds._backward import Intervals, lower_bounds
 from jaxrobust.bounds._graph import Graph, traced
-from jaxrobust.bounds._intermediate import CHUNK, Intermediate, by_crown, by_intervals
+from jaxrobust.bounds._intermediate import Intermediate, by_crown, by_intervals, rows_at_once
 from jaxrobust.bounds._problem import Box, Problem, problem_of
 from jaxrobust.bounds._region import Region
 from jaxrobust.bounds._rule import Known
@@ -119,9 +119,9 @@ def bounds_of_rows(
 
 def in_chunks(bound: Callable[[Array], Array], rows: Array) -> Array:
     """Bounds of rows `[s, k]`, not too many at once."""
-    if len(rows) <= CHUNK:
+    if len(rows) <= rows_at_once():
         return bound(rows)
-    return jax.lax.map(lambda row: bound(row[None])[0], rows, batch_size=CHUNK)
+    return jax.lax.map(lambda row: bound(row[None])[0], rows, batch_size=rows_at_once())
 
 
 def _optimised(

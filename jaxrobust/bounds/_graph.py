@@ -224,7 +224,7 @@ class _Builder:
     def add(
         self, name: str, rule: Any, bind: Any, params: Any, operands: Any, out: int, aval: Any
     ) -> None:
-        node = Node(rule, bind, params, tuple(operands), out, tuple(aval.shape))
+        node = Node(rule, bind, name, params, tuple(operands), out, tuple(aval.shape))
         self.nodes.append(node)
         self.types.append(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
         self.made_by[out] = name, node

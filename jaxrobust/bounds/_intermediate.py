@@ -8,12 +8,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.bounds._backward import Intervals, lower_bounds
+from jaxrobust.bounds._colours import Colours, colours_of
 from jaxrobust.bounds._graph import Graph
 from jaxrobust.bounds._region import Region
 from jaxrobust.bounds._rule import Interval, Known, Node
 
 Intermediate = Literal["crown", "ibp"]
-CHUNK = 512  # rows that are pushed back at once
+CHUNKS = {"cpu": 32}  # rows that are pushed back at once: on CPU as many as a cache holds
+CHUNK = 512  # elsewhere
+
+
+def rows_at_once() -> int:
+    """How many rows one pass takes; each image of a batch has as many."""
+    return CHUNKS.get(jax.default_backend(), CHUNK)
 
 
 def by_intervals(graph: Graph, region: Region) -> dict[int, Interval]:
@@ -69,7 +76,13 @@ def _crown_interval(graph: Graph, region: Region, maker: Node, found: Intervals)
 
 
 def by_rows(graph: Graph, region: Region, at: int, intervals: Intervals) -> Interval:
-    """Interval of a variable by a backward pass from each of its entries, up and down."""
+    """Interval of a variable by a backward pass from each of its entries, up and down.
+
+    Neurons that see different pixels of a box share a pass.
+    """
+    colours = colours_of(graph, at) if region.is_box else None
+    if colours is not None:
+        return _by_colours(graph, region, at, intervals, colours)
     kind = graph.types[at]
     size = math.prod(kind.shape)
 
@@ -78,7 +91,7 @@ def by_rows(graph: Graph, region: Region, at: int, intervals: Intervals) -> Inte
         one = jax.nn.one_hot(entries, size, dtype=kind.dtype).reshape(-1, *kind.shape)
         return lower_bounds(graph, region, at, jnp.concatenate([one, -one]), intervals)
 
-    chunks = -(-2 * size // CHUNK)
+    chunks = -(-2 * size // rows_at_once())
     if chunks <= 1:
         both = bounds(jnp.arange(size)).reshape(2, size)
     else:
@@ -87,3 +100,33 @@ def by_rows(graph: Graph, region: Region, at: int, intervals: Intervals) -> Inte
         parts = jax.lax.map(bounds, entries).reshape(chunks, 2, each)
         both = jnp.moveaxis(parts, 1, 0).reshape(2, -1)[:, :size]
     return Interval(both[0].reshape(kind.shape), -both[1].reshape(kind.shape))
+
+
+def _by_colours(
+    graph: Graph, region: Region, at: int, intervals: Intervals, colours: Colours
+) -> Interval:
+    """Interval of a variable by a backward pass for each colour and channel, up and down."""
+    kind = graph.types[at]
+
+    def bounds(colour: Array) -> Array:
+        """Lower bounds of the neurons of a colour, and of minus them: `[2 c, *each]`."""
+        one = colours.rows(colour, kind.dtype)
+        return lower_bounds(
+            graph, region, at, jnp.concatenate([one, -one]), intervals,
+            totals=lambda terms, variable: colours.totals(terms, variable, colour),
+        )  # fmt: skip
+
+    channels, numbers = kind.shape[3], jnp.arange(colours.number)
+    at_once = max(rows_at_once() // (2 * channels), 1)
+    parts = next(
+        n
+        for n in range(1, len(numbers) + 1)
+        if len(numbers) % n == 0 and len(numbers) // n <= at_once
+    )
+    if parts == 1:
+        found = jax.vmap(bounds)(numbers)
+    else:
+        found = jax.lax.map(jax.vmap(bounds), numbers.reshape(parts, -1))
+    both = colours.uncoloured(found.reshape(colours.number, 2 * channels, *colours.each))
+    low, high = both[:channels], -both[channels:]
+    return Interval(*(jnp.moveaxis(x, 0, -1)[None] for x in (low, high)))

@@ -33,9 +33,8 @@ def _relax(node: Node, intervals: Sequence[Interval], free: Any) -> Pull:
         below, above = signed_parts(rows)
         passed = below + jnp.where(rows_of(sure), above, jnp.zeros_like(above))
         flat = jnp.where(rows_of(sure), jnp.zeros_like(above), above * rows_of(largest))
-        offset = jnp.sum(flat, range(1, rows.ndim))
         spread = jnp.expand_dims(passed, 1) * rows_of(best)
-        return jax.vmap(transpose)(spread), offset
+        return jax.vmap(transpose)(spread), flat
 
     return pull
 

@@ -14,6 +14,13 @@ TINY = 1e-30  # the least multiplier: radii near the smallest float would divide
 NEWTON_STEPS = 60  # of l_2's multiplier, at most; usually fewer than ten are taken
 
 
+def spread(rows: Array, interval: Interval) -> Array:
+    """The least value of each term of rows `[s, *shape]` on a box: the rows' are their sums."""
+    centre = (interval.upper + interval.lower) / 2
+    radius = (interval.upper - interval.lower) / 2
+    return rows * rows_of(centre) - jnp.abs(rows) * rows_of(radius)
+
+
 class Region(NamedTuple):
     """Images around one image.
 

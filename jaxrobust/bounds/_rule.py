@@ -39,6 +39,7 @@ class Node(NamedTuple):
     Attributes:
       rule: how bounds pass it.
       bind: the operation as a function of all operands.
+      name: of the primitive.
       params: of the primitive.
       operands: in order; a `Known` value, or the number of a variable.
       out: number of the variable that it makes.
@@ -47,6 +48,7 @@ class Node(NamedTuple):
 
     rule: "Rule"
     bind: Callable[..., Array]
+    name: str
     params: dict[str, Any]
     operands: tuple[Any, ...]
     out: int
@@ -81,7 +83,8 @@ class Free(NamedTuple):
     high: Array
 
 
-# Rows of linear bounds `[s, *shape]` of a result -> rows of its variable operands, offsets `[s]`.
+# Rows of linear bounds `[s, *shape]` of a result -> rows of its variable operands, and an offset
+# for each entry, `[s, *shape]`, whose sums are the offsets of the rows.
 Pull = Callable[[Array], tuple[tuple[Array, ...], Array]]
 
 

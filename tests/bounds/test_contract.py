@@ -304,6 +304,43 @@ def test_other_bad_arguments():
         bounds.ibp(lambda x: (mlp(x), 0), X, X)
 
 
+CONV = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+
+def strided(x, kernels):
+    """Strides, dilation, uneven padding, pools with overlap, and a residual block."""
+    conv = lambda x, k, s, p, **kw: jax.lax.conv_general_dilated(x, k, s, p, **CONV, **kw)  # noqa: E731
+    x = jax.nn.relu(conv(x - 0.5, kernels[0], (2, 1), ((1, 0), (1, 2))))
+    pool = (1, 3, 2, 1), (1, 1, 2, 1), "SAME"
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *pool)
+    y = jnp.tanh(conv(x, kernels[1], (1, 1), "SAME", rhs_dilation=(1, 2)))
+    x = jax.nn.relu(x + conv(y, kernels[2], (1, 1), "SAME"))
+    x = jax.nn.relu(jax.lax.reduce_window(x, 0.0, jax.lax.add, *pool))
+    return x.reshape(len(x), -1)[:, :5]
+
+
+@pytest.mark.usefixtures("float64")
+def test_neurons_that_share_a_row_get_the_bounds_of_their_own(monkeypatch):
+    from jaxrobust.bounds import _colours, _intermediate
+
+    rng = np.random.default_rng(0)
+    kernels = [jnp.asarray(rng.normal(size=s)) for s in ((3, 3, 1, 3), (3, 3, 3, 3), (3, 1, 3, 3))]
+    x = jnp.asarray(rng.uniform(size=(2, 16, 20, 1)))
+    fn, shared = (lambda x: strided(x, kernels)), []
+
+    def seen(graph, at):
+        found = _colours.colours_of(graph, at)
+        shared.append(found is not None)
+        return found
+
+    monkeypatch.setattr(_intermediate, "colours_of", seen)
+    together = bounds.crown(fn, x, threat=threats.linf(0.02))
+    assert sum(shared) >= 3
+    monkeypatch.setattr(_intermediate, "colours_of", lambda graph, at: None)
+    alone = bounds.crown(fn, x, threat=threats.linf(0.02))
+    np.testing.assert_allclose(together, alone, rtol=1e-10, atol=1e-10)
+
+
 def test_normalisation_first_under_l2_is_sound():
     """Intervals that forget the ball at the first subtraction are not."""
     scale = channels(jnp.array([0.1, 0.2]))
