@@ -46,7 +46,7 @@ class MALT:
     class counts as success, whichever was the target.
 
     Args:
-      attack: takes target classes `[b]` as its last argument: `APGD` with a targeted loss, or `FAB`.
+      attack: takes target classes `[b]` last: `APGD` with a targeted loss, or `FAB`.
       targets: classes that are tried, one after the other.
       candidates: the most likely wrong classes that are ranked.
 

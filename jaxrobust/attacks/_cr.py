@@ -231,14 +231,14 @@ def cr_begin(problem: Problem, noise: Array) -> CRState:
 def cr_walk(problem: Problem, state: CRState, index: ArrayLike) -> CRState:
     """One step of the walk: looks at the iterate and moves it."""
     going = ~state.success
-    logits, grads = uphill(
-        problem.logits_fn, cross_entropy, state.x, problem.clean, problem.labels
-    )
+    logits, grads = uphill(problem.logits_fn, cross_entropy, state.x, problem.clean, problem.labels)
     state = _counted(state, going, backwards=1)
     state = _answered(problem, state, state.x, logits, misclassified(logits, problem.labels))
     size = jnp.where(jnp.asarray(index) == problem.plan.period // 6, 0.25, 0.5)
     moved = _sign_step(problem, state.x, grads, jnp.broadcast_to(size, state.loss.shape))
-    return state._replace(x=where(state.success, state.x, inside(moved, problem.images, problem.eps)))
+    return state._replace(
+        x=where(state.success, state.x, inside(moved, problem.images, problem.eps))
+    )
 
 
 def cr_period(problem: Problem, state: CRState, start: Array, middle: Array) -> CRState:
@@ -394,9 +394,7 @@ def _came_near(state: CRState, now: Array) -> CRState:
     return state._replace(near=state.near | (now[:, None] & (places == state.target[:, None])))
 
 
-def _answered(
-    problem: Problem, state: CRState, x: Array, logits: Array, wrong: Array
-) -> CRState:
+def _answered(problem: Problem, state: CRState, x: Array, logits: Array, wrong: Array) -> CRState:
     """The state with `x` as the answer of examples where it is wrong."""
     new = inside(x, problem.images, problem.eps), margin(logits, problem.labels)
     found, loss = where(wrong & ~state.success, new, (state.found, state.loss))

@@ -43,8 +43,8 @@ def probability_margin(logits: ArrayLike, labels: ArrayLike) -> Array:
 
     .. math:: \max_{c \ne y} p_c - p_y, \quad p = \mathrm{softmax}(z)
 
-    In [-1, 1]. Its gradient vanishes where the softmax saturates, which in float32 it does for logits
-    that differ by more than about 17; the gradient of `margin` does not.
+    In [-1, 1]. Its gradient vanishes where the softmax saturates, in float32 for logits that
+    differ by more than about 17; the gradient of `margin` does not.
 
     Args:
       logits: `[..., k]` with `k >= 2`; half precision is computed in float32.

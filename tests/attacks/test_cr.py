@@ -58,7 +58,9 @@ def test_every_point_and_decision_is_the_authors(float64, recorded):
     potential = np.zeros_like(data["potential"])
     while not np.asarray(_cr.cr_done(plan, state)).all():
         done = np.asarray(_cr.cr_done(plan, state))
-        call, target, number = (np.asarray(leaf) for leaf in (state.call, state.target, state.period))
+        call, target, number = (
+            np.asarray(leaf) for leaf in (state.call, state.target, state.period)
+        )
         call = np.minimum(call, plan.restarts - 1)
         starts = noise(data, "noise_start", call, target)
         middles = noise(data, "noise_middle", call, target, number)
@@ -96,7 +98,9 @@ def test_the_published_schedule(float64, golden):
     sizes = np.asarray(_cr.scale(jnp.arange(plan.periods), jnp.float64))
     np.testing.assert_array_equal(np.repeat(sizes, 30), data["published.scale"])
     relaxed = np.tile(np.arange(30) < plan.relaxed, 5)
-    np.testing.assert_allclose(1 + np.repeat(sizes, 30) * relaxed, data["published.radius_over_eps"])
+    np.testing.assert_allclose(
+        1 + np.repeat(sizes, 30) * relaxed, data["published.radius_over_eps"]
+    )
 
 
 def test_an_example_does_not_depend_on_its_batch(key):
@@ -108,7 +112,9 @@ def test_an_example_does_not_depend_on_its_batch(key):
 
     labels, keys = np.asarray(network(images).argmax(-1)), jax.random.split(key, 12)
     options = {"eps": 0.06, "steps": 12, "period": 6, "restarts": 2}
-    call = jax.jit(lambda keys, images, labels: attacks.cr(network, keys, images, labels, **options))
+    call = jax.jit(
+        lambda keys, images, labels: attacks.cr(network, keys, images, labels, **options)
+    )
     whole, rows = call(keys, images, labels), np.array([7, 2, 9])
     few = call(keys[rows], images[rows], labels[rows])
     for name in ("images", "success", "queries", "backwards"):

@@ -61,7 +61,9 @@ def test_every_visited_point_is_the_authors(float64, recorded):
     problem = _pma.problem_of(network, jnp.asarray(images), jnp.asarray(labels), eps=eps, steps=steps)  # fmt: skip
     state, seen = jax.jit(lambda: _pma.pma_begin(problem))(), 0
     step = jax.jit(lambda x, state, index, run: _pma.pma_step(problem, x, state, index, run))
-    last = jax.jit(lambda x, state: _pma.pma_run(problem._replace(steps=0), state, None, 0, start=x))
+    last = jax.jit(
+        lambda x, state: _pma.pma_run(problem._replace(steps=0), state, None, 0, start=x)
+    )
     for run in range(2):
         x = jnp.asarray(images + starts[run])
         for index in range(steps):
@@ -79,7 +81,9 @@ def test_the_whole_run_is_the_authors(float64, recorded):
     network, images, labels, starts, data = recorded
     options = {"eps": float(data["run.eps"]), "steps": int(data["run.steps"])}
     found = jax.jit(
-        lambda start: attacks.pma(network, jax.random.key(0), images, labels, start=start, **options)
+        lambda start: attacks.pma(
+            network, jax.random.key(0), images, labels, start=start, **options
+        )
     )(starts)
     np.testing.assert_array_equal(~np.asarray(found.success), data["run.still_correct"])
     np.testing.assert_allclose(found.images, data["run.images"], atol=1e-7)
