@@ -188,6 +188,7 @@ class FAB:
       threat: the ball of a norm; its radius decides what counts as success.
       steps: number of steps.
       restarts: runs; later ones start from noise around the image.
+      eta: overshoot of the projections.
 
     Raises:
       ValueError: if the threat is no norm's ball, or a count is out of range.
@@ -201,6 +202,7 @@ class FAB:
     threat: Any
     steps: int = field(default=100, metadata={"static": True})
     restarts: int = field(default=1, metadata={"static": True})
+    eta: ArrayLike = 1.05
     distances: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -218,7 +220,7 @@ class FAB:
     ) -> Attacked:
         """Attacks a batch: the nearest boundaries, or those to the target classes `[b]`."""
         ball: dict[str, Any] = {"norm": norm_of(self.threat), "eps": self.threat.eps}
-        options: dict[str, Any] = {"steps": self.steps, "restarts": self.restarts}
+        options: dict[str, Any] = {"steps": self.steps, "restarts": self.restarts, "eta": self.eta}
         return fab(logits_fn, key, images, labels, targets=targets, **ball, **options)
 
     @property

@@ -40,4 +40,6 @@ from jaxrobust.evaluation._rows import numbers_of as numbers_of
 from jaxrobust.evaluation._rows import over_seeds as over_seeds
 from jaxrobust.evaluation._rows import row_of as row_of
 from jaxrobust.evaluation._rows import summary as summary
+from jaxrobust.evaluation._verdict import verdict as verdict
+from jaxrobust.evaluation._verdict_report import Verdict as Verdict
 from jaxrobust.rows import append_row as append_row

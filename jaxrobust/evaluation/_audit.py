@@ -13,7 +13,8 @@ from jaxrobust import threats
 from jaxrobust.evaluation._audit_probe import Probe, probe
 from jaxrobust.evaluation._audit_report import AuditReport
 from jaxrobust.evaluation._audit_stages import Route, Stage, stages
-from jaxrobust.evaluation._autoattack import autoattack, batch_shapes, checked_evaluation
+from jaxrobust.evaluation._autoattack import autoattack
+from jaxrobust.evaluation._cascade import batch_shapes, checked_ball
 from jaxrobust.evaluation._checks import check_labels_fit, verify_images
 from jaxrobust.evaluation._clean import clean_batch, clean_pass, forward
 from jaxrobust.evaluation._examples import over_examples
@@ -95,7 +96,7 @@ def audit(
       Robustness, 2019 (arXiv:1902.06705). Tramer et al., On Adaptive Attacks to Adversarial
       Example Defenses, 2020 (arXiv:2002.08347).
     """
-    images, labels = checked_evaluation(images, labels, norm, eps)
+    images, labels = checked_ball(images, labels, norm, eps)
     seed, rounds = as_seed(seed), as_count(rounds, name="rounds")
     as_count(steps, name="steps"), as_count(queries, name="queries")
     mask = None if robust is None else checked_mask(robust, len(labels))

@@ -33,6 +33,7 @@ class Ensemble:
     alone: dict[str, np.ndarray] = field(default_factory=dict)  # each attack by itself
     distances: dict[str, np.ndarray] = field(default_factory=dict)
     cost: dict[str, dict[str, float]] = field(default_factory=dict)
+    unconfirmed: dict[str, int] = field(default_factory=dict)  # claims that did not hold
     largest_norm: float = 0.0
     nan_logits: dict[str, int] = field(default_factory=dict)
 
@@ -71,6 +72,8 @@ class Ensemble:
         cost = self.cost.setdefault(name, {"forwards": 0, "backwards": 0, "seconds": 0.0})
         for key in cost:
             cost[key] += float(found[key])
+        claims = int(found.get("unconfirmed", 0))  # missing in items of earlier versions
+        self.unconfirmed[name] = self.unconfirmed.get(name, 0) + claims
         self.largest_norm = max(self.largest_norm, float(found["largest_norm"]))
 
     def confirm(self) -> None:

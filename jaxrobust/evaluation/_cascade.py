@@ -1,0 +1,263 @@
+"""Attacks one after the other on the points that are still robust: run, re-examined, resumable."""
+
+import contextlib
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxrobust import threats
+from jaxrobust.evaluation._checks import (
+    Check,
+    derivatives,
+    finite_check,
+    model_checks,
+    sampled,
+    square_check,
+    verify_images,
+)
+from jaxrobust.evaluation._clean import clean_batch, clean_pass, forward
+from jaxrobust.evaluation._ensemble import Ensemble
+from jaxrobust.evaluation._evaluate import checked_data
+from jaxrobust.evaluation._examples import bucket_sizes
+from jaxrobust.evaluation._identity import Identity, identity_of
+from jaxrobust.evaluation._programs import Compiled
+from jaxrobust.evaluation._protocol import Protocol, WorkItem
+from jaxrobust.evaluation._store import Store, model_digest
+from jaxrobust.evaluation._work import Outcome, Points, Programs, run_item
+from jaxrobust.inputs import InputError, as_count, check_number
+from jaxrobust.locks import held
+from jaxrobust.processes import from_first, is_first
+from jaxrobust.typing import NORMS
+
+Progress = Callable[[str, int, int], None]
+
+
+class Evaluated(NamedTuple):
+    """What a cascade found.
+
+    Attributes:
+      ensemble: masks, images and costs.
+      plan: what was run.
+      checks: warnings and what they rest on.
+      seconds: of all, compilation included.
+    """
+
+    ensemble: Ensemble
+    plan: Protocol
+    checks: tuple[Check, ...]
+    seconds: float
+
+
+def cascade(
+    network: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    attacked: Any,
+    wanted: Callable[..., Protocol],
+    settings: Callable[[Protocol], dict[str, Any]],
+    seed: int,
+    individual: bool,
+    stochastic: bool,
+    batch_size: int | None,
+    folder: str | pathlib.Path | None,
+    progress: Progress,
+) -> Evaluated:
+    """Runs a plan's items in order, each on the points that are still classified correctly.
+
+    Args:
+      network: decides, in float32; a `OneDraw` if `stochastic`.
+      images: `[n, h, w, c]` float32.
+      labels: `[n]` int32.
+      attacked: what the attacks see of it.
+      wanted: `(classes=...)` -> what to run.
+      settings: JSON types that tell this evaluation of the network and the data from others.
+      seed: of all noise.
+      individual: run every attack on all correctly classified points.
+      stochastic: the network takes the indices of the images too.
+      batch_size: largest batch; default 128 on CPU, 512 elsewhere.
+      folder: where finished items are kept, or `None`.
+      progress: told the work item's name, how many points it is through, and of how many.
+
+    Returns:
+      `Evaluated`.
+    """
+    shapes, started = batch_shapes(batch_size, len(labels)), time.perf_counter()
+    once = Compiled(clean_batch, network, static=(stochastic,))
+    logits, wrong, predictions = clean_pass(once, images, labels, shapes)
+    plan = wanted(classes=logits.shape[-1])
+    checks, slopes = _checks(network, once, images, labels, wrong, plan, stochastic)
+    # Traced for two images, whatever the batch size.
+    two = images[[0, 0]], labels[[0, 0]], np.zeros(2, np.int32)
+    digests = {
+        "arrays": model_digest(once.held(), logits),
+        "program": once.structure(*two),
+        "derivatives": Compiled(derivatives, network, static=(stochastic,)).structure(*two),
+    }
+    identity = identity_of(digests, images, labels, logits=logits, slopes=slopes)
+    path = None if folder is None else pathlib.Path(folder).expanduser()
+    ensemble = Ensemble(
+        programs=Programs(attacked),
+        once=once,
+        images=images,
+        labels=labels,
+        order=np.argsort(-logits, axis=-1, kind="stable").astype(np.int32),
+        seed=seed,
+        individual=individual,
+        shapes=shapes,
+        clean=~wrong,
+        adversarial=images.copy(),
+        predictions=predictions.copy(),
+        nan_logits={"clean": int((predictions < 0).sum())},
+    )
+    with contextlib.ExitStack() as stack:
+        store = from_first(lambda: _opened(stack, path, settings(plan), identity))
+        for number, item in enumerate(plan.items):
+            ensemble.take(item, _outcome(ensemble, store, number, item, progress))
+    ensemble.confirm()
+    checks = [finite_check(ensemble.nan_logits, logits), *checks, *_helped(ensemble, plan)]
+    return Evaluated(ensemble, plan, tuple(checks), time.perf_counter() - started)
+
+
+def _helped(ensemble: Ensemble, plan: Protocol) -> list[Check]:
+    """Whether attacks without gradients found what others missed."""
+    accuracies = {name: float(mask.mean()) for name, mask in ensemble.robust.items()}
+    without = {i.name for i in plan.items if not getattr(i.attack, "gradients", True)}
+    helped = square_check({"clean": float(ensemble.clean.mean()), **accuracies}, without)
+    return [] if helped is None else [helped]
+
+
+def batch_shapes(batch_size: int | None, points: int) -> list[int]:
+    """The batch shapes, the largest that makes sense for the number of points first."""
+    if batch_size is None:
+        batch_size = 128 if jax.default_backend() == "cpu" else 512
+    batch_size = as_count(batch_size, name="batch_size")
+    return bucket_sizes(min(batch_size, max(points, 8)), len(jax.local_devices()))
+
+
+def _opened(
+    stack: contextlib.ExitStack,
+    folder: pathlib.Path | None,
+    settings: dict[str, Any],
+    identity: Identity,
+) -> Store:
+    """The store of finished items; its folder is this evaluation's alone until the stack closes."""
+    if folder is not None:
+        stack.enter_context(held(folder, work="evaluation"))
+    return Store(folder, settings, identity)
+
+
+def _checks(
+    network: Any,
+    once: Compiled,
+    images: np.ndarray,
+    labels: np.ndarray,
+    wrong: np.ndarray,
+    plan: Protocol,
+    stochastic: bool,
+) -> tuple[list[Check], np.ndarray]:
+    """The network's checks on a batch of correctly classified points, the ones attacks start at."""
+    rows = sampled(wrong)
+    dlr_attacks = any(
+        str(getattr(item.attack, "settings", {}).get("loss")).startswith("dlr")
+        for item in plan.items
+    )
+    rand = plan.version == "rand"
+    batch = images[rows], labels[rows], rows.astype(np.int32)
+    return model_checks(
+        network, once, *batch, dlr_attacks=dlr_attacks, rand=rand, stochastic=stochastic
+    )
+
+
+def checked_ball(
+    images: ArrayLike, labels: ArrayLike, norm: str, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images as float32 and labels as int32, if the arguments make sense."""
+    images, labels = checked_data(images, labels)
+    if norm not in NORMS:
+        raise InputError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+    largest = 1 if norm == "linf" else math.inf
+    wanted = "eps must be a radius in image units (8/255, not 8), one number,"
+    if np.ndim(eps):
+        raise InputError(f"{wanted} got shape {np.shape(eps)}")
+    check_number(eps, wanted, low=0, high=largest)
+    return images.astype(np.float32), labels
+
+
+def _outcome(
+    ensemble: Ensemble, store: Store, number: int, item: WorkItem, progress: Progress
+) -> dict[str, Any]:
+    """The finished item: from the store, or run, re-examined and stored."""
+    indices = ensemble.pool(item)
+    earlier = from_first(lambda: store.load(number))
+    if earlier is not None and np.array_equal(earlier["indices"], indices):
+        return earlier
+    started = time.perf_counter()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(item.title, done, len(indices))
+
+    progress(item.title, 0, len(indices))
+    points = ensemble.points(item, indices)
+    if len(indices):
+        found = run_item(
+            item,
+            ensemble.programs,
+            points,
+            seed=ensemble.seed,
+            shapes=ensemble.shapes,
+            classes=ensemble.order.shape[1],
+            advance=advance,
+        )
+    else:
+        none = np.zeros(0, np.float32)
+        found = Outcome(none.astype(bool), points.images, none, 0, 0)
+    arrays = _examined(ensemble, item, indices, points, found)
+    arrays["seconds"] = np.float64(time.perf_counter() - started)
+    if is_first():
+        store.save(number, arrays)
+    return arrays
+
+
+def _examined(
+    ensemble: Ensemble,
+    item: WorkItem,
+    indices: np.ndarray,
+    points: Points,
+    found: Outcome,
+) -> dict[str, Any]:
+    """What holds of an attack's claims: inside the set, and wrong in a pass of its own."""
+    claimed = np.flatnonzero(found.success)
+    images = found.images[claimed].astype(np.float32)
+    threat = item.attack.threat  # type: ignore[attr-defined]
+    norm: Any = threats.norm_of(threat)
+    largest = verify_images(norm, float(threat.eps), points.images[claimed], images, item.title)
+    fooled = np.zeros(len(indices), bool)
+    predictions = np.zeros(0, np.int32)
+    if len(claimed):
+        labels = points.labels[claimed]
+        _, wrong, predicted = forward(
+            ensemble.once, images, labels, ensemble.shapes, indices=indices[claimed]
+        )
+        fooled[claimed[wrong]] = True
+        images, predictions = images[wrong], predicted[wrong].astype(np.int32)
+    return {
+        "indices": indices,
+        "fooled": fooled,
+        "images": images,
+        "predictions": predictions,
+        "distance": found.distance,
+        "unconfirmed": np.int64(len(claimed) - fooled.sum()),
+        "forwards": np.int64(found.forwards),
+        "backwards": np.int64(found.backwards),
+        "largest_norm": np.float64(largest),
+    }

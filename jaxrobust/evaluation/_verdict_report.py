@@ -1,0 +1,169 @@
+"""What a fast verdict found, and what it took."""
+
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxrobust.evaluation._checks import Check
+from jaxrobust.evaluation._figures import draw_cascade
+from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._protocol import WorkItem
+from jaxrobust.evaluation._results import provenance, write_json
+from jaxrobust.files import replace_text, replacing
+from jaxrobust.typing import Norm
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The result of `verdict`: an upper bound of robust accuracy.
+
+    Attributes:
+      norm: of the ball.
+      eps: radius in image units, as given.
+      seed: of all noise.
+      precision: of the network in the attacks; successes are confirmed in float32.
+      items: the stages that were run, in order.
+      labels: `[n]`.
+      masks: `{"clean": [n], stage: [n]}`, True where still robust after that stage and all before
+        it.
+      unconfirmed: `{stage: int}`, successes in `precision` that float32 did not confirm; those
+        points went on as robust.
+      adversarial_images: `[n, h, w, c]`; the clean image where nothing fooled the network.
+      predictions: `[n]` classes of `adversarial_images`.
+      largest_norm: of all returned perturbations.
+      checks: warnings and what they rest on.
+      nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
+        misclassified.
+      cost: `{stage: {"forwards", "backwards", "seconds"}}`; passes of single examples.
+      seconds: of the whole evaluation, compilation included.
+    """
+
+    norm: Norm
+    eps: float
+    seed: int
+    precision: str
+    items: tuple[WorkItem, ...]
+    labels: np.ndarray
+    masks: dict[str, np.ndarray]
+    unconfirmed: dict[str, int]
+    adversarial_images: np.ndarray
+    predictions: np.ndarray
+    largest_norm: float
+    checks: tuple[Check, ...]
+    nan_logits: dict[str, int]
+    cost: dict[str, dict[str, float]]
+    seconds: float
+
+    @property
+    def clean_accuracy(self) -> Accuracy:
+        """Accuracy on the images as they are."""
+        return accuracy(self.masks["clean"])
+
+    @property
+    def robust_accuracy(self) -> Accuracy:
+        """Accuracy on points that no stage fooled, of all points; an upper bound."""
+        return accuracy(next(reversed(self.masks.values())))
+
+    @property
+    def passes_per_point(self) -> dict[str, tuple[float, float]]:
+        """Forward and backward passes of each stage, divided by the number of all points."""
+        return {
+            name: (cost["forwards"] / len(self.labels), cost["backwards"] / len(self.labels))
+            for name, cost in self.cost.items()
+        }
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What was run, as plain JSON types."""
+        return {
+            "evaluation": "fast verdict",
+            "norm": self.norm,
+            "eps": self.eps,
+            "eps_float32": float(np.float32(self.eps)),
+            "seed": self.seed,
+            "precision": self.precision,
+            "stages": stage_settings(self.items),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the images, as plain JSON types."""
+        return {
+            "protocol": self.protocol,
+            "clean_accuracy": self.clean_accuracy._asdict(),
+            "robust_accuracy_at_most": self.robust_accuracy._asdict(),
+            "after_stage": {k: accuracy(v)._asdict() for k, v in self.masks.items()},
+            "unconfirmed": self.unconfirmed,
+            "largest_norm": self.largest_norm,
+            "checks": [check._asdict() for check in self.checks],
+            "nan_logits": self.nan_logits,
+            "cost": self.cost,
+            "seconds": round(self.seconds, 3),
+            "points": {k: v.astype(int).tolist() for k, v in self.masks.items()},
+            "provenance": provenance(),
+        }
+
+    def text(self) -> str:
+        """The verdict for people."""
+        lines = [
+            f"Fast verdict: {self.norm}, eps {self.eps:.6g} (image units), seed {self.seed}, "
+            f"{len(self.labels)} points, attacks in {self.precision}",
+            f"clean accuracy           {self.clean_accuracy}",
+            f"robust accuracy at most  {self.robust_accuracy}",
+        ]
+        for name, (forwards, backwards) in self.passes_per_point.items():
+            lost = self.unconfirmed[name]
+            lines.append(
+                f"  after {name:<9} {int(self.masks[name].sum()):>6} robust  ({forwards:,.0f} "
+                f"forwards and {backwards:,.0f} backwards per point, "
+                f"{self.cost[name]['seconds']:.1f} s)"
+                + (f", {lost} successes not confirmed in float32" if lost else "")
+            )
+        warned = [check for check in self.checks if not check.passed]
+        lines += [f"  warning: {c.name}: {c.message} ({c.value:.4g})" for c in warned]
+        passed = len(self.checks) - len(warned)
+        lines.append(f"{passed} of {len(self.checks)} checks passed, {self.seconds:.1f} s")
+        return "\n".join(lines)
+
+    def save(self, folder: str | pathlib.Path, *, images: bool = True) -> list[pathlib.Path]:
+        """Writes `verdict.json`, `verdict.txt` and, if wanted, `adversarial.npz`.
+
+        Args:
+          folder: made if missing.
+          images: also write masks, predictions and adversarial images.
+
+        Returns:
+          The files that were written.
+        """
+        folder = pathlib.Path(folder).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "verdict.json", self.to_dict())
+        replace_text(folder / "verdict.txt", self.text() + "\n")
+        names = ["verdict.json", "verdict.txt"]
+        if images:
+            arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
+            arrays |= {"images": self.adversarial_images, "labels": self.labels}
+            with replacing(folder / "adversarial.npz") as file:
+                np.savez_compressed(file, predictions=self.predictions, **arrays)
+            names.append("adversarial.npz")
+        return [folder / name for name in names]
+
+    def draw(self, path: str | pathlib.Path) -> None:
+        """Draws the accuracy after each stage.
+
+        Args:
+          path: the PNG.
+        """
+        draw_cascade(
+            pathlib.Path(path),
+            {name: float(mask.mean()) for name, mask in self.masks.items()},
+            title=f"fast verdict, {self.norm}, eps {self.eps:.6g}",
+        )
+
+
+def stage_settings(items: tuple[WorkItem, ...]) -> list[dict[str, Any]]:
+    """The stages with their settings, as plain JSON types."""
+    attacks: list[Any] = [item.attack for item in items]
+    names = [{"stage": item.name} for item in items]
+    return [name | attack.settings for name, attack in zip(names, attacks, strict=True)]
