@@ -90,6 +90,36 @@ def convolutions(path: pathlib.Path | None, **settings: int) -> None:
     convolutions(path, **settings)
 
 
+@benchmarks.command("fast-verdict")
+@click.option(
+    "--model",
+    "models",
+    type=(click.Path(exists=True, dir_okay=False), click.Choice(["linf", "l2", "l1"]), float),
+    multiple=True,
+    metavar="FILE NORM EPS",
+    help="Another network with its images, an npz as benchmarks/fast_verdict.py says. May be "
+    "given several times.",
+)
+@click.option("--digits/--no-digits", default=True, help="The digits networks of the tests.")
+@click.option("--points", type=click.IntRange(min=1), help="The first so many images.")
+@count_option("--seeds", 1, "Number of seeds, from 0 on.")
+@count_option("--repeats", 1, "Runs of each evaluation with seed 0, for its seconds.")
+@JSON
+def fast_verdict(path: pathlib.Path | None, **settings: Any) -> None:
+    """The fast verdict beside the standard AutoAttack: robust points, passes, seconds.
+
+    \b
+    python -m benchmarks fast-verdict --seeds 3 --json fast_verdict.json
+    python -m benchmarks fast-verdict --no-digits --model mnist.npz l2 1.5 --points 100
+    """
+    if not settings["digits"] and not settings["models"]:
+        raise click.UsageError("--no-digits leaves nothing to evaluate; give a --model")
+    from benchmarks.commands import fast_verdict
+
+    with mistakes():
+        fast_verdict(path, **settings)
+
+
 @benchmarks.command("compile")
 @click.option(
     "--program",

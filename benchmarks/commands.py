@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 from benchmarks.convolution_table import convolution_table
+from benchmarks.fast_verdict import fast_verdict_table
 from benchmarks.form_tables import loop_table, transform_table
 from benchmarks.peer_table import peer_table
 from benchmarks.pytorch_passes import torch_table
@@ -77,3 +78,25 @@ def convolutions(path: pathlib.Path | None, **settings: Any) -> None:
     columns = ("name", "images", "gradient", "stock_ms", "fast_ms", "speedup")
     show_rows("convolutions inside a loop, per step", rows, columns)
     keep_rows(path, "convolutions", settings, host, rows=rows)
+
+
+def fast_verdict(path: pathlib.Path | None, **settings: Any) -> None:
+    """Runs the fast verdict and AutoAttack on the same networks.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `fast_verdict_table`.
+
+    Raises:
+      ValueError: if a file holds no network.
+    """
+    host = machine()
+    rows = [row._asdict() for row in fast_verdict_table(**settings)]
+    named = ("model", "norm", "seed")
+    counts = ("points", "clean", "robust", "autoattack", "reference")
+    columns = (*named, *counts, "share", "seconds", "autoattack_seconds", "holds")
+    show_rows("the fast verdict beside the standard AutoAttack", rows, columns)
+    stages = [{k: row[k] for k in named} | stage for row in rows for stage in row["stages"]]
+    costs = ("forwards_per_point", "backwards_per_point", "seconds")
+    show_rows("its stages", stages, (*named, "stage", "robust", *costs))
+    keep_rows(path, "fast verdict", settings, host, rows=rows)

@@ -142,9 +142,24 @@ def _pytorch(results: dict[str, Any]) -> Rows:
     return table
 
 
+def _fast_verdict(results: dict[str, Any]) -> Rows:
+    head = ["network", "ball", "seed", "points", "clean", "verdict", "AutoAttack", "reference"]
+    table = [[*head, "passes", "time", "AutoAttack's", "stages"]]
+    for row in results["rows"]:
+        names = ("seed", "points", "clean", "robust", "autoattack")
+        reference = "-" if row["reference"] < 0 else str(row["reference"])
+        times = (seconds_text(row[name]) for name in ("seconds", "autoattack_seconds"))
+        stages = ", ".join(f"{stage['stage']} {stage['robust']}" for stage in row["stages"])
+        ball = f"{row['norm']} {row['eps']:.4g}"
+        counts = [*(str(row[name]) for name in names), reference, f"{row['share']:.3f}"]
+        table.append([row["model"], ball, *counts, *times, stages])
+    return table
+
+
 RENDERED = {
     "compile": _compile,
     "convolutions": _convolutions,
+    "fast verdict": _fast_verdict,
     "forms": _forms,
     "peers": _peers,
     "pytorch": _pytorch,
