@@ -146,6 +146,10 @@ CALLS = {
         "version": "custom", "attacks": ["apgd-ce"], "steps": 2, "queries": 2, "batch_size": 4,
         "seed": 0,
     },
+    "evaluation.verdict": {
+        "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
+        "batch_size": 4, "seed": 0,
+    },
     "evaluation.audit": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
         "robust": np.ones(4, bool), "batch_size": 4, "seed": 0, "steps": 1, "queries": 1, "rounds": 1,
@@ -549,7 +553,8 @@ def test_labels_of_any_width_are_the_same_labels(dtype):
 
 
 @pytest.mark.parametrize(
-    "name", ["evaluation.evaluate", "evaluation.autoattack", "evaluation.audit"]
+    "name",
+    ["evaluation.evaluate", "evaluation.autoattack", "evaluation.audit", "evaluation.verdict"],
 )
 def test_a_data_set_without_images_is_refused(name):
     """An accuracy of nothing is no number; attacks on an empty batch return one."""
