@@ -6,7 +6,7 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.inputs import InputError
 from jaxrobust.losses import binary_boundary, binary_trades
 from jaxrobust.objectives._attack import Start, inner_pgd
 from jaxrobust.objectives._objective import (
@@ -14,8 +14,8 @@ from jaxrobust.objectives._objective import (
     Pass,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -63,8 +63,7 @@ class BinaryTrades:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """PGD on the boundary term."""
-        as_batch(*batch)
-        check_hard_labels("binary_trades", batch)
+        batch = hard_batch("binary_trades", batch)
         clean = jax.lax.stop_gradient(score_of(logits_fn(batch.images)))
         attacked = inner_pgd(
             logits_fn,

@@ -22,8 +22,8 @@ from jaxrobust.objectives._objective import (
     Statistics,
     Views,
     batch_key,
-    check_hard_labels,
     correct,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -92,8 +92,7 @@ class EAT:
         state: ObjectiveState | None = None,
     ) -> Views:
         """APGD in the norm that was drawn."""
-        batch = Batch(*as_batch(*batch))
-        check_hard_labels("eat", batch)
+        batch = hard_batch("eat", batch)
         attacks = [
             lambda ball=ball: _found(strongest(logits_fn, batch, ball, steps=self.steps))
             for ball in balls(threat, "eat").values()

@@ -18,7 +18,7 @@ from jaxrobust.objectives._objective import (
     Pass,
     Statistics,
     Views,
-    check_hard_labels,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -68,7 +68,7 @@ class Sabr:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """The small boxes around the attack's images."""
-        check_hard_labels("certified training", batch)
+        batch = hard_batch("certified training", batch)
         ball = box_of(threat, batch.images)
         options = {"steps": self.steps, "restarts": self.restarts}
         x = worst_of_box(
@@ -133,7 +133,7 @@ class MtlIBP:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """The attack's images, and the ends of the ball."""
-        check_hard_labels("certified training", batch)
+        batch = hard_batch("certified training", batch)
         attacked = box_of(threat, batch.images, self.attack_scale)
         options = {"steps": self.steps, "restarts": self.restarts}
         x = worst_of_box(

@@ -16,8 +16,8 @@ from jaxrobust.objectives._objective import (
     Pass,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.objectives._trades import away_from
@@ -68,7 +68,7 @@ class GairTrades:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """Two attacks from Gaussian noise: on the divergence and on the margin."""
-        check_hard_labels("gair_trades", batch)
+        batch = hard_batch("gair_trades", batch)
         keys = per_example_keys(key, len(batch.images))
         attack = partial(
             inner_pgd,

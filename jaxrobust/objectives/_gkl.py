@@ -19,9 +19,9 @@ from jaxrobust.objectives._objective import (
     Sizes,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
     devices_of,
+    hard_batch,
     needed,
 )
 from jaxrobust.objectives._ranges import check_ranges
@@ -98,8 +98,7 @@ class GKL:
         state: ObjectiveState | None = None,
     ) -> Views:
         """PGD on the soft cross-entropy, and on the squared error without its normaliser."""
-        images, _ = as_batch(*batch)
-        check_hard_labels("gkl", batch)
+        images, _ = batch = hard_batch("gkl", batch)
         prior = needed(state, "class_prior")["class_prior"]
         clean = jax.lax.stop_gradient(logits_fn(images))
         weights: Any = {"alpha": 1.0, "beta": self.attack_beta, "normaliser": 1.0}

@@ -8,5 +8,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "one attack step": ("fgsm_rs", "n_fgsm", "grad_align", "liet", "pgi", "nuat"),
     "several networks": ("hat", "lbgat", "adaptive_smoothing"),
+    "certified": ("ibp", "crown_ibp", "sabr", "mtl_ibp", "exp_ibp", "cc_ibp"),
     "several norms": ("eat", "max_norms", "avg_norms", "ramp", "msd"),
 }

@@ -18,8 +18,8 @@ from jaxrobust.objectives._objective import (
     Sizes,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
+    hard_batch,
     needed,
 )
 from jaxrobust.objectives._ranges import check_ranges
@@ -102,8 +102,7 @@ class HAT:
         state: ObjectiveState | None = None,
     ) -> Views:
         """TRADES' attack, and the helper examples with their labels."""
-        images, _ = as_batch(*batch)
-        check_hard_labels("hat", batch)
+        images, _ = batch = hard_batch("hat", batch)
         helper = needed(state, "helper")["helper"]
         loss = away_from("clean", "kl", logits_fn, batch)
         options: Any = {"steps": self.steps, "step_size": self.step_size, "kind": self.start}

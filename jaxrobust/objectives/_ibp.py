@@ -17,8 +17,8 @@ from jaxrobust.objectives._objective import (
     Pass,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -64,7 +64,7 @@ class IBP:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """The ends of the ball; nothing is attacked."""
-        check_hard_labels("certified training", batch)
+        batch = hard_batch("certified training", batch)
         return Views(box_of(threat, batch.images)._asdict(), {})
 
     def outer(

@@ -26,8 +26,8 @@ from jaxrobust.objectives._objective import (
     Statistics,
     Views,
     batch_key,
-    check_hard_labels,
     correct,
+    hard_batch,
     needed,
 )
 from jaxrobust.objectives._ranges import check_ranges
@@ -167,8 +167,7 @@ class LIET:
         state: ObjectiveState | None = None,
     ) -> Views:
         """The start made of label information, and a sign step from it."""
-        images, labels = as_batch(*batch)
-        check_hard_labels("liet", batch)
+        images, labels = batch = hard_batch("liet", batch)
         eps = radius(threat, images, "liet")
         information = needed(state, "label_information")["label_information"]
         start = self._start(images, labels, information, draws)

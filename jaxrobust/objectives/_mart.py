@@ -13,8 +13,8 @@ from jaxrobust.objectives._objective import (
     Pass,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -58,7 +58,7 @@ class Mart:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """PGD on the cross-entropy, from Gaussian noise."""
-        check_hard_labels("mart", batch)
+        batch = hard_batch("mart", batch)
         attacked = inner_pgd(
             logits_fn,
             key,

@@ -23,8 +23,8 @@ from jaxrobust.objectives._objective import (
     Statistics,
     Views,
     batch_key,
-    check_hard_labels,
     correct,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.precision import shown, widened
@@ -110,8 +110,7 @@ class MSD:
         state: ObjectiveState | None = None,
     ) -> Views:
         """The search, from the clean image."""
-        images, labels = as_batch(*batch)
-        check_hard_labels("msd", batch)
+        images, labels = batch = hard_batch("msd", batch)
         members = balls(threat, "msd")
         network, wide = checked_network(logits_fn, images), widened(images)
         counts = jnp.asarray(draws["counts"])

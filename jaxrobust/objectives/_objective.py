@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_batch
 from jaxrobust.threats import Threat
 from jaxrobust.typing import LogitsFn
 from jaxrobust.verdicts import misclassified
@@ -278,14 +278,16 @@ def correct(logits: Array, labels: Array) -> Array:
     return 1 - misclassified(logits, labels).astype(jnp.float32)
 
 
-def check_hard_labels(name: str, batch: Batch) -> None:
-    """Refuses the probabilities that CutMix makes of labels, where an objective needs classes.
+def hard_batch(name: str, batch: Batch) -> Batch:
+    """The batch, checked; probabilities for labels, as CutMix makes them, are refused.
 
     Raises:
-      InputError: if there are any.
+      InputError: if they are, or for images and labels that cannot be meant.
     """
-    if batch.labels.ndim != 1:
+    images, labels = as_batch(*batch)
+    if labels.ndim != 1:
         raise InputError(
             f"labels must be integer class indices [b] for {name}, got soft labels of shape "
-            f"{batch.labels.shape}; leave out batch_augment (CutMix)"
+            f"{labels.shape}; leave out batch_augment (CutMix)"
         )
+    return Batch(images, labels)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
 from jaxrobust.losses import ramp
 from jaxrobust.objectives._norms import balls, picked, strongest
 from jaxrobust.objectives._objective import (
@@ -17,9 +16,9 @@ from jaxrobust.objectives._objective import (
     Sizes,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
     devices_of,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -85,8 +84,7 @@ class Ramp:
         state: ObjectiveState | None = None,
     ) -> Views:
         """APGD in both norms, and the image of higher loss."""
-        batch = Batch(*as_batch(*batch))
-        check_hard_labels("ramp", batch)
+        batch = hard_batch("ramp", batch)
         members = balls(threat, "ramp", SOURCE, TARGET)
         found = [
             strongest(logits_fn, batch, members[norm], steps=self.steps)

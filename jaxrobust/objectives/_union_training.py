@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.inputs import InputError
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._norms import balls, picked, strongest
 from jaxrobust.objectives._objective import (
@@ -14,8 +14,8 @@ from jaxrobust.objectives._objective import (
     Pass,
     Statistics,
     Views,
-    check_hard_labels,
     correct,
+    hard_batch,
 )
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -67,8 +67,7 @@ class MaxNorms:
         state: None = None,
     ) -> Views:
         """APGD in every norm; of each example the image of highest loss."""
-        batch = Batch(*as_batch(*batch))
-        check_hard_labels("max_norms", batch)
+        batch = hard_batch("max_norms", batch)
         members = balls(threat, "max_norms").values()
         found = [strongest(logits_fn, batch, ball, steps=self.steps) for ball in members]
         choice = jnp.argmax(jnp.stack([each.loss for each in found]), 0)  # NaN is the highest
@@ -137,8 +136,7 @@ class AvgNorms:
         state: None = None,
     ) -> Views:
         """APGD in every norm."""
-        batch = Batch(*as_batch(*batch))
-        check_hard_labels("avg_norms", batch)
+        batch = hard_batch("avg_norms", batch)
         members = balls(threat, "avg_norms", *self.norms)
         if len(members) > len(self.norms):
             raise InputError(

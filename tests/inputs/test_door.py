@@ -480,6 +480,8 @@ RANGES = {
     "h": [(-1.0, "-1")], "lbd": [(-1.0, "-1")], "temperature": [(0.0, "0")], "every": COUNT,
     "momentum": SHARE[-2:], "min_mask": SHARE[-2:], "max_mask": SHARE[-2:], "reset": COUNT,
     "step_sizes": [({"linf": -0.1}, r"-0\.1")], "norms": [(("l3",), "l3")],
+    "kappa": SHARE[-2:], "shrink": SHARE[-2:], "restarts": COUNT, "attack_scale": [(-1.0, "-1")],
+    "relative_step": [(-1.0, "-1")],
 }  # fmt: skip
 
 
