@@ -12,7 +12,7 @@ Command:  jaxrobust train experiments/cifar10_cusp.py
           jaxrobust evaluate runs/cifar10_cusp --attack autoattack --norm linf --eps 8/255
 Cost:     about 0.2 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak); not measured.
-Result:   the paper's figures were not at hand; none are quoted.
+Result:   the paper's numbers were not available; none are quoted.
 """
 
 from jaxrobust import curricula

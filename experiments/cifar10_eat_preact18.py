@@ -10,7 +10,7 @@ Command:  jaxrobust train experiments/cifar10_eat_preact18.py --set init_from=ru
           jaxrobust evaluate runs/cifar10_eat_preact18 --attack autoattack --norm l1 --eps 12
 Cost:     about 0.01 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.
-Result:   the paper's tables (not quoted here: their figures were not at hand).
+Result:   the paper's tables (not quoted here: the numbers were not available).
 """
 
 import pathlib

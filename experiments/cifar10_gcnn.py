@@ -12,7 +12,7 @@ Command:  jaxrobust train experiments/cifar10_gcnn.py
 Cost:     about 0.3 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak); not measured.
 Result:   a public implementation reports 94.22 (plain ResNet-18 93.02) with crop and flip and
-          without rotations; the paper's own figures were not at hand.
+          without rotations; the paper's own numbers were not available.
 """
 
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use

@@ -10,7 +10,7 @@ Command:  jaxrobust train experiments/cifar10_score_nodata_rn18.py --set objecti
           jaxrobust evaluate runs/cifar10_score_nodata_rn18 --attack autoattack --norm linf --eps 8/255
 Cost:     about 0.5 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.
-Result:   the paper's table (not quoted here: its figures were not at hand).
+Result:   the paper's table (not quoted here: the numbers were not available).
 """
 
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use

@@ -9,13 +9,13 @@ Per seed an accurate and a robust network (without and with adversarial training
    AutoAttack through its surrogate,
 
 and certified: l_2 radii of the mixture when the robust base is smoothed by Gaussian noise. Settings
-are chosen on held-out training images alone; figures are on the 360 test images.
+are chosen on held-out training images alone; results are on the 360 test images.
 
 What to look at: how far a point lies above the segment between its two bases, which a coin toss
 between them could reach.
 
 Command:  python experiments/digits_mixing.py [--seeds 0 1 2] [--out FOLDER]
-          Finished evaluations are kept in the folder and not done again.
+          Finished evaluations are kept in the folder and not repeated.
 Cost:     11 minutes for three seeds on two CPU cores that were not quite quiet.
 Result:   mean of three seeds, in %, clean / AutoAttack / what adaptive attacks leave:
           accurate base 98.6 / 0 / 0, robust base 94.8 / 43.2 / 43.2, constant alpha 0.8 98.1 / 26.9,

@@ -10,7 +10,7 @@ certified l_2 radii.
 So that all of it ends in a few minutes there is one seed, AutoAttack and the certificates see the
 first 120 of the 360 test images (columns and captions say so), and AutoAttack in l_2 is left out,
 which would add more than a third to the time: `use("autoattack", norm="l2", eps=0.6)`. Other seeds move
-these figures by several points: `digits_methods.py` has three, and all images.
+these numbers by several points: `digits_methods.py` has three, and all images.
 
 What was seen, with this one seed: PGD-AT is the most robust (98.3 % clean, 54.2 % under AutoAttack,
 an interval of 9 points to either side); CuSP alone stands rotations (81.9 % of the worst of 31, the

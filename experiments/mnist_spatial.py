@@ -12,7 +12,7 @@ Command:  jaxrobust train experiments/mnist_spatial.py
           jaxrobust evaluate runs/mnist_spatial --degrees 60
 Cost:     about 0.05 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak); not measured.
-Result:   the paper's figures were not at hand; the same matrix on digits is in
+Result:   the paper's numbers were not available; the same matrix on digits is in
           experiments/results/digits_spatial.json.
 """
 

@@ -2,7 +2,7 @@
 
 eps 0.3, 40 steps of 0.01; 100 epochs, the learning rate divided by 10 at epochs 55, 75 and 90
 (counted from 1); no augmentation, no weight decay. The authors' code has beta 1, the paper also 6;
-the published figures are of 6. The last layer starts at zero, so the first batch is attacked with
+the published numbers are for 6. The last layer starts at zero, so the first batch is attacked with
 noise alone.
 
 Command:  jaxrobust train experiments/mnist_trades.py

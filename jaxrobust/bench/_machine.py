@@ -1,4 +1,4 @@
-"""The machine that figures are of, and whether it was busy with other work."""
+"""The machine that was measured, and whether other work kept it busy."""
 
 import os
 import pathlib

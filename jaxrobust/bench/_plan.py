@@ -30,7 +30,7 @@ from jaxrobust.reasons import first_line
 
 
 class ProgramPlan(NamedTuple):
-    """One compiled program; all figures are of one chip and one execution.
+    """One compiled program; all numbers are for one chip and one execution.
 
     Attributes:
       program: "train step", or the attack.

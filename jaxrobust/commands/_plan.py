@@ -22,7 +22,7 @@ def plan_experiment(
     say: Callable[[str], None] = print,
     **settings: Any,
 ) -> Plan:
-    """Plans an experiment on a slice; prints the figures, writes JSON.
+    """Plans an experiment on a slice; prints the numbers, writes JSON.
 
     Args:
       experiment: to plan.

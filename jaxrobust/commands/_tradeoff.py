@@ -47,7 +47,7 @@ def run_tradeoff(
     """Trains and attacks what is not finished yet, then writes the figures, table and report.
 
     Members live in `members/` of the folder, one folder per seed; one that was interrupted goes on
-    where it stopped, one that is finished is not done again, nor is any of its evaluations, and
+    where it stopped, one that is finished is not repeated, nor is any of its evaluations, and
     where one fails the others go on: table, figures and `results.json` say that it did.
 
     Args:

@@ -23,7 +23,7 @@ class Check(NamedTuple):
 
     Attributes:
       name: what was looked at.
-      passed: False is a warning: the figures may not mean what they seem to.
+      passed: False is a warning: the numbers may be misleading.
       value: what was measured.
       threshold: what it was compared with.
       message: what it means, in a sentence.

@@ -162,7 +162,7 @@ class Experiment:
       evaluation: the attacks of `jaxrobust evaluate` and the batch size of evaluations.
       evaluators: further evaluations, of `jaxrobust.evaluators`.
       seed: of initialisation, data order, augmentation and attacks.
-      published: figures of the paper, for comparison.
+      published: the paper's numbers, for comparison.
     """
 
     __pydantic_config__ = FORBID_EXTRA

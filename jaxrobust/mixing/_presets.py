@@ -92,7 +92,7 @@ class NutsSettings:
         return {name: getattr(self, name) for name in names}
 
 
-# Bases: BiT-M ResNet-152x2 and a WRN-70-16; ResNet-18 pairs in the last, of which there is a
+# Bases: BiT-M ResNet-152x2 and a WRN-70-16; ResNet-18 pairs in the last, which has a
 # configuration but no published figure.
 ADAPTIVE_SMOOTHING: Mapping[str, AdaptiveSmoothing] = MappingProxyType(
     {

@@ -123,7 +123,7 @@ class AdaptiveSmoothing:
         threat: Any,
         loss: Any,
     ) -> Array:
-        """One run, with what is random of it drawn."""
+        """One attack run with sampled settings."""
         norm: Any = norm_of(threat)
         if norm not in NORMS:
             raise InputError(f"threat must be linf, l2 or l1, got {described(threat)}")

@@ -190,7 +190,7 @@ def _warn_of_sources(
 
 
 def check_shared(workdir: epath.Path) -> None:
-    """That every process sees what process 0 has written.
+    """Checks that all processes share the run's folder.
 
     Raises:
       ValueError: if the folder is another one on another machine.
