@@ -159,7 +159,11 @@ def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
 @TOPOLOGY
 @click.option("--attack/--no-attack", default=True, help="Also the attack of the evaluation.")
 @click.option("--largest-batch", is_flag=True, help="Also search the largest batch that fits.")
-@click.option("--generated-size", type=click.IntRange(min=1), help="Number of generated images if their file is missing.")
+@click.option(
+    "--generated-size",
+    type=click.IntRange(min=1),
+    help="Generated images, if their file is missing.",
+)
 @JSON
 def plan(
     experiment: pathlib.Path,
