@@ -9,6 +9,10 @@ UNFINISHED := $(VENV)/.unfinished
 NEWER := python3.14 python3.13 python3.12
 PYTHON_NEWEST ?= $(shell for p in $(NEWER); do $$p -c pass >/dev/null 2>&1 && echo $$p && break; done)
 
+# What answers a developer in under 90 seconds: golden values, laws and structure.
+QUICK := $(addprefix tests/,losses threats/test_threats.py attacks/test_pgd_golden.py \
+  attacks/test_apgd_golden.py objectives/test_golden.py inputs test_settings.py test_structure.py)
+
 # The part of the suite that a new release of JAX is most likely to break.
 CORE := $(addprefix tests/,attacks convolutions evaluation inputs losses mixing networks objectives threats test_structure.py)
 
@@ -20,12 +24,15 @@ MADE := $(shell cat $(INSTALLED) 2>/dev/null)
 WANTED := $(if $(filter file,$(origin PYTHON)),$(PRESENT),$(shell $(PYTHON) $(VERSION) 2>/dev/null))
 ANEW := $(wildcard $(UNFINISHED))$(if $(filter $(PRESENT),$(WANTED)),$(filter-out $(PRESENT),$(MADE)),anew)
 
-.PHONY: demo test test-slow test-core lint test-newest test-newest-core newest anew clean
+.PHONY: demo quick test test-slow test-core lint types test-newest test-newest-core newest anew clean
 
 demo: $(INSTALLED)
 	$(BIN)/jaxrobust tradeoff experiments/digits_tradeoff.py
 
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: $(INSTALLED) lint
+	$(PYTEST) -m "not slow" $(QUICK)
 
 test: $(INSTALLED) lint
 	$(PYTEST) -m "not slow"
@@ -40,14 +47,17 @@ test-core: $(INSTALLED) lint
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+# Not a part of `make test`: the stubs come with NumPy and JAX, so their next release may find more.
+types: $(INSTALLED)
 	$(BIN)/mypy
 
 # Both on the newest interpreter, with the newest JAX that installs there.
 test-newest: newest
-	$(MAKE) test test-slow PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
+	$(MAKE) test test-slow types PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
 
 test-newest-core: newest
-	$(MAKE) test-core PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
+	$(MAKE) test-core types PYTHON=$(PYTHON_NEWEST) VENV=.venv-newest
 
 newest:
 	@test -n "$(PYTHON_NEWEST)" || { echo "None of $(NEWER) can be run;" \
@@ -70,4 +80,4 @@ anew:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf .venv .venv-newest runs
+	rm -rf .venv .venv-newest .cache runs

@@ -5,7 +5,7 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import pathlib
-import tempfile
+import shutil
 
 import jax
 import numpy as np
@@ -21,13 +21,29 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Compiled programs are shared by the tests, workers and processes of one session: half its time.
+# Compiled programs are kept in `.cache/tests`, for all workers and the next session: most of the
+# suite's time. JAX finds one by its code, its options and the version of the compiler.
+CACHE, LIMIT = pathlib.Path(__file__).parents[1] / ".cache" / "tests", 2**30
+
+
+def keep_programs(folder: pathlib.Path) -> None:
+    """Keeps every compiled program in `folder`, which is emptied once it holds over a gigabyte."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    if size > LIMIT and "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    for name, value in {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }.items():
+        os.environ[name.upper()] = str(value)  # of the processes that tests start
+        jax.config.update(name, value)
+
+
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    CACHE = tempfile.TemporaryDirectory(prefix="jaxrobust-tests-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-    jax.config.update("jax_compilation_cache_dir", CACHE.name)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    keep_programs(CACHE)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

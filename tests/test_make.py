@@ -173,9 +173,10 @@ def test_newest_is_the_newest_that_runs(checkout):
     assert checkout.log("test-newest")[0] == "venv 3.14"
 
 
-def test_the_core_is_a_part_of_the_suite(checkout):
-    *_, run = checkout.log("test-newest-core")
-    rooms = run.removeprefix("pytest 3.14 -n 2 --dist loadfile -m not slow ").split()
+@pytest.mark.parametrize(("target", "version"), [("test-newest-core", "3.14"), ("quick", "3.11")])
+def test_cores_are_parts_of_the_suite(checkout, target, version):
+    *_, run = checkout.log(target)
+    rooms = run.removeprefix(f"pytest {version} -n 2 --dist loadfile -m not slow ").split()
     assert len(rooms) >= 8
     assert all((ROOT / room).exists() for room in rooms)
 
