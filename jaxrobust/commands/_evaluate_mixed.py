@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxrobust import evaluators, mixing, models, threats
+from jaxrobust.commands._identity import digests_of_data
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import EvaluationBar
 from jaxrobust.commands._run_rows import ROWS, row_lines
@@ -196,6 +197,7 @@ def evaluate_mixed(
         )
         found = evaluator(target, dataset, key=key_of(evaluation.seed), work=work)
     row = _row(found, evaluator, what, evaluation)
+    row = replace(row, evaluated=digests_of_data(dataset))
     row = replace(row, cost={**found.cost, "seconds": round(time.perf_counter() - started, 2)})
     for line in row_lines(row):
         say(line)
