@@ -29,7 +29,7 @@ from jaxrobust.experiment import PARTS, evaluator_name, parsed
 from jaxrobust.keys import key_of
 from jaxrobust.processes import is_first
 from jaxrobust.spec import Spec, built, checked, number
-from jaxrobust.storage import in_bucket, local_folder, run_folder
+from jaxrobust.storage import check_folder, in_bucket, local_folder, run_folder
 from jaxrobust.training import load_base, load_run
 
 Source = str | Mapping[str, Any]
@@ -160,6 +160,7 @@ def evaluate_mixed(
       OSError: if the folder cannot be made, or, at the end, if a row could not be written.
     """
     folder = local_folder(folder)
+    check_folder(folder, name="folder")
     spec = checked(data, PARTS["data"], "data")
     dataset = built(spec, PARTS["data"], "data")
     images, labels = dataset.floats("test")

@@ -21,7 +21,7 @@ from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, level, pl
 from jaxrobust.evaluation import Evaluator, bars, provenance, write_json
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict, tradeoff_evaluators
 from jaxrobust.reasons import one_line
-from jaxrobust.storage import local_folder
+from jaxrobust.storage import check_folder, local_folder
 from jaxrobust.training import (
     FolderInUseError,
     Interrupted,
@@ -69,6 +69,7 @@ def run_tradeoff(
     """
     started, compile_time, say = time.perf_counter(), CompileTime(), _warning_once(say)
     workdir = local_folder(workdir)
+    check_folder(workdir)
     plan = planned_runs(tradeoff, workdir, say=say)
     workdir.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(workdir, say=say)
