@@ -114,7 +114,7 @@ def tradeoff(
 @cli.command()
 @click.argument("results", type=click.Path(path_type=pathlib.Path))
 def table(results: pathlib.Path) -> None:
-    """Print RESULTS (results.json of a trade-off, results.jsonl of a run) as Markdown."""
+    """Print RESULTS (results.json of a trade-off, rows.jsonl of a run) as Markdown."""
     from jaxrobust.commands import markdown_table
 
     echo(markdown_table(results))

@@ -74,6 +74,23 @@ def local_folder(workdir: Folder) -> pathlib.Path:
     return pathlib.Path(folder)
 
 
+def check_folder(folder: epath.Path | pathlib.Path, *, name: str = "workdir") -> None:
+    """Refuses a place where no folder can be made, because a file stands there.
+
+    Args:
+      folder: on a disk or in a bucket, which knows no folders.
+      name: of the argument, for the message.
+
+    Raises:
+      ValueError: if it, or a folder that it is in, is a file.
+    """
+    if in_bucket(folder):
+        return
+    for path in (pathlib.Path(folder), *pathlib.Path(folder).parents):
+        if path.is_file():
+            raise ValueError(f"{name} must be a folder, but {path} is a file")
+
+
 def write_whole(path: epath.Path | pathlib.Path, text: str) -> None:
     """Writes a file so that a reader sees the old one or the new one; in a bucket all are so."""
     if in_bucket(path):

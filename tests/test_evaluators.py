@@ -141,7 +141,7 @@ def test_rows_are_read_as_they_were_written():
     assert again.numbers == row.numbers
     assert again == row_of(again.to_dict())
     for values, message in (
-        (row.to_dict() | {"schema": 99}, "schema must be at most 1, got 99"),
+        (row.to_dict() | {"schema": 99}, "schema must be at most 2, got 99"),
         (row.to_dict() | {"more": 1}, "more is no part of a row"),
         ({"title": "t"}, "numbers is no part of a row"),
         (3, "no part of a row"),

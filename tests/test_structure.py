@@ -19,6 +19,7 @@ LAYERS = {
     "inputs": 0,
     "reasons": 0,
     "files": 0,
+    "digests": 0,
     "locks": 0,
     "interrupts": 0,
     "precision": 0,

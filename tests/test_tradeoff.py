@@ -15,7 +15,7 @@ from jaxrobust.commands import _html, _run_rows, run_tradeoff
 from jaxrobust.commands._members import numbers_of_member, rows_of
 from jaxrobust.commands._tradeoff import seconds_of
 from jaxrobust.commands._tradeoff_runs import planned_runs
-from jaxrobust.evaluation import Row
+from jaxrobust.evaluation import Row, row_of
 from jaxrobust.evaluators import _eps_curve
 from jaxrobust.experiment import (
     Evaluation,
@@ -45,6 +45,7 @@ base = Experiment(
 rob = replace(base, name="rob", objective=use("pgd_at", steps=2))
 bad = replace(base, name="bad", batch_size=5000)
 AUTOATTACK = use("autoattack", norm="linf", eps=EPS, images=40)
+CURVE_OF_ALL = use("eps_curve", norm="linf", radii=(EPS,), steps=1)
 CURVE = use("eps_curve", norm="linf", radii=(0.05, EPS), steps=2, images=100)
 
 
@@ -272,6 +273,62 @@ def test_rows_of_another_step_seed_or_threat_are_not_taken(copied, tmp_path, wha
         assert again[kind].numbers == row.numbers
         assert again[kind].detail == row.detail
         assert again[kind].of() == row.of()
+
+
+WHOLE = use("autoattack", norm="linf", eps=EPS, version="custom", attacks=("apgd-ce",), images=30)
+
+
+def test_rows_of_other_test_data_or_weights_are_not_taken(tmp_path):
+    """A file of data may get other labels under its name, a folder another training of as many steps."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "train_images": rng.integers(0, 256, (64, 6, 6, 1), np.uint8),
+        "train_labels": np.arange(64) % 4,
+        "test_images": rng.integers(0, 256, (40, 6, 6, 1), np.uint8),
+        "test_labels": np.arange(40) % 4,
+    }
+    np.savez(tmp_path / "data.npz", **arrays)
+    one = Experiment(
+        name="one",
+        data=use("npz", path=str(tmp_path / "data.npz")),
+        model=use("mlp", hidden=(4,)),
+        objective=use("standard"),
+        threat=use("linf", eps=EPS),
+        learning_rate=use("constant", value=0.1),
+        epochs=1,
+        batch_size=32,
+        validation=Validation(size=0),
+        evaluation=Evaluation(steps=1, batch_size=40),
+    )
+    folder, evaluators = tmp_path / "run", (CURVE_OF_ALL, use("per_class", attack=WHOLE))
+    train(one, folder, quiet=True)
+    tradeoff = Tradeoff(name="t", runs={"a": str(folder)}, evaluators=evaluators)
+
+    def found():
+        return rows(quietly(tradeoff, tmp_path / "t"), "a")["eps_curve"]
+
+    first = found()
+    assert found() == first
+    assert set(first.evaluated) == {"images", "labels", "checkpoint"}
+    np.savez(tmp_path / "data.npz", **{**arrays, "test_labels": (np.arange(40) + 1) % 4})
+    results = quietly(tradeoff, tmp_path / "t")
+    assert "labels: other ones" in results["members"]["a"]["failure"]
+    tradeoff = replace(tradeoff, evaluators=(CURVE_OF_ALL,))
+    second = found()
+    assert second.detail != first.detail
+    np.savez(tmp_path / "data.npz", **arrays)
+    assert found() == first
+    for path in (folder / "checkpoints", folder / "metrics.jsonl"):
+        path.rename(tmp_path / path.name)
+    kept = (folder / "rows.jsonl").rename(tmp_path / "rows.jsonl")
+    train(replace(one, learning_rate=use("constant", value=0.5)), folder, quiet=True)
+    kept.rename(folder / "rows.jsonl")
+    third = found()
+    assert third.checkpoint == first.checkpoint
+    assert third.evaluated["checkpoint"] != first.evaluated["checkpoint"]
+    older = first.to_dict() | {"schema": 1}
+    del older["evaluated"]
+    assert row_of(older).numbers == first.numbers
 
 
 @pytest.mark.slow

@@ -131,9 +131,6 @@ def pgd(
         raise InputError(f"restarts must be 1 for a model with state, got {restarts}")
     as_count(unroll, name="unroll")
     wide = widened(images)
-    start = jax.tree.map(
-        lambda leaf: _in_type(jnp.asarray(as_number(leaf, name="start")), wide), start
-    )
     settings = _Settings(
         verbs=batched(threat, len(images)),
         steps=steps,
@@ -144,6 +141,9 @@ def pgd(
         unroll=min(unroll, max(steps, 1)) if isinstance(steps, int) else None,
     )
     keys = per_example_keys(key, len(images))
+    if start is not None:
+        wanted = jax.eval_shape(settings.verbs.init, keys, wide)
+        start = _as_start(start, wanted, restarts=restarts)
     if state is None:
         judge = prepare(judging(logits_fn, loss, labels), images)
         evaluate, state = (lambda x, nothing: (*judge(x), nothing)), ()
@@ -182,11 +182,33 @@ def _check(
     as_choice(keep, name="keep", choices=("last", "best"))
 
 
-def _in_type(part: ArrayLike, wide: Array) -> Array:
-    """A part of the start in the precision of the computation."""
-    leaf = jnp.asarray(part)
-    narrow = jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < wide.dtype.itemsize
-    return leaf.astype(wide.dtype) if narrow else leaf
+def _as_start(start: Any, wanted: Any, *, restarts: int) -> Any:
+    """The start in the precision of the computation.
+
+    Raises:
+      InputError: if it is no perturbation of the threat.
+    """
+    if jax.tree.structure(start) != jax.tree.structure(wanted):
+        raise InputError(
+            f"start must be a perturbation of the threat, {jax.tree.structure(wanted)}, got "
+            f"{jax.tree.structure(start)}"
+        )
+    ahead = () if restarts == 1 else (restarts,)
+
+    def part(value: ArrayLike, of: Any) -> Array:
+        leaf = jnp.asarray(as_number(value, name="start"))
+        narrow = (
+            jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < of.dtype.itemsize
+        )
+        leaf = leaf.astype(of.dtype) if narrow else leaf
+        if leaf.shape != (*ahead, *of.shape) or leaf.dtype != of.dtype:
+            raise InputError(
+                f"start must be {of.dtype} of shape {(*ahead, *of.shape)}, got {leaf.dtype} of "
+                f"shape {leaf.shape}"
+            )
+        return leaf
+
+    return jax.tree.map(part, start, wanted)
 
 
 def _run(

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxrobust import evaluators, mixing, models, threats
+from jaxrobust.commands._identity import digests_of_data
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import EvaluationBar
 from jaxrobust.commands._run_rows import ROWS, row_lines
@@ -28,7 +29,7 @@ from jaxrobust.experiment import PARTS, evaluator_name, parsed
 from jaxrobust.keys import key_of
 from jaxrobust.processes import is_first
 from jaxrobust.spec import Spec, built, checked, number
-from jaxrobust.storage import in_bucket, local_folder, run_folder
+from jaxrobust.storage import check_folder, in_bucket, local_folder, run_folder
 from jaxrobust.training import load_base, load_run
 
 Source = str | Mapping[str, Any]
@@ -159,6 +160,7 @@ def evaluate_mixed(
       OSError: if the folder cannot be made, or, at the end, if a row could not be written.
     """
     folder = local_folder(folder)
+    check_folder(folder, name="folder")
     spec = checked(data, PARTS["data"], "data")
     dataset = built(spec, PARTS["data"], "data")
     images, labels = dataset.floats("test")
@@ -196,6 +198,7 @@ def evaluate_mixed(
         )
         found = evaluator(target, dataset, key=key_of(evaluation.seed), work=work)
     row = _row(found, evaluator, what, evaluation)
+    row = replace(row, evaluated=digests_of_data(dataset))
     row = replace(row, cost={**found.cost, "seconds": round(time.perf_counter() - started, 2)})
     for line in row_lines(row):
         say(line)

@@ -1,10 +1,12 @@
-"""What an evaluation is of: checkpoint, task and threat."""
+"""What an evaluation is of: checkpoint, data, task and threat."""
 
+import json
 import pathlib
 from dataclasses import replace
 from typing import Any
 
 from jaxrobust import threats
+from jaxrobust.digests import digest_of
 from jaxrobust.evaluation import Evaluator, provenance
 from jaxrobust.experiment import Experiment, evaluator_packages, normal, sources, to_dict
 from jaxrobust.training import Checkpoints
@@ -29,6 +31,31 @@ def checkpoint_of(workdir: pathlib.Path, kind: str) -> dict[str, Any]:
     finally:
         checkpoints.close()
     return {"kind": kind, "step": step}
+
+
+def digest_of_checkpoint(workdir: pathlib.Path, step: int) -> str:
+    """Of the files of a checkpoint: a run that was trained anew has the same steps."""
+    return Checkpoints(workdir / "checkpoints", warn=lambda line: None).digest(step)
+
+
+def digests_of_data(dataset: Any) -> dict[str, str]:
+    """Of the test images and labels: a file of data may have changed under its name."""
+    images, labels = dataset.floats("test")
+    return {"images": digest_of(images), "labels": digest_of(labels)}
+
+
+class DataDigests:
+    """Digests of test data by the configuration that names them, each read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, str]] = {}
+
+    def of(self, experiment: Experiment) -> dict[str, str]:
+        """The digests of an experiment's test data."""
+        name = json.dumps(to_dict(experiment)["data"], sort_keys=True)
+        if name not in self._known:
+            self._known[name] = digests_of_data(experiment.build("data"))
+        return self._known[name]
 
 
 def task_of(experiment: Experiment) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrobust.commands._identity import provenance_of, task_of, threat_text
+from jaxrobust.commands._identity import (
+    DataDigests,
+    digest_of_checkpoint,
+    digests_of_data,
+    provenance_of,
+    task_of,
+    threat_text,
+)
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import EvaluationBar
 from jaxrobust.evaluation import (
@@ -35,7 +42,8 @@ ROWS = "rows.jsonl"
 class RunRows:
     """Evaluates one run. Each row is a line of `rows.jsonl` in the run's folder.
 
-    A row is taken from there only where evaluator, settings, task, checkpoint and seed agree.
+    A row is taken from there only where evaluator, settings, task, checkpoint and seed agree, and
+    the contents of the checkpoint and of the test data too.
     Pictures are drawn in `draw`, after the rows.
 
     Args:
@@ -47,6 +55,7 @@ class RunRows:
       say: where lines for the user go.
       tell: where the evaluators' own lines go.
       run: the network, if it is loaded already.
+      data: digests of test data that other runs may have in common with this one.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class RunRows:
         say: Callable[[str], None] = print,
         tell: Callable[[str], None] = lambda line: None,
         run: Run | None = None,
+        data: DataDigests | None = None,
     ) -> None:
         self.path, self.keeper = folder / ROWS, keeper
         self._folder, self._experiment, self._checkpoint = folder, experiment, checkpoint
@@ -67,6 +77,7 @@ class RunRows:
         self._pictures: list[tuple[Any, ...]] = []
         self._made: list[Row] = []  # also those that could not be written
         self._bar: EvaluationBar | None = None
+        self._data = DataDigests() if data is None else data
         if run is not None:
             self.run = run  # instead of the cached property
 
@@ -86,9 +97,19 @@ class RunRows:
             )
         return run
 
+    @cached_property
+    def _weights(self) -> dict[str, str]:
+        return {"checkpoint": digest_of_checkpoint(self._folder, self._checkpoint["step"])}
+
+    @cached_property
+    def _loaded_data(self) -> dict[str, str]:
+        return digests_of_data(self.run.dataset)
+
     def row(self, evaluator: Evaluator) -> Row:
         """The row of an evaluator: an earlier one, or made now."""
-        wanted = row_of(self._asked(evaluator).to_dict()).of()  # as it would be read
+        loaded = "run" in self.__dict__
+        data = self._loaded_data if loaded else self._data.of(self._experiment)
+        wanted = row_of(self._asked(evaluator, data).to_dict()).of()  # as it would be read
 
         def kept() -> Row | None:
             rows = [*kept_rows(self.path), *self._made]
@@ -99,7 +120,7 @@ class RunRows:
 
     def make(self, evaluator: Evaluator) -> Row:
         """The row of an evaluator, made now."""
-        asked, started = self._asked(evaluator), time.perf_counter()
+        asked, started = self._asked(evaluator, self._loaded_data), time.perf_counter()
         with self._progress() as bar:
             key, work = key_of(self._experiment.seed), self._work(bar.show)
             found = evaluator(self.run.logits_fn, self.run.dataset, key=key, work=work)
@@ -141,7 +162,7 @@ class RunRows:
             finally:
                 self._bar = None
 
-    def _asked(self, evaluator: Evaluator) -> Row:
+    def _asked(self, evaluator: Evaluator, data: dict[str, str]) -> Row:
         """A row without results."""
         return Row(
             "",
@@ -152,6 +173,7 @@ class RunRows:
             task=task_of(self._experiment),
             checkpoint=self._checkpoint,
             seed=self._experiment.seed,
+            evaluated={**data, **self._weights},
         )
 
     def _work(self, progress: Callable[[str, int, int], None]) -> Work:

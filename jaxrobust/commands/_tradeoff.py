@@ -11,7 +11,7 @@ from rich.table import Table
 from jaxrobust.commands._compile_time import CompileTime
 from jaxrobust.commands._console import say_table
 from jaxrobust.commands._html import write_report
-from jaxrobust.commands._identity import checkpoint_of, threat_text
+from jaxrobust.commands._identity import DataDigests, checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member
 from jaxrobust.commands._run_rows import RunRows, row_lines
@@ -21,7 +21,7 @@ from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, level, pl
 from jaxrobust.evaluation import Evaluator, bars, provenance, write_json
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict, tradeoff_evaluators
 from jaxrobust.reasons import one_line
-from jaxrobust.storage import local_folder
+from jaxrobust.storage import check_folder, local_folder
 from jaxrobust.training import (
     FolderInUseError,
     Interrupted,
@@ -69,10 +69,12 @@ def run_tradeoff(
     """
     started, compile_time, say = time.perf_counter(), CompileTime(), _warning_once(say)
     workdir = local_folder(workdir)
+    check_folder(workdir)
     plan = planned_runs(tradeoff, workdir, say=say)
     workdir.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(workdir, say=say)
     members: Members = {}
+    data = DataDigests()
     first = next(iter(plan.values()))[0].experiment
     asked = (tradeoff.members or [first])[0]
     evaluators = tradeoff_evaluators(tradeoff, asked)
@@ -80,7 +82,7 @@ def run_tradeoff(
     with resumable(tradeoff.name), compile_time:
         _train_together(plan, quiet=quiet, say=say)
         for name, runs in plan.items():
-            members[name] = _member(evaluators, name, runs, members, quiet=quiet, say=say)
+            members[name] = _member(evaluators, name, runs, members, data, quiet=quiet, say=say)
             keeper.write(write_json, path, _results(tradeoff, members, {}))
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
     results = _results(tradeoff, members, seconds)
@@ -158,6 +160,7 @@ def _member(
     name: str,
     runs: list[PlannedRun],
     earlier: Members,
+    data: DataDigests,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -169,7 +172,7 @@ def _member(
             for base in run.bases:
                 if "failure" in earlier[base]:
                     raise ValueError(f"it is made of the member {base!r}, which failed")
-            found["runs"].append(_run(evaluators, run, name, quiet=quiet, say=say))
+            found["runs"].append(_run(evaluators, run, name, data, quiet=quiet, say=say))
         except ENDS:
             raise
         except Exception as error:  # one member that cannot be trained must not cost the others
@@ -183,6 +186,7 @@ def _run(
     evaluators: Sequence[Evaluator],
     run: PlannedRun,
     name: str,
+    data: DataDigests,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -203,6 +207,7 @@ def _run(
         keeper=keeper,
         quiet=quiet,
         say=say,
+        data=data,
     )
     found = []
     for evaluator in evaluators:

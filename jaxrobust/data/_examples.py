@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrobust.inputs import InputError, as_labels, as_layout
+from jaxrobust.inputs import InputError, as_array, as_labels, as_layout
 
 DARK = 4  # images that reach at most a fourth of their range are likely of another scale
 MANY = 100  # fewer images may well be dark by chance
@@ -58,7 +58,7 @@ def as_bytes(images: Any, *, name: str) -> np.ndarray:
     Raises:
       InputError: for another type, shape or layout.
     """
-    array = np.asarray(images)
+    array = np.asarray(as_array(images, name=name))
     if array.dtype != np.uint8 or array.ndim != 4:
         raise InputError(
             f"{name} must be uint8 [n, h, w, c], got {array.dtype} {array.shape}{image_hint(array)}"

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.evaluation._structure import digest_of
+from jaxrobust.digests import digest_of
 
 # Of the largest value. Another batch size or number of devices changes the rounding, not more.
 ROUNDING = 1e-4

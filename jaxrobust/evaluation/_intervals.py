@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_array
 
 
 class Accuracy(NamedTuple):
@@ -50,7 +50,7 @@ def accuracy(mask: np.ndarray) -> Accuracy:
       >>> print(evaluation.accuracy(np.arange(100) < 80))
       80.00 % [71.1, 86.7]
     """
-    mask = np.asarray(mask)
+    mask = np.asarray(as_array(mask, name="mask"))
     if mask.dtype != bool or mask.ndim != 1 or not len(mask):
         raise InputError(
             f"mask must be bool [n] with n >= 1, got {mask.dtype} of shape {mask.shape}"

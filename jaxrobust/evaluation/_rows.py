@@ -11,7 +11,7 @@ import pydantic
 from jaxrobust.files import to_json
 from jaxrobust.inputs import InputError
 
-SCHEMA = 1
+SCHEMA = 2  # since 2, rows have digests of what was evaluated
 FORBID_EXTRA = pydantic.ConfigDict(extra="forbid")
 
 
@@ -64,6 +64,8 @@ class Row:
       task: the parts of the experiment that the numbers of a checkpoint depend on.
       checkpoint: `{"kind": "best" or "last", "step": ...}`.
       seed: of the attacks' noise.
+      evaluated: digests of the test "images" and "labels", and of the "checkpoint"; rows of schema
+        1 have none.
       provenance: versions, devices and the git commit.
       schema: version of this format.
     """
@@ -80,6 +82,7 @@ class Row:
     task: dict[str, Any] = dataclasses.field(default_factory=dict)
     checkpoint: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
+    evaluated: dict[str, str] = dataclasses.field(default_factory=dict)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -89,7 +92,7 @@ class Row:
 
     def of(self) -> dict[str, Any]:
         """What two rows have in common if one is the other measured again."""
-        names = ("kind", "settings", "task", "checkpoint", "seed")
+        names = ("kind", "settings", "task", "checkpoint", "seed", "evaluated")
         return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrobust.digests import digest_of
 from jaxrobust.evaluation._identity import Identity, differences
 from jaxrobust.evaluation._programs import NUMBERS
-from jaxrobust.evaluation._structure import digest_of
 from jaxrobust.files import replace_text, replacing
 from jaxrobust.inputs import InputError
 from jaxrobust.reasons import one_line

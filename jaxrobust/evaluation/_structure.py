@@ -8,6 +8,8 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
+from jaxrobust.digests import digest_of
+
 CALLS = ("jit", "pjit", "closed_call", "core_call")
 OWN_DERIVATIVES = ("custom_jvp_call", "custom_vjp_call")
 
@@ -104,15 +106,6 @@ class _Itself:
 def is_jaxpr(value: Any) -> bool:
     """Whether a parameter is a traced function, open or closed."""
     return isinstance(value, jex.Jaxpr | jex.ClosedJaxpr)
-
-
-def digest_of(array: Any) -> str:
-    """SHA-256 of an array's type, shape and bytes; of a key's data."""
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    values = np.ascontiguousarray(jax.device_get(array))
-    head = f"{values.dtype}{np.shape(array)}".encode()
-    return hashlib.sha256(head + values.tobytes()).hexdigest()
 
 
 def _closed(jaxpr: Any) -> Any:

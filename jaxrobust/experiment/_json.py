@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import pydantic
 
 from jaxrobust.experiment._experiment import Experiment
 from jaxrobust.experiment._parts import PARTS
 from jaxrobust.experiment._tradeoff import Tradeoff
-from jaxrobust.spec import check_stored, first_problem, from_json, to_json, trusted
+from jaxrobust.spec import check_booleans, check_stored, first_problem, from_json, to_json, trusted
 
 
 class UnknownFieldError(ValueError):
@@ -50,6 +50,9 @@ def from_dict(
 
 def made(values: Mapping[str, Any], kind: type) -> Any:
     """An object of this package from its fields, whose parts are `Spec`s."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name in values:
+            check_booleans(values[name], hint, name)
     try:
         return pydantic.TypeAdapter(kind).validate_python(dict(values))
     except pydantic.ValidationError as error:

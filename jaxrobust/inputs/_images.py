@@ -11,6 +11,7 @@ from jaxrobust.inputs._error import InputError, as_array, concrete
 
 ROUNDING = 1e-6  # images this far outside of [0, 1] are clipped, not refused
 MOST_CHANNELS_FIRST = 4  # an axis this short in front of two longer ones holds channels
+LONGEST_ASPECT = 2  # signals [n, 1, w, c] are longer than images are wide
 
 
 def as_images(images: Any, *, name: str = "images", empty: bool = True) -> Any:
@@ -28,7 +29,7 @@ def as_images(images: Any, *, name: str = "images", empty: bool = True) -> Any:
     Raises:
       InputError: for another rank, dtype or layout, values outside of [0, 1], or NaN.
     """
-    array = as_array(images)
+    array = as_array(images, name=name)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise InputError(
             f"{name} must be floating point in [0, 1], got {array.dtype}; divide uint8 by 255"
@@ -66,8 +67,12 @@ def as_layout(shape: Sequence[int], *, name: str = "images", axes: str = "[b, h,
     if len(shape) != 4:
         raise InputError(f"{name} must be {axes}, got shape {tuple(shape)}")
     _, height, width, channels = shape
-    if height <= MOST_CHANNELS_FIRST < min(width, channels):
+    few = height <= MOST_CHANNELS_FIRST < min(width, channels)
+    if height == 1:
+        few = few and channels * LONGEST_ASPECT > width
+    if few or height < width == channels:
         raise InputError(
             f"{name} must be {axes}, channels last; shape {tuple(shape)} looks like "
             f"channels first: move them by {name}.transpose(0, 2, 3, 1)"
+            + ("; a signal of this length is taken as [n, w, 1, c]" if height == 1 else "")
         )

@@ -35,7 +35,7 @@ def as_labels(
       InputError: for another shape, length or dtype, or values that are no classes or no
         probabilities.
     """
-    array = as_array(labels)
+    array = as_array(labels, name=name)
     wanted = f"integer class indices [b], here [{batch}]"
     if soft:
         wanted += f", or probabilities [b, k] of a floating dtype, here [{batch}, k]"
@@ -84,7 +84,7 @@ def as_classes(
     Raises:
       InputError: for another dtype, or values outside of 0..k-1.
     """
-    array = as_array(labels)
+    array = as_array(labels, name=name)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise InputError(
             f"{name} must be integer class indices, got {array.dtype} {array.shape}"
@@ -118,7 +118,7 @@ def as_probabilities(
     Raises:
       InputError: for another number of classes, or values that are no probabilities.
     """
-    array = as_array(probs)
+    array = as_array(probs, name=name)
     if array.ndim < rank:
         raise InputError(
             f"{name} must be integers, or probabilities [..., k] of the logits' {rank} axes, "

@@ -71,7 +71,7 @@ def as_logits(logits: Any, name: str, *, classes: int = 1) -> Array:
     Raises:
       InputError: for another dtype, or fewer classes.
     """
-    array = as_array(logits)
+    array = as_array(logits, name=name)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise InputError(f"{name} must be floating-point logits [..., k], got {array.dtype}")
     if array.ndim == 0 or array.shape[-1] < classes:
@@ -189,7 +189,7 @@ def as_targets(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tuple[
       InputError: if an argument is not of the stated kind.
     """
     as_number(label_smoothing, name="label_smoothing", low=0, high=1)
-    array = as_array(labels)
+    array = as_array(labels, name="labels")
     if jnp.issubdtype(array.dtype, jnp.floating):
         scores = as_logits(logits, "logits", classes=2)
         probs = as_probabilities(array, classes=scores.shape[-1], rank=scores.ndim)

@@ -39,7 +39,7 @@ def as_radius(
     Raises:
       InputError: for another shape, or a value out of range.
     """
-    array = as_array(value)
+    array = as_array(value, name=name)
     if array.ndim > 1 or (array.ndim == 1 and batch not in (None, len(array))):
         here = "" if batch is None else f", here [{batch}]"
         raise InputError(
@@ -68,7 +68,7 @@ def as_step_size(value: Any, *, batch: int, name: str = "step_size") -> Any:
       InputError: for another shape, or a value that is negative, not finite or no number.
     """
     for leaf in jax.tree.leaves(value, is_leaf=lambda leaf: leaf is None):
-        shape = as_array(leaf).shape
+        shape = as_array(leaf, name=name).shape
         if shape not in ((), (batch,)):
             raise InputError(
                 f"{name} must be one number or one per example, here [{batch}], got shape {shape}"
@@ -141,7 +141,7 @@ def as_per_example(
       InputError: for another shape, a value out of range, NaN, or no number.
     """
     as_number(value, name=name, low=low, high=high, positive=positive)
-    array = as_array(value)
+    array = as_array(value, name=name)
     if array.shape not in ((), (batch,)):
         raise InputError(
             f"{name} must be one number or one per example, here [{batch}], got shape {array.shape}"
@@ -164,7 +164,7 @@ def check_number(
     Raises:
       InputError: with `wanted` and the value.
     """
-    values = concrete(value)
+    values = concrete(value, name=wanted.split()[0])
     if values is None:
         dtype = jnp.result_type(value)
         if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):

@@ -155,7 +155,7 @@ def one_logit(logits: ArrayLike, name: str) -> Array:
 
 def _signs(labels: ArrayLike, like: Array) -> Array:
     """Labels -1 and +1 in the scores' dtype; the values of tracers cannot be looked at."""
-    signs = as_array(labels)
+    signs = as_array(labels, name="labels")
     if signs.shape != like.shape[like.ndim - signs.ndim :]:
         raise InputError(
             f"labels must be -1 or +1, one for each logit, {like.shape}, got shape {signs.shape}"

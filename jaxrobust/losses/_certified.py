@@ -163,7 +163,7 @@ def _parts(
 ) -> tuple[Array, Array, Array]:
     """The certified loss, the adversarial one, and the weight of the first."""
     bound, logits = _pair(margins, adv_logits)
-    if jnp.issubdtype(as_array(labels).dtype, jnp.floating):
+    if jnp.issubdtype(as_array(labels, name="labels").dtype, jnp.floating):
         raise InputError(
             "labels must be integer class indices, because margins are those of one class, got "
             f"{as_array(labels).dtype}"

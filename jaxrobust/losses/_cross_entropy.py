@@ -43,7 +43,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: floa
       [1.3862943649291992, 1.3862943649291992]
     """
     as_number(label_smoothing, name="label_smoothing", low=0, high=1)
-    if jnp.issubdtype(as_array(labels).dtype, jnp.floating):
+    if jnp.issubdtype(as_array(labels, name="labels").dtype, jnp.floating):
         targets, scores = aligned(
             labels=as_probabilities(labels, rank=np.ndim(logits)), logits=logits, classes=2
         )

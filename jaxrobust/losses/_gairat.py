@@ -213,7 +213,7 @@ def as_kappa(kappa: ArrayLike, num_steps: int, shape: tuple[int, ...] | None = N
     Raises:
       InputError: for another shape, or a count that is out of range.
     """
-    counts = as_array(kappa)
+    counts = as_array(kappa, name="kappa")
     if counts.ndim != 1 if shape is None else counts.shape != shape:
         wanted = "[b]" if shape is None else str(shape)
         raise InputError(f"kappa must be one count per example, {wanted}, got {counts.shape}")

@@ -101,7 +101,9 @@ def prior_weights(class_prior: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike
     """
     as_number(gamma, name="gamma", low=0)
     prior = as_square(class_prior, "class_prior")
-    _, mask = at_label(jnp.zeros((len(as_array(labels)), len(prior)), prior.dtype), labels)
+    _, mask = at_label(
+        jnp.zeros((len(as_array(labels, name="labels")), len(prior)), prior.dtype), labels
+    )
     rows = jnp.einsum("bc,ck->bk", mask.astype(prior.dtype), prior, precision="highest")
     return jax.lax.stop_gradient(rows ** jnp.asarray(gamma, rows.dtype))
 

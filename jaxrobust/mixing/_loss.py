@@ -34,7 +34,7 @@ def detector_loss(gamma: ArrayLike, attacked: ArrayLike) -> Array:
       Bai et al., 2023 (arXiv:2301.12554), Section 5.
     """
     gamma = as_logits(jnp.asarray(gamma)[..., None], "gamma")[..., 0]
-    flags = as_array(attacked)
+    flags = as_array(attacked, name="attacked")
     check_same_shape("attacked", flags.shape, "gamma", gamma.shape)
     as_number(
         flags.astype(np.int32) if flags.dtype == bool else flags, name="attacked", low=0, high=1
@@ -123,7 +123,8 @@ def evading_loss(base_loss: ArrayLike, gamma: ArrayLike, *, weight: ArrayLike) -
       Bai et al., 2023 (arXiv:2301.12554); the attacks of the authors' training and evaluation.
     """
     detection = detector_loss(gamma, jnp.ones((), bool))
-    check_same_shape("gamma", detection.shape, "base_loss", jnp.shape(base_loss))
+    base_loss = as_array(base_loss, name="base_loss")
+    check_same_shape("gamma", detection.shape, "base_loss", base_loss.shape)
     share = jnp.asarray(as_number(weight, name="weight", low=0, high=1), detection.dtype)
     return (1 - share) * jnp.asarray(base_loss, detection.dtype) + share * detection
 

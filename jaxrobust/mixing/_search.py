@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from jaxrobust.inputs import InputError, as_count, check_number
+from jaxrobust.inputs import InputError, as_array, as_count, check_number
 from jaxrobust.mixing._nuts import Clamp, mixednuts_map
 
 
@@ -82,7 +82,8 @@ def mixednuts_search(
     """
     as_count(top_k, name="top_k", least=2)
     check_number(beta, "beta must be a percentage in [0, 100],", low=0, high=100)
-    sets = [np.asarray(x, np.float64) for x in (attacked_right, clean_wrong)]
+    given = {"attacked_right": attacked_right, "clean_wrong": clean_wrong}
+    sets = [np.asarray(as_array(x, name=name), np.float64) for name, x in given.items()]
     for name, logits in zip(("attacked_right", "clean_wrong"), sets, strict=True):
         if logits.ndim != 2 or not len(logits):
             raise InputError(f"{name} must be logits [n, k] with n >= 1, got shape {logits.shape}")

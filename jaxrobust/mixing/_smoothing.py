@@ -11,6 +11,7 @@ from scipy.special import betainccinv, betaincinv
 
 from jaxrobust.inputs import (
     InputError,
+    as_array,
     as_count,
     as_images,
     as_network_logits,
@@ -132,7 +133,7 @@ def clopper_pearson(
     References:
       Clopper and Pearson, Biometrika 26, 1934.
     """
-    counts = np.asarray(counts)
+    counts = np.asarray(as_array(counts, name="counts"))
     if np.any((counts < 0) | (counts > total)):
         raise InputError(f"counts must be in [0, {total}], got {counts!r}")
     failure = as_number(failure, name="failure", low=0, high=1, positive=True)
@@ -181,7 +182,8 @@ def smoothed_bounds(
       Cohen et al., 2019 (arXiv:1902.02918), Certify; theirs bounds the other classes by 1 less
       the lower bound alone.
     """
-    selection, counts = np.asarray(selection), np.asarray(counts)
+    selection = np.asarray(as_array(selection, name="selection"))
+    counts = np.asarray(as_array(counts, name="counts"))
     if selection.shape != counts.shape or counts.ndim != 2 or counts.shape[1] < 2:
         raise InputError(
             "selection and counts must both be [b, k] with k >= 2, "

@@ -22,6 +22,7 @@ from jaxrobust.spec._trust import check_stored as check_stored
 from jaxrobust.spec._trust import packages_of as packages_of
 from jaxrobust.spec._trust import trusted as trusted
 from jaxrobust.spec._values import Number as Number
+from jaxrobust.spec._values import check_booleans as check_booleans
 from jaxrobust.spec._values import first_problem as first_problem
 from jaxrobust.spec._values import not_nan as not_nan
 from jaxrobust.spec._values import number as number

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
+from jaxrobust.digests import digest_of_files
 from jaxrobust.processes import is_first
 from jaxrobust.reasons import first_line
 from jaxrobust.storage import in_bucket
@@ -75,6 +76,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The complete checkpoints' steps, ascending."""
         return stored_steps(self.folder)
+
+    def digest(self, step: int) -> str:
+        """Of the files that hold the state of a step; its score is no part of them."""
+        return digest_of_files(pathlib.Path(self.folder / str(step) / "default"))
 
     def best_step(self) -> int | None:
         """The step with the highest validation accuracy (the later of equals); else the last."""

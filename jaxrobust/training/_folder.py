@@ -25,7 +25,7 @@ from jaxrobust.networks import Network
 from jaxrobust.processes import from_first
 from jaxrobust.rows import read_rows
 from jaxrobust.spec import UntrustedError, trusted
-from jaxrobust.storage import Folder, in_bucket, run_folder, write_whole
+from jaxrobust.storage import Folder, check_folder, in_bucket, run_folder, write_whole
 from jaxrobust.training._checkpoints import stored_steps
 
 CONFIG, COPY = "config.json", "config.copy.json"
@@ -49,11 +49,13 @@ def holding(folders: Sequence[epath.Path], *, say: Callable[[str], None]) -> Ite
 
     Raises:
       FolderInUseError: if another process, or another call of this one, trains there.
+      ValueError: if a file stands there.
     """
     with contextlib.ExitStack() as stack:
 
         def lock() -> None:
             for folder in folders:
+                check_folder(folder)
                 if not in_bucket(folder):
                     stack.enter_context(held(pathlib.Path(folder), work="training", say=say))
 

@@ -108,6 +108,16 @@ def test_a_network_in_training_mode_is_told(name, way):
         getattr(evaluation, way)(network, IMAGES, LABELS, **options)
 
 
+def test_a_transformation_of_nnx_is_not_taken_for_training_mode():
+    """It writes all variables back, in evaluation mode too."""
+    module = Parts(nnx.Rngs(0))
+    module.eval()
+    compiled = nnx.jit(lambda module, images: module(images))
+    with pytest.raises(ValueError, match=r"logits_fn contains nnx.jit.*without nnx.jit") as caught:
+        evaluation.evaluate(lambda x: compiled(module, x), IMAGES, LABELS, attacks={})
+    assert "training mode" not in str(caught.value)
+
+
 @pytest.mark.parametrize("size", [1, 2, 12])
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_batches_are_told_at_every_size_and_healthy_networks_pass(size, batch_size):

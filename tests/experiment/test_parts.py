@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from dataclasses import dataclass
 
 import jax
@@ -11,7 +12,7 @@ from flax import nnx
 
 from jaxrobust import objectives
 from jaxrobust.commands._identity import task_in, task_of
-from jaxrobust.experiment import PARTS, Experiment, from_dict, to_dict, use
+from jaxrobust.experiment import PARTS, Experiment, from_dict, override, to_dict, use
 from jaxrobust.spec import Part, built, checked
 
 BASE = {
@@ -179,3 +180,25 @@ def test_mistakes_are_found_before_anything_runs(name):
     with pytest.raises(ValueError, match=message) as refused:
         with_part(field, spec)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "shown"),
+    [
+        ("objective.steps=true", "objective.steps must be a number, got True"),
+        ("threat.eps=true", "threat.eps must be a number, got True"),
+        ("learning_rate.peak=false", "learning_rate.peak must be a number, got False"),
+        ("model.hidden=[8, true]", "model.hidden.1 must be a number, got True"),
+        ("optimizer.nesterov=1", "optimizer.nesterov must be true or false, got 1"),
+        ("optimizer.nesterov=0.0", "optimizer.nesterov must be true or false, got 0.0"),
+        ("epochs=true", "epochs must be a number, got True"),
+        ("ema_decay=false", "ema_decay must be a number, got False"),
+        ("validation.size=true", "validation.size must be a number, got True"),
+        ("evaluation.spatial_grid=[5, 5, true]", "evaluation.spatial_grid.2 must be a number"),
+    ],
+)
+def test_booleans_are_no_numbers_and_numbers_no_booleans(assignment, shown):
+    """Both would be taken for the other: `steps=true` for one step."""
+    with pytest.raises(ValueError, match=re.escape(shown)):
+        override(Experiment(**BASE), [assignment])
+    assert override(Experiment(**BASE), ["optimizer.nesterov=true"]).optimizer.kwargs["nesterov"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxrobust import evaluation, losses, objectives, threats
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_images
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).uniform(0.1, 0.9, (4, 3, 3, 1)).astype(np.float32)
@@ -588,3 +588,46 @@ def test_soft_labels_of_other_classes_are_seen_without_a_loss_that_looks():
                 "loss": lambda logits, labels: logits[:, 0],
             }
         )
+
+
+@pytest.mark.parametrize("name", sorted({n for n in CALLS if not n.startswith("data.")}))
+def test_a_masked_array_is_refused(name):
+    """JAX takes the numbers under the mask for numbers like all others."""
+    for parameter, value in CALLS[name].items():
+        if isinstance(value, np.ndarray) and (name, parameter) != ("evaluation.audit", "robust"):
+            with pytest.raises(ValueError, match="mask"):  # the door's, or JAX's own
+                FUNCTIONS[name](**CALLS[name] | {parameter: np.ma.masked_array(value, value > 0)})
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ((4, 3, 32, 32), False), ((4, 6, 32, 32), False), ((4, 1, 28, 28), False),
+        ((4, 3, 24, 32), False), ((4, 1, 24, 32), False), ((4, 1, 32, 24), False),
+        ((4, 1, 128, 22), True), ((4, 1, 16, 8), True), ((4, 128, 1, 22), True),
+        ((4, 32, 32, 6), True), ((4, 9, 9, 100), True), ((4, 2, 2, 3), True), ((4, 8, 8, 8), True),
+    ],
+)  # fmt: skip
+def test_channels_come_last_and_signals_are_no_images(shape, fits):
+    images = np.zeros(shape, np.float32)
+    if fits:
+        assert as_images(images) is images
+    else:
+        with pytest.raises(InputError, match="channels last"):
+            as_images(images)
+
+
+@pytest.mark.parametrize(
+    ("start", "shown"),
+    [
+        (IMAGES[:, 0], r"float32 of shape \(4, 3, 3, 1\), got float32 of shape \(4, 3, 1\)"),
+        (IMAGES[:1], r"got float32 of shape \(1, 3, 3, 1\)"),
+        (IMAGES[None], r"got float32 of shape \(1, 4, 3, 3, 1\)"),
+        ((IMAGES * 255).astype(np.uint8), "got uint8"),
+        ({"delta": IMAGES}, "perturbation of the threat"),
+        (IMAGES * np.nan, "finite"),
+    ],
+)
+def test_a_start_is_a_perturbation_of_the_threat(start, shown):
+    with pytest.raises(InputError, match=rf"start.*{shown}"):
+        FUNCTIONS["attacks.pgd"](**CALLS["attacks.pgd"] | {"start": start})

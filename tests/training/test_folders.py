@@ -96,6 +96,14 @@ def test_what_cannot_be_trained_leaves_no_folder(name, together, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", ["file", "file/run"])
+@pytest.mark.parametrize("together", [False, True])
+def test_a_file_in_the_place_of_the_folder_is_named(place, together, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"workdir must be a folder, but .*file is a file"):
+        start(BASE, tmp_path / place, together)
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_an_attack_that_cannot_validate_is_found_before_training(together, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxrobust.training._prepare.PGD", lambda **settings: settings["threat"])
