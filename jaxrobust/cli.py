@@ -13,6 +13,7 @@ from jaxrobust.cli_ends import end, hush_orbax, plain_warnings
 from jaxrobust.cli_evaluate import evaluate
 from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
+    BUDGET,
     EXPERIMENT,
     JSON,
     QUIET,
@@ -21,6 +22,7 @@ from jaxrobust.cli_options import (
     TOPOLOGY,
     TRUST,
     WORKDIR,
+    Number,
     echo,
     join,
     one_experiment,
@@ -157,6 +159,8 @@ def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
 @SET
 @TRUST
 @TOPOLOGY
+@BUDGET
+@click.option("--fid", type=Number(), help="FID of the generated images, with --budget [1.65].")
 @click.option("--attack/--no-attack", default=True, help="Also the attack of the evaluation.")
 @click.option("--largest-batch", is_flag=True, help="Also search the largest batch that fits.")
 @click.option(
@@ -168,21 +172,44 @@ def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
 def plan(
     experiment: pathlib.Path,
     assignments: tuple[str, ...],
-    topology: str,
+    topologies: tuple[str, ...],
+    budget: tuple[float, str] | None,
+    fid: float | None,
     path: pathlib.Path | None,
     **settings: Any,
 ) -> None:
     """Compile the EXPERIMENT for TPUs that are not here: does it fit, how fast can it be.
 
-    Needs no TPU and no data: pip install 'jaxrobust[tpu]' brings the compiler.
+    Needs no TPU and no data: pip install 'jaxrobust[tpu]' brings the compiler. With --budget, print
+    the compute-optimal network and number of images by the scaling law of adversarial training;
+    that needs the compiler only with --topology.
     """
+    _check_plan(topologies, budget)
     without_a_tpu()
-    from jaxrobust.commands import plan_experiment
+    from jaxrobust.commands import plan_experiment, plan_for_budget
 
     config = one_experiment(experiment, assignments)
     if config.generated is None:
         refuse("generated_size", because=f"belongs to generated images, and {config.name} has none")
-    plan_experiment(config, topology, path=path, say=echo, **settings)
+    if budget is None:
+        plan_experiment(config, topologies[0], path=path, say=echo, **settings)
+        return
+    options = {"fid": fid} if fid is not None else {}
+    size = settings["generated_size"]
+    plan_for_budget(config, budget, topologies, generated_size=size, path=path, say=echo, **options)
+
+
+def _check_plan(topologies: tuple[str, ...], budget: tuple[float, str] | None) -> None:
+    """Refuses options of `plan` that do not go together."""
+    context = click.get_current_context()
+    if budget is not None:
+        refuse("attack", "largest_batch", because="does not go with --budget")
+    else:
+        refuse("fid", because="belongs to --budget")
+        if not topologies:
+            raise click.UsageError("Missing option '--topology', or '--budget'.", context)
+        if len(topologies) > 1:
+            raise click.UsageError("several --topology belong to --budget", context)
 
 
 def main(command: click.Command = cli) -> None:

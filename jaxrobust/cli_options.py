@@ -78,9 +78,11 @@ def count_option(name: str, default: int, help_text: str | None = None) -> Calla
 
 TOPOLOGY = click.option(
     "--topology",
-    required=True,
+    "topologies",
+    multiple=True,
     metavar="CHIP:SHAPE",
-    help="v4, v5e, v5p or v6e, and the chips along each axis: v5e:16x16, v4:2x2x4.",
+    help="v4, v5e, v5p or v6e, and the chips along each axis: v5e:16x16, v4:2x2x4. Needed without "
+    "--budget; with it, it may be given several times.",
 )
 RUNNER = click.option(
     "--runner",
@@ -165,6 +167,41 @@ def _number(value: Any) -> float:
         return math.nan
 
 
+class Budget(click.ParamType):
+    """A number of operations, or of chip-hours: "1e21", "1e21 FLOP", "500 chip-hours"."""
+
+    name = "budget"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, str]:
+        """The number, and "FLOP" or "chip-hours"."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value).strip().lower()
+        unit = "FLOP"
+        for ending in ("chip-hours", "chip-hour", "flops", "flop"):
+            if text.endswith(ending):
+                text = text.removesuffix(ending).strip()
+                unit = "chip-hours" if ending.startswith("chip") else "FLOP"
+                break
+        found = _number(text)
+        if math.isfinite(found) and found > 0:
+            return found, unit
+        raise click.UsageError(
+            "--budget must be a finite number above 0, of operations or of chip-hours "
+            f"(1e21, or '500 chip-hours'), got {value!r}",
+            ctx,
+        )
+
+
+BUDGET = click.option(
+    "--budget",
+    type=Budget(),
+    metavar="FLOPS|chip-hours",
+    help="Operations of a whole training (1e21), or '500 chip-hours' on the slice of --topology: "
+    "prints the network and the number of images that make the most of them.",
+)
 SEED = click.IntRange(min=0, max=2**32 - 1)  # two seeds beyond would be the same to JAX
 
 

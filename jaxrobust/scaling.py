@@ -26,6 +26,8 @@ _FID_E2, _FID_B2 = 0.15552449537214338, -0.2767735799358655
 # (B / D + (Q FID)^(kappa / beta))^beta + E + epsilon log(1 + FID) + A / N^alpha.
 _A3, _B3, _E3, _Q3 = 6.00080741, 7000.0, 0.515022255, 0.00659350845
 _ALPHA3, _BETA3, _KAPPA3, _EPSILON3 = 0.241841188, 0.217406245, 0.604209556, 0.0357334903
+LAW = {"A": _A3, "B": _B3, "E": _E3, "Q": _Q3}  # the constants of approach 3
+LAW |= {"alpha": _ALPHA3, "beta": _BETA3, "kappa": _KAPPA3, "epsilon": _EPSILON3}
 
 
 class Optimum(NamedTuple):

@@ -59,7 +59,7 @@ MISTAKES = {
     ),
     "wrong part": (
         ["train", TRADES, "--set", "objective=trade"],
-        "ramp, score, standard, trades",
+        "score, standard, trades",
     ),
     "no weights": (
         ["train", TRADES, "--workdir", "new", "--init-from", "nowhere"],
@@ -80,6 +80,22 @@ MISTAKES = {
     "generated": (
         ["plan", TRADES, "--topology", "v5e:2x2", "--generated-size", "9"],
         "--generated-size belongs to generated images, and digits_trades has none",
+    ),
+    "budget": (["plan", TRADES, "--budget", "much"], "'500 chip-hours'), got 'much'"),
+    "no budget": (["plan", TRADES, "--budget", "0"], "above 0"),
+    "no topology": (["plan", TRADES], "Missing option '--topology', or '--budget'"),
+    "fid": (["plan", TRADES, "--topology", "v5e:2x2", "--fid", "2"], "--fid belongs to --budget"),
+    "two topologies": (
+        ["plan", TRADES, "--topology", "v5e:2x2", "--topology", "v5e:4x4"],
+        "several --topology belong to --budget",
+    ),
+    "budget of an attack": (
+        ["plan", TRADES, "--budget", "1e21", "--no-attack"],
+        "--attack does not go with --budget",
+    ),
+    "hours of no chip": (
+        ["plan", TRADES, "--budget", "500 chip-hours"],
+        "a budget in chip-hours needs one topology",
     ),
     "wrong command": (["tran", TRADES], "No such command 'tran'"),
     "wrong option": (["evaluate", "x", "--steps", "0"], "0 is not in the range x>=1"),

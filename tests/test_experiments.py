@@ -8,6 +8,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrobust.bench._plan_data import data_shape
+from jaxrobust.bench._plan_programs import stock_convolutions, train_step_program
+from jaxrobust.devices import device_mesh
 from jaxrobust.experiment import (
     Experiment,
     Tradeoff,
@@ -26,6 +29,7 @@ PAPERS = sorted(
     for p in FOLDER.glob("*.py")
     if p.name.startswith(("cifar10_", "cifar100_", "mnist_")) and p != TRADEOFF
 )
+LATER = ("bartoldson", "wang", "gkl", "hat", "eat", "liet", "n", "grad")
 SMALL = {
     "wide_resnet": {"depth": 10, "width": 1},
     "preact_resnet18": {"width": 4},
@@ -141,6 +145,28 @@ def test_it_trains_two_steps_at_reduced_size(path, tmp_path):
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["name"] == config.name
+
+
+def shapes(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+RECIPES = [p for p in PAPERS if p.stem.split("_")[1] in LATER]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_its_step_traces_at_its_real_shapes(path, tmp_path):
+    config = load(path)
+    if config.helper is not None:
+        data = {"size": 32, "channels": 3, "train": 40, "test": 8, "num_classes": 10}
+        config = replace(config, helper=small_bases(data, tmp_path)["rob"])
+    with stock_convolutions():
+        mesh = device_mesh(jax.devices()[:1])
+        step, arguments = train_step_program(config, data_shape(config), mesh)
+        state, metrics = jax.eval_shape(step, *arguments)
+    assert shapes(state.params) == shapes(arguments[0].params)
+    assert metrics["loss"].shape == ()
 
 
 def test_the_tradeoff_says_how_to_run_it_and_covers_the_papers():

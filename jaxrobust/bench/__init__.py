@@ -2,6 +2,13 @@
 
 from jaxrobust.bench._attack import AttackRow as AttackRow
 from jaxrobust.bench._attack import attack_table as attack_table
+from jaxrobust.bench._budget import BudgetPlan as BudgetPlan
+from jaxrobust.bench._budget import Duration as Duration
+from jaxrobust.bench._budget import Published as Published
+from jaxrobust.bench._budget import Training as Training
+from jaxrobust.bench._budget import budget_flops as budget_flops
+from jaxrobust.bench._budget import plan_budget as plan_budget
+from jaxrobust.bench._budget import wide_resnet_parameters as wide_resnet_parameters
 from jaxrobust.bench._machine import machine as machine
 from jaxrobust.bench._many import ManyRow as ManyRow
 from jaxrobust.bench._many import many_table as many_table

@@ -8,6 +8,7 @@ from jaxrobust.commands._bench import bench_throughput as bench_throughput
 from jaxrobust.commands._bench import keep_rows as keep_rows
 from jaxrobust.commands._bench import show_rows as show_rows
 from jaxrobust.commands._bench_markdown import with_machine as with_machine
+from jaxrobust.commands._budget import plan_for_budget as plan_for_budget
 from jaxrobust.commands._evaluate import evaluate_run as evaluate_run
 from jaxrobust.commands._evaluate_mixed import MixedEvaluation as MixedEvaluation
 from jaxrobust.commands._evaluate_mixed import Mixture as Mixture

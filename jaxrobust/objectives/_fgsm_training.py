@@ -43,6 +43,8 @@ class FGSMRS:
 
     The threat must be l_inf.
 
+    Cost: 5 forward units per image.
+
     Args:
       step_size: of the sign step; default 1.25 eps. May be traced.
       label_smoothing: of the cross-entropy in attack and loss, as in `losses.cross_entropy`; 0.4 in
@@ -115,6 +117,8 @@ class NFGSM:
     `fgsm_rs` at no further cost.
 
     The threat must be l_inf.
+
+    Cost: 5 forward units per image.
 
     Args:
       noise: width of the start in radii; 2, and 3 for SVHN at 12/255. May be traced.

@@ -31,6 +31,8 @@ class Gairat:
     Without extra data GAIRAT defends against PGD on cross-entropy and little else: report
     AutoAttack, or at least a margin attack, beside it.
 
+    Cost: `2 * steps + 3` forward units per image.
+
     Args:
       lam: shift of the weights. May be traced; infinite for equal weights.
       kind: "tanh", "sigmoid" or "discrete", as in `losses.gairat_weights`.
@@ -109,6 +111,8 @@ class GairFat(Gairat):
     correct iterates until then. This is the intended algorithm: the published code compares the
     remaining examples with the labels of others once the first has stopped, and weighs losses of
     reordered images with labels in the old order.
+
+    Cost: `2 * steps + 3` forward units per image; attacks that have ended early count.
 
     Args:
       lam: as in `gairat`; the authors use 0 here.

@@ -37,6 +37,8 @@ class IBP:
     (The authors' code normalises with the clean batch's, and differentiates them.) Without
     BatchNorm a step is the authors'.
 
+    Cost: 9 forward units per image, 6 of them for the bound.
+
     Args:
       kappa: weight of the certified loss, in [0, 1]. May be traced.
       attack_statistics: there is no attack.
@@ -81,6 +83,9 @@ class IBP:
 @dataclass(frozen=True, kw_only=True)
 class CrownIBP(IBP):
     """CROWN-IBP: IBP's loss on margins by linear bounds, whose intermediate bounds are intervals.
+
+    Cost: `3 * classes + 6` forward units per image: a row of margins goes back through the network
+    for each wrong class.
 
     Args:
       kappa: as in `ibp`.

@@ -38,6 +38,8 @@ class LBGAT:
     the same optimizer, on its cross-entropy and on the squared error. It sees clean images alone,
     in training mode, and has running statistics of its own. The attack is TRADES'.
 
+    Cost: `2 * steps + 10` forward units per image, if the teacher is as large as the network.
+
     Args:
       beta: weight of the divergence; 0 or 6. May be traced.
       steps: attack steps.

@@ -56,6 +56,8 @@ class MSD:
 
     The threat must be a union of norms.
 
+    Cost: `(norms + 2) * steps + 3` forward units per image.
+
     Args:
       steps: attack steps.
       step_sizes: by norm; default 0.003 for l_inf, 0.05 for l_2, and for l_1 0.05, the size of a

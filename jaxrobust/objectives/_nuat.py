@@ -51,6 +51,8 @@ class NuAT:
     In the published runs `lam` rises from epoch to epoch, from 0 to almost 4: a schedule of
     `objective.lam`. The threat must be l_inf.
 
+    Cost: 9 forward units per image.
+
     Args:
       lam: weight of the norm. May be traced.
       label_smoothing: of the cross-entropy in attack and loss; 0.4 in the FastAT benchmark.

@@ -24,6 +24,8 @@ class PGDAT:
     The attack starts at a random point of the threat, cut to the box, and returns its last
     iterate.
 
+    Cost: `2 * steps + 3` forward units per image.
+
     Args:
       steps: attack steps.
       step_size: in the threat's units; default 2.5 eps / steps. May be traced.
@@ -87,6 +89,8 @@ class FAT(PGDAT):
     `pgd_at` with early-stopped PGD: an example is left alone `tau` steps after it is first
     misclassified. The authors raise `tau` during training (0, 3, 6 after epochs 0, 40, 70): a
     schedule of `objective.tau` does that without recompilation.
+
+    Cost: `2 * steps + 3` forward units per image; attacks that have ended early count.
 
     Args:
       steps: attack steps, at most.

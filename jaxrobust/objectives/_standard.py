@@ -17,6 +17,8 @@ from jaxrobust.typing import LogitsFn
 class Standard:
     """Cross-entropy on clean images: the accurate end of the trade-off.
 
+    Cost: 3 forward units per image.
+
     Args:
       label_smoothing: as in `losses.cross_entropy`.
 

@@ -108,3 +108,61 @@ def test_minima_of_linear_functions_are_attained(norm, seed, eps):
             inside, outside = (t, outside) if good else (inside, t)
         m = np.minimum(np.abs(w) * inside, room)
     np.testing.assert_allclose(bound, w @ x - np.abs(w) @ m, atol=1e-9)
+
+
+LAYERS = {
+    **ACTS,
+    "clip": lambda x: jnp.clip(x, -1, 1),
+    "abs": jnp.abs,
+    "square": lambda x: 0.1 * x**2,
+    "pairs": lambda x: jnp.maximum(x[:, ::2], x[:, 1::2]),
+    "residual": lambda x: x + jax.nn.relu(-x),
+}
+# A network by its layers, a number for weights, images and labels, and a ball.
+drawn_networks = st.tuples(
+    st.lists(st.sampled_from(sorted(LAYERS)), min_size=1, max_size=3),
+    st.integers(0, 2**31),
+    st.sampled_from(["linf", "l2", "l1"]),
+    st.sampled_from([1e-3, 0.05, 0.3]),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(drawn_networks)
+def test_no_attack_falls_below_a_bound_of_a_drawn_network(parts):
+    layers, seed, norm, eps = parts
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 3, len(layers) + 1) * 2  # even, for pairs
+    widths = [6] + [s // 2 if n == "pairs" else s for s, n in zip(sizes, layers, strict=False)]
+    weights = [
+        jnp.asarray(rng.normal(size=(before, after)), jnp.float32)
+        for before, after in zip(widths, [*sizes[: len(layers)], CLASSES], strict=True)
+    ]
+
+    def fn(x):
+        x = x.reshape(len(x), -1)
+        for name, weight in zip(layers, weights[:-1], strict=True):
+            x = LAYERS[name](x @ weight)
+        return x @ weights[-1]
+
+    images = jnp.asarray(rng.uniform(size=(2, 1, 3, 2)), jnp.float32)
+    labels, threat = jnp.asarray(rng.integers(0, CLASSES, 2)), getattr(threats, norm)(eps)
+
+    @jax.jit
+    def run():
+        found = {
+            method: bounds.margins(fn, images, labels, threat=threat, method=method, iterations=3)
+            for method in ("ibp", "crown", "alpha-crown")
+        }
+        options = {"steps": 20, "step_size": threats.default_step(threat, 20), "keep": "best"}
+        fooled = attacks.pgd(
+            fn, jax.random.key(seed), images, labels, threat=threat, loss=margin, **options
+        )
+        logits = fn(fooled.images)
+        return found, jnp.take_along_axis(logits, labels[:, None], 1) - logits
+
+    found, attained = run()
+    scale = 1 + float(jnp.abs(jnp.stack([*found.values(), attained])).max())
+    for method, bound in found.items():
+        assert (bound <= attained + 2e-5 * scale).all(), method
+    assert (found["alpha-crown"] >= found["crown"] - 2e-5 * scale).all()
