@@ -37,6 +37,7 @@ class Walk(NamedTuple):
     loss: Array  # margin there; of the first point where none is adversarial
     target: Array  # class of the boundary that the last step went to
     looks: Array  # int32: points that were looked at
+    pulls: Array  # int32: backward passes
 
 
 class _Boundary(NamedTuple):
@@ -81,7 +82,8 @@ def deepfool(
       `Attacked`. `images` are the first misclassified images, the clean ones where there are none;
       `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image is
       misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is the
-      margin of the returned image, `queries` `[b]` the points that were looked at.
+      margin of the returned image, `queries` `[b]` the points that were looked at, `backwards`
+      `[b]` the backward passes: `k - 1` at each of them that is classified correctly.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -106,7 +108,8 @@ def deepfool(
     beyond = number_of(task, "overshoot", overshoot, low=0)
     if not len(task.images):
         nothing = none_attacked(task)
-        return nothing._replace(queries=nothing.success.astype(jnp.int32))
+        none = nothing.success.astype(jnp.int32)
+        return nothing._replace(queries=none, backwards=none)
     walk = walk_on(task, begin(task), norm=norm, steps=steps, overshoot=beyond)
     size = norm_of(moved(task, walk.delta), norm)
     found = Nearest(
@@ -114,7 +117,7 @@ def deepfool(
         jnp.where(walk.done, size, jnp.inf),
         walk.loss,
     )
-    return attacked(task, found)._replace(queries=walk.looks)
+    return attacked(task, found)._replace(queries=walk.looks, backwards=walk.pulls)
 
 
 def begin(task: Task) -> Walk:
@@ -128,6 +131,7 @@ def begin(task: Task) -> Walk:
         loss=jnp.zeros(batch, shape.dtype),
         target=task.labels,
         looks=jnp.zeros(batch, jnp.int32),
+        pulls=jnp.zeros(batch, jnp.int32),
     )
 
 
@@ -157,6 +161,7 @@ def look_and_move(task: Task, walk: Walk, *, norm: Norm, overshoot: Array) -> Wa
         loss=jnp.where(told, margin(logits, task.labels), walk.loss),
         target=jnp.where(done, walk.target, near.target),
         looks=walk.looks + (~walk.done).astype(jnp.int32),
+        pulls=walk.pulls + (~done).astype(jnp.int32) * (logits.shape[-1] - 1),
     )
 
 

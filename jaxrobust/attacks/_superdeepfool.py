@@ -81,7 +81,8 @@ def superdeepfool(
       `Attacked`. `images` are the adversarial images found, the clean ones where there are none;
       `distance` `[b]` is the l_2 norm of `perturbation` `[b, h, w, c]` (0 where the clean image is
       misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is the
-      margin of the returned image, `queries` `[b]` the forward passes that the example had use of.
+      margin of the returned image, `queries` and `backwards` `[b]` are the forward and
+      backward passes that the example had use of.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -107,7 +108,8 @@ def superdeepfool(
     settings = _Settings(deepfool_steps, number_of(task, "overshoot", overshoot, low=0))
     if not len(task.images):
         nothing = none_attacked(task)
-        return nothing._replace(queries=nothing.success.astype(jnp.int32))
+        none = nothing.success.astype(jnp.int32)
+        return nothing._replace(queries=none, backwards=none)
 
     def goes_on(walk: Walk) -> Array:
         return (walk.step < steps) & ~jnp.all(walk.done)
@@ -121,7 +123,7 @@ def superdeepfool(
     size = norm_of(moved(task, delta), "l2")
     nearest = Nearest(delta, jnp.where(line.found, size, jnp.inf), line.loss)
     searched = jnp.any(walk.delta != 0, (1, 2, 3)).astype(jnp.int32) * search_steps
-    return attacked(task, nearest)._replace(queries=walk.looks + searched)
+    return attacked(task, nearest)._replace(queries=walk.looks + searched, backwards=walk.pulls)
 
 
 def _step(task: Task, settings: _Settings, walk: Walk) -> tuple[Walk, Array]:
@@ -148,6 +150,7 @@ def _step(task: Task, settings: _Settings, walk: Walk) -> tuple[Walk, Array]:
         done=done,
         loss=jnp.where(told, margin(logits, task.labels), walk.loss),
         looks=looks,
+        pulls=inner.pulls + (~done).astype(jnp.int32),
     )
     return after, inner.delta
 

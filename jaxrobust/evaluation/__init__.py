@@ -11,6 +11,8 @@ from jaxrobust.evaluation._bracket import ContradictionError as ContradictionErr
 from jaxrobust.evaluation._bracket import bracket as bracket
 from jaxrobust.evaluation._checks import AttackResultError as AttackResultError
 from jaxrobust.evaluation._checks import Check as Check
+from jaxrobust.evaluation._distances import distances as distances
+from jaxrobust.evaluation._distances_report import Distances as Distances
 from jaxrobust.evaluation._evaluate import EvaluationResult as EvaluationResult
 from jaxrobust.evaluation._evaluate import evaluate as evaluate
 from jaxrobust.evaluation._evaluate import pgd_attacks as pgd_attacks
@@ -29,6 +31,9 @@ from jaxrobust.evaluation._figures import draw_cascade as draw_cascade
 from jaxrobust.evaluation._figures import draw_sweep as draw_sweep
 from jaxrobust.evaluation._intervals import Accuracy as Accuracy
 from jaxrobust.evaluation._intervals import accuracy as accuracy
+from jaxrobust.evaluation._minimum_norm import minimum_norm_attacks as minimum_norm_attacks
+from jaxrobust.evaluation._minimum_norm import norms_of_attack as norms_of_attack
+from jaxrobust.evaluation._optimality import optimality as optimality
 from jaxrobust.evaluation._protocol import protocol as protocol
 from jaxrobust.evaluation._report import Report as Report
 from jaxrobust.evaluation._results import provenance as provenance

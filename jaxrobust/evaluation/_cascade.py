@@ -29,7 +29,7 @@ from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Protocol, WorkItem
 from jaxrobust.evaluation._store import Store, model_digest
-from jaxrobust.evaluation._work import Outcome, Points, Programs, run_item
+from jaxrobust.evaluation._work import Outcome, Points, Programs, Told, run_item
 from jaxrobust.inputs import InputError, as_count, check_number
 from jaxrobust.locks import held
 from jaxrobust.processes import from_first, is_first
@@ -88,7 +88,71 @@ def cascade(
     Returns:
       `Evaluated`.
     """
-    shapes, started = batch_shapes(batch_size, len(labels)), time.perf_counter()
+    started = time.perf_counter()
+    opened = opened_on(
+        network, images, labels, wanted=wanted, stochastic=stochastic, batch_size=batch_size
+    )
+    plan, wrong, predictions = opened.plan, opened.wrong, opened.predictions
+    path = None if folder is None else pathlib.Path(folder).expanduser()
+    ensemble = Ensemble(
+        programs=Programs(attacked),
+        once=opened.once,
+        images=images,
+        labels=labels,
+        order=np.argsort(-opened.logits, axis=-1, kind="stable").astype(np.int32),
+        seed=seed,
+        individual=individual,
+        shapes=opened.shapes,
+        clean=~wrong,
+        adversarial=images.copy(),
+        predictions=predictions.copy(),
+        nan_logits={"clean": int((predictions < 0).sum())},
+    )
+    with contextlib.ExitStack() as stack:
+        store = from_first(lambda: store_in(stack, path, settings(plan), opened.identity))
+        for number, item in enumerate(plan.items):
+            ensemble.take(item, _outcome(ensemble, store, number, item, progress))
+    ensemble.confirm()
+    finite = finite_check(ensemble.nan_logits, opened.logits)
+    checks = [finite, *opened.checks, *_helped(ensemble, plan)]
+    return Evaluated(ensemble, plan, tuple(checks), time.perf_counter() - started)
+
+
+class Opened(NamedTuple):
+    """A network on some data, before the first attack.
+
+    Attributes:
+      once: its compiled `clean_batch`.
+      logits: `[n, k]` of the clean images.
+      wrong: `[n]` bool, the clean errors.
+      predictions: `[n]` of the clean images.
+      plan: what is to be run.
+      checks: of the network.
+      shapes: of batches.
+      identity: of network and data.
+    """
+
+    once: Compiled
+    logits: np.ndarray
+    wrong: np.ndarray
+    predictions: np.ndarray
+    plan: Protocol
+    checks: list[Check]
+    shapes: list[int]
+    identity: Identity
+
+
+def opened_on(
+    network: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    wanted: Callable[..., Protocol],
+    stochastic: bool,
+    batch_size: int | None,
+) -> Opened:
+    """The clean pass, the network's checks and its identity; arguments as in `cascade`."""
+    shapes = batch_shapes(batch_size, len(labels))
     once = Compiled(clean_batch, network, static=(stochastic,))
     logits, wrong, predictions = clean_pass(once, images, labels, shapes)
     plan = wanted(classes=logits.shape[-1])
@@ -101,28 +165,7 @@ def cascade(
         "derivatives": Compiled(derivatives, network, static=(stochastic,)).structure(*two),
     }
     identity = identity_of(digests, images, labels, logits=logits, slopes=slopes)
-    path = None if folder is None else pathlib.Path(folder).expanduser()
-    ensemble = Ensemble(
-        programs=Programs(attacked),
-        once=once,
-        images=images,
-        labels=labels,
-        order=np.argsort(-logits, axis=-1, kind="stable").astype(np.int32),
-        seed=seed,
-        individual=individual,
-        shapes=shapes,
-        clean=~wrong,
-        adversarial=images.copy(),
-        predictions=predictions.copy(),
-        nan_logits={"clean": int((predictions < 0).sum())},
-    )
-    with contextlib.ExitStack() as stack:
-        store = from_first(lambda: _opened(stack, path, settings(plan), identity))
-        for number, item in enumerate(plan.items):
-            ensemble.take(item, _outcome(ensemble, store, number, item, progress))
-    ensemble.confirm()
-    checks = [finite_check(ensemble.nan_logits, logits), *checks, *_helped(ensemble, plan)]
-    return Evaluated(ensemble, plan, tuple(checks), time.perf_counter() - started)
+    return Opened(once, logits, wrong, predictions, plan, checks, shapes, identity)
 
 
 def _helped(ensemble: Ensemble, plan: Protocol) -> list[Check]:
@@ -141,7 +184,7 @@ def batch_shapes(batch_size: int | None, points: int) -> list[int]:
     return bucket_sizes(min(batch_size, max(points, 8)), len(jax.local_devices()))
 
 
-def _opened(
+def store_in(
     stack: contextlib.ExitStack,
     folder: pathlib.Path | None,
     settings: dict[str, Any],
@@ -195,6 +238,32 @@ def _outcome(
 ) -> dict[str, Any]:
     """The finished item: from the store, or run, re-examined and stored."""
     indices = ensemble.pool(item)
+
+    def make(advance: Told) -> dict[str, Any]:
+        points = ensemble.points(item, indices)
+        found = outcome_of(
+            item,
+            ensemble.programs,
+            points,
+            seed=ensemble.seed,
+            shapes=ensemble.shapes,
+            classes=ensemble.order.shape[1],
+            advance=advance,
+        )
+        return _examined(ensemble, item, indices, points, found)
+
+    return finished(store, number, item, indices, make, progress)
+
+
+def finished(
+    store: Store,
+    number: int,
+    item: WorkItem,
+    indices: np.ndarray,
+    make: Callable[[Told], dict[str, Any]],
+    progress: Progress,
+) -> dict[str, Any]:
+    """An item on the points with these indices: from the store, or made now and stored."""
     earlier = from_first(lambda: store.load(number))
     if earlier is not None and np.array_equal(earlier["indices"], indices):
         return earlier
@@ -207,25 +276,19 @@ def _outcome(
         progress(item.title, done, len(indices))
 
     progress(item.title, 0, len(indices))
-    points = ensemble.points(item, indices)
-    if len(indices):
-        found = run_item(
-            item,
-            ensemble.programs,
-            points,
-            seed=ensemble.seed,
-            shapes=ensemble.shapes,
-            classes=ensemble.order.shape[1],
-            advance=advance,
-        )
-    else:
-        none = np.zeros(0, np.float32)
-        found = Outcome(none.astype(bool), points.images, none, 0, 0)
-    arrays = _examined(ensemble, item, indices, points, found)
+    arrays = make(advance)
     arrays["seconds"] = np.float64(time.perf_counter() - started)
     if is_first():
         store.save(number, arrays)
     return arrays
+
+
+def outcome_of(item: WorkItem, programs: Programs, points: Points, **how: Any) -> Outcome:
+    """`run_item`, also on no points."""
+    if len(points.indices):
+        return run_item(item, programs, points, **how)
+    none = np.zeros(0, np.float32)
+    return Outcome(none.astype(bool), points.images, none, 0, 0)
 
 
 def _examined(

@@ -1,5 +1,6 @@
 """Checks that an evaluation makes on the model, the data and its own results."""
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxrobust.evaluation._examples import over_devices
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.inputs import SWITCH, InputError, as_labels
 from jaxrobust.losses import cross_entropy, dlr
-from jaxrobust.typing import Norm
+from jaxrobust.typing import AnyNorm, Norm
 
 DEPENDENCE = 1e-2  # of the spread of logits; rounding is far below, other statistics far above
 
@@ -290,6 +291,13 @@ def square_check(accuracies: dict[str, float], without: Collection[str]) -> Chec
     )
 
 
+def sizes_of(norm: AnyNorm, clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
+    """`[n]` norms of perturbations, in float64."""
+    delta = adversarial.astype(np.float64) - clean.astype(np.float64)
+    order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
+    return np.linalg.norm(delta.reshape(len(delta), math.prod(delta.shape[1:])), order, axis=1)
+
+
 def verify_images(
     norm: Norm, eps: float, clean: np.ndarray, adversarial: np.ndarray, attack: str
 ) -> float:
@@ -301,9 +309,7 @@ def verify_images(
     """
     if not len(clean):
         return 0.0
-    delta = adversarial.astype(np.float64) - clean.astype(np.float64)
-    flat = delta.reshape(len(delta), -1)
-    sizes = np.linalg.norm(flat, {"linf": np.inf, "l2": 2, "l1": 1}[norm], axis=1)
+    sizes = sizes_of(norm, clean, adversarial)
     radius = float(np.float32(eps))
     allowed = radius * (1 + {"linf": 0, "l2": 1e-6, "l1": 1e-5}[norm]) + 1e-6
     low, high = adversarial.min(), adversarial.max()

@@ -48,6 +48,7 @@ def test_results_of_deepfool(cases, norm, dtype, every):
         # As many looks as there are different points.
         moves = np.abs(np.diff(case["visited"], axis=0)).max((2, 3, 4)) > 0
         np.testing.assert_array_equal(found.queries, 1 + moves.sum(0))
+        np.testing.assert_array_equal(found.backwards, 9 * moves.sum(0))
         for steps, expected in short_runs(case, dtype, every):
             rtol = 1e-8 if dtype == "float64" else 1e-4
             np.testing.assert_allclose(run(steps).distance, expected, rtol=rtol)
@@ -90,3 +91,6 @@ def test_results_of_superdeepfool(cases, name, dtype):
     assert found.queries[5] == 1
     bound = attacks.SuperDeepFool(threat=threats.l2(1.0), **counts)
     assert found.queries.max() <= bound.passes(10, targeted=False)[0]
+    most = bound.passes(10, targeted=False)[1]
+    assert found.backwards[5] == 0
+    assert 10 <= found.backwards[:5].min() <= found.backwards.max() <= most

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrobust import evaluation, losses, objectives, threats
+from jaxrobust import attacks, evaluation, losses, objectives, threats
 from jaxrobust.inputs import InputError, as_images
 
 KEY = jax.random.key(0)
@@ -150,6 +150,14 @@ CALLS = {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
         "batch_size": 4, "seed": 0,
     },
+    "evaluation.distances": {
+        "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "batch_size": 4,
+        "seed": 0, "attacks": {"fmn": attacks.FMN(threat=threats.linf(1.0), steps=2)},
+    },
+    "evaluation.minimum_norm_attacks": {"norm": "l2", "attacks": ["ddn"]},
+    "evaluation.optimality": {
+        "distances": PROBS[0], "best": PROBS[0], "clean_accuracy": 1.0, "area": "exact",
+    },
     "evaluation.audit": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
         "robust": np.ones(4, bool), "batch_size": 4, "seed": 0, "steps": 1, "queries": 1, "rounds": 1,
@@ -225,6 +233,7 @@ OTHERS = {
     "bounds.register": "bounds/test_contract.py",
     "evaluation.pgd_attacks": "makes PGD, whose fields are tried below",
     "evaluation.over_examples": "evaluation/test_examples.py",
+    "evaluation.norms_of_attack": "the name of an attack: evaluation/test_distances.py",
     "evaluation.protocol": "evaluation/test_autoattack.py",
     "evaluation.append_row": "a file",
     "evaluation.write_json": "a file",
@@ -296,6 +305,8 @@ KINDS = {
     ],
     "eps": [(-0.1, r"-0\.1"), (np.nan, "nan"), (8.0, "8"), (np.ones(3), r"3"), ("a", "a")],
     "step_size": [(-0.1, r"-0\.1"), (np.nan, "nan"), (np.inf, "inf"), (np.ones(3), r"\(3,\)")],
+    "distances": [(PROBS, r"\(4, 4\)"), (PROBS[0] * np.nan, "nan"), (-PROBS[0], "-0"), (PROBS[0] > 0, "bool|True")],
+    "clean_accuracy": [case for case in SHARE if case[0] is not None],
     "kappa": [(LABELS[:, None], r"\(4, 1\)"), (LABELS + 20, "20|23"), (LABELS - 1, "-1")],
     "norm": [("Linf", "'Linf'"), ("l3", "'l3'")],
     "name": [("cosine", "cosine")],
@@ -338,6 +349,7 @@ EXCEPT = {
     ("attacks.ddn", "gamma"): "alpha",
     ("attacks.fmn", "final_step_size"): "step_size",
     ("bounds.ibp", "lower"): None,
+    ("evaluation.optimality", "best"): "distances",
     ("bounds.ibp", "upper"): None,
     ("mixing.mixednuts_search", "s"): None,
     ("mixing.mixednuts_search", "p"): None,
@@ -556,7 +568,7 @@ def test_labels_of_any_width_are_the_same_labels(dtype):
 
 @pytest.mark.parametrize(
     "name",
-    ["evaluation.evaluate", "evaluation.autoattack", "evaluation.audit", "evaluation.verdict"],
+    [f"evaluation.{name}" for name in ("evaluate", "autoattack", "audit", "verdict", "distances")],
 )
 def test_a_data_set_without_images_is_refused(name):
     """An accuracy of nothing is no number; attacks on an empty batch return one."""

@@ -1,0 +1,277 @@
+"""How far the points of a data set are from adversarial images: curves, areas, costs."""
+
+import pathlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxrobust.evaluation._checks import Check
+from jaxrobust.evaluation._figure_curves import Curve, draw_curves
+from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._optimality import optimality
+from jaxrobust.evaluation._protocol import WorkItem
+from jaxrobust.evaluation._results import provenance, write_json
+from jaxrobust.evaluation._verdict_report import stage_settings
+from jaxrobust.files import replace_text, replacing
+from jaxrobust.inputs import as_number
+from jaxrobust.typing import AnyNorm
+
+
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """The result of `distances`: from above, how far each point is from an adversarial image.
+
+    Attributes:
+      norm: of the distances; l0 counts changed values.
+      seed: of all noise.
+      items: the attacks that were run, in order.
+      labels: `[n]`.
+      clean: `[n]` bool, True where the image itself is classified correctly.
+      distances: `{attack: [n]}`, 0 for clean errors, infinite where the attack found nothing.
+      adversarial_images: `[n, h, w, c]`, the nearest; the clean image where nothing was found.
+      predictions: `[n]` classes of `adversarial_images`.
+      unconfirmed: `{attack: int}`, claimed successes that another forward pass did not confirm;
+        they count as nothing found.
+      checks: warnings and what they rest on.
+      nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
+        misclassified.
+      cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples, as
+        AttackBench counts them: one per example and pass, `k - 1` backward passes for the
+        gradients of all classes. Points that are finished, the clean pass and the confirmation do
+        not count.
+      seconds: of the whole evaluation, compilation included.
+    """
+
+    norm: AnyNorm
+    seed: int
+    items: tuple[WorkItem, ...]
+    labels: np.ndarray
+    clean: np.ndarray
+    distances: dict[str, np.ndarray]
+    adversarial_images: np.ndarray
+    predictions: np.ndarray
+    unconfirmed: dict[str, int]
+    checks: tuple[Check, ...]
+    nan_logits: dict[str, int]
+    cost: dict[str, dict[str, float]]
+    seconds: float
+
+    @cached_property
+    def best(self) -> np.ndarray:
+        """`[n]` smallest distance from any attack."""
+        return np.min(list(self.distances.values()), axis=0)
+
+    @property
+    def found_by(self) -> np.ndarray:
+        """`[n]` the attack with the smallest distance, the first of equals.
+
+        "clean" for clean errors, "" where nothing was found.
+        """
+        names = np.array(list(self.distances))
+        nearest = names[np.argmin(list(self.distances.values()), axis=0)]
+        nearest = np.where(np.isfinite(self.best), nearest, "")
+        return np.where(self.clean, nearest, "clean")
+
+    @property
+    def clean_accuracy(self) -> Accuracy:
+        """Accuracy on the images as they are."""
+        return accuracy(self.clean)
+
+    def robust_accuracy_at(self, eps: ArrayLike) -> np.ndarray:
+        """The share of points that no attack found an adversarial image of within `eps`.
+
+        Args:
+          eps: radii in image units, of any shape.
+
+        Returns:
+          An upper bound of robust accuracy for each, of the same shape.
+
+        Raises:
+          ValueError: for a radius that is negative or no number.
+        """
+        return share_beyond(self.best, eps)
+
+    def area(self, up_to: float | None = None) -> float:
+        """The area under the curve of robust accuracy from eps = 0: the mean of cut distances.
+
+        Args:
+          up_to: the largest eps; default: the largest distance that was found.
+
+        Returns:
+          In the unit of eps: the mean of the distances, those beyond `up_to` cut to it.
+        """
+        if up_to is None:
+            up_to = self.largest
+        as_number(up_to, name="up_to", low=0)
+        return float(np.minimum(self.best, up_to).mean())
+
+    @property
+    def largest(self) -> float:
+        """The largest distance that was found; 0 if there is none."""
+        return float(self.best[np.isfinite(self.best)].max(initial=0))
+
+    @property
+    def median(self) -> float:
+        """Median of the smallest distances over all points, infinite if most have none."""
+        return float(np.median(self.best))
+
+    @property
+    def mean(self) -> float:
+        """Mean of the smallest distances over the points that have one; NaN if none has."""
+        return _mean(self.best)
+
+    def optimality(self, area: Literal["trapezoid", "exact"] = "trapezoid") -> dict[str, float]:
+        """Each attack beside the pointwise best of all, see `evaluation.optimality`.
+
+        Args:
+          area: "trapezoid", as AttackBench publishes it, or "exact".
+
+        Returns:
+          At most 1 by attack; NaN where a point has no distance at all.
+        """
+        pairs = self.distances.items()
+        return {name: optimality(found, self.best, area=area) for name, found in pairs}
+
+    @property
+    def passes_per_point(self) -> dict[str, tuple[float, float]]:
+        """Forward and backward passes of each attack, per point that was attacked."""
+        count = max(1, int(self.clean.sum()))
+        return {
+            name: (cost["forwards"] / count, cost["backwards"] / count)
+            for name, cost in self.cost.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the images, as plain JSON types."""
+        return {
+            "norm": self.norm,
+            "seed": self.seed,
+            "attacks": self._attacks(),
+            "clean_accuracy": self.clean_accuracy._asdict(),
+            "points": len(self.labels),
+            "found": int(np.isfinite(self.best).sum()),
+            "median": self.median,
+            "mean": self.mean,
+            "area": self.area(),
+            "checks": [check._asdict() for check in self.checks],
+            "nan_logits": self.nan_logits,
+            "distances": {name: found.tolist() for name, found in self.distances.items()},
+            "seconds": round(self.seconds, 3),
+            "provenance": provenance(),
+        }
+
+    def _attacks(self) -> dict[str, dict[str, Any]]:
+        """Numbers and settings of each attack."""
+        published, exact = self.optimality(), self.optimality("exact")
+        nearest = self.found_by
+        settings = {item["stage"]: item for item in stage_settings(self.items)}
+        return {
+            name: {
+                "settings": {k: v for k, v in settings[name].items() if k != "stage"},
+                "found": int(np.isfinite(found).sum()),
+                "median": float(np.median(found)),
+                "mean": _mean(found),
+                "nearest": int((nearest == name).sum()),
+                "optimality": published[name],
+                "optimality_exact_area": exact[name],
+                "forwards_per_point": self.passes_per_point[name][0],
+                "backwards_per_point": self.passes_per_point[name][1],
+                "seconds": self.cost[name]["seconds"],
+                "unconfirmed": self.unconfirmed[name],
+            }
+            for name, found in self.distances.items()
+        }
+
+    def text(self) -> str:
+        """The result for people."""
+        points, found = len(self.labels), int(np.isfinite(self.best).sum())
+        lines = [
+            f"Minimum-norm attacks: {self.norm}, {points} points, seed {self.seed}",
+            f"clean accuracy     {self.clean_accuracy}",
+            f"smallest distance  median {self.median:.6g}, mean {self.mean:.6g}, found for "
+            f"{found} of {points}",
+        ]
+        for name, one in self._attacks().items():
+            lines.append(
+                f"  {name:<13} median {one['median']:.6g}, mean {one['mean']:.6g}, found for "
+                f"{one['found']}, nearest at {one['nearest']}, optimality {one['optimality']:.4f} "
+                f"(exact area {one['optimality_exact_area']:.4f}), "
+                f"{one['forwards_per_point']:,.0f} forwards and "
+                f"{one['backwards_per_point']:,.0f} backwards per point, {one['seconds']:.1f} s"
+            )
+        warned = [check for check in self.checks if not check.passed]
+        lines += [f"  warning: {c.name}: {c.message} ({c.value:.4g})" for c in warned]
+        passed = len(self.checks) - len(warned)
+        lines.append(f"{passed} of {len(self.checks)} checks passed, {self.seconds:.1f} s")
+        return "\n".join(lines)
+
+    def save(self, folder: str | pathlib.Path, *, images: bool = True) -> list[pathlib.Path]:
+        """Writes `distances.json`, `distances.txt` and, if wanted, `adversarial.npz`.
+
+        Args:
+          folder: made if missing.
+          images: also write distances, predictions and nearest adversarial images.
+
+        Returns:
+          The files that were written.
+        """
+        folder = pathlib.Path(folder).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "distances.json", self.to_dict())
+        replace_text(folder / "distances.txt", self.text() + "\n")
+        names = ["distances.json", "distances.txt"]
+        if images:
+            arrays: dict[str, Any] = {f"distance_{k}": v for k, v in self.distances.items()}
+            arrays |= {"images": self.adversarial_images, "labels": self.labels}
+            with replacing(folder / "adversarial.npz") as file:
+                np.savez_compressed(file, predictions=self.predictions, **arrays)
+            names.append("adversarial.npz")
+        return [folder / name for name in names]
+
+    def draw(self, path: str | pathlib.Path) -> None:
+        """Draws the accuracy against eps under each attack and under all of them.
+
+        Args:
+          path: the PNG.
+        """
+        curves = {name: curve_beyond([found]) for name, found in self.distances.items()}
+        draw_curves(
+            pathlib.Path(path),
+            {
+                f"accuracy (%), {len(self.labels)} images": {
+                    **curves,
+                    "all": curve_beyond([self.best]),
+                }
+            },
+            title=f"accuracy against {self.norm} eps under minimum-norm attacks",
+            axis_label=axis_label(self.norm),
+            steps=True,
+        )
+
+
+def share_beyond(distances: np.ndarray, eps: ArrayLike) -> np.ndarray:
+    """The share of distances `[n]` above each radius."""
+    as_number(eps, name="eps", low=0, infinite=True)
+    radii = np.asarray(eps, np.float64)
+    ordered = np.sort(distances)
+    return 1 - np.searchsorted(ordered, radii, side="right") / len(ordered)
+
+
+def curve_beyond(seeds: list[np.ndarray]) -> Curve:
+    """The mean over seeds of the share of distances above eps, at all places where it changes."""
+    found = np.concatenate([[0.0], *seeds])
+    places = np.unique(found[np.isfinite(found)])
+    return Curve(list(places), list(np.mean([share_beyond(d, places) for d in seeds], axis=0)))
+
+
+def axis_label(norm: str) -> str:
+    """The radius with its unit."""
+    return "changed values" if norm == "l0" else f"{norm} eps (image units)"
+
+
+def _mean(distances: np.ndarray) -> float:
+    found = distances[np.isfinite(distances)]
+    return float(found.mean()) if len(found) else float("nan")
