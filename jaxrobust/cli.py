@@ -115,11 +115,12 @@ def tradeoff(
 
 @cli.command()
 @click.argument("results", type=click.Path(path_type=pathlib.Path))
-def table(results: pathlib.Path) -> None:
+@click.option("--fronts", is_flag=True, help="Of sweeps, print areas and comparisons instead.")
+def table(results: pathlib.Path, fronts: bool) -> None:
     """Print RESULTS (results.json of a trade-off, rows.jsonl of a run) as Markdown."""
-    from jaxrobust.commands import markdown_table
+    from jaxrobust.commands import fronts_markdown, markdown_table
 
-    echo(markdown_table(results))
+    echo((fronts_markdown if fronts else markdown_table)(results))
 
 
 @cli.command("list")

@@ -16,5 +16,6 @@ from jaxrobust.commands._evaluate_mixed import assigned as assigned
 from jaxrobust.commands._evaluate_mixed import evaluate_mixed as evaluate_mixed
 from jaxrobust.commands._plan import NOTHING_RAN as NOTHING_RAN
 from jaxrobust.commands._plan import plan_experiment as plan_experiment
+from jaxrobust.commands._table import fronts_markdown as fronts_markdown
 from jaxrobust.commands._table import markdown_table as markdown_table
 from jaxrobust.commands._tradeoff import run_tradeoff as run_tradeoff

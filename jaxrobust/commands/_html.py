@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxrobust.commands._fronts import fronts_text
 from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member, rows_of
 from jaxrobust.commands._table import latex_table, markdown_table
 from jaxrobust.commands._tradeoff_figures import Drawn
@@ -61,6 +62,7 @@ def write_report(
         "<h2>Accuracies</h2>",
         _table(members),
         *_warnings(members),
+        *_fronts(results),
         "<h2>Figures</h2>",
         *(_figure(f.path, f.caption, _links(members, f.kind)) for f in figures if f.path.is_file()),
         "<h2>Example attacks</h2>",
@@ -135,6 +137,28 @@ def _table(members: Members) -> str:
             line += f'<td class="failed" colspan="{len(columns)}">failed: {reason}</td>'
         lines.append(f"<tr>{line}</tr>")
     return "\n".join([*lines, "</table></div>"])
+
+
+def _fronts(results: Mapping[str, Any]) -> list[str]:
+    """The table of the lines and what their comparison says."""
+    cells, sentences = fronts_text(results)
+    if not cells:
+        return []
+    rows = [
+        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+        for tag, row in zip(["th", *["td"] * (len(cells) - 1)], cells, strict=True)
+    ]
+    said = [f"<li>{html.escape(sentence)}</li>" for sentence in sentences]
+    return [
+        "<h2>Fronts</h2>",
+        "<p>The area that a method's points dominate above the reference point, in % of the "
+        "rectangle up to 100 %, and its robust accuracy at given clean accuracies, read between "
+        "measured points only.</p>",
+        '<div class="wide"><table>',
+        *rows,
+        "</table></div>",
+        *(["<ul>", *said, "</ul>"] if said else []),
+    ]
 
 
 def _warnings(members: Members) -> list[str]:

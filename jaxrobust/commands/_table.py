@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxrobust.commands._bench_markdown import bench_rows
+from jaxrobust.commands._fronts import fronts_text
 from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member
 from jaxrobust.evaluation import Row, row_of
 from jaxrobust.inputs import InputError
@@ -56,6 +57,26 @@ def markdown_table(path: pathlib.Path) -> str:
         raise ValueError(
             f"{path} holds rows of another shape ({type(error).__name__}: {error}); {WANTED}"
         ) from None
+
+
+def fronts_markdown(path: pathlib.Path) -> str:
+    """The fronts of a trade-off with sweeps as a Markdown table, and their comparison.
+
+    Args:
+      path: `results.json` of a trade-off.
+
+    Returns:
+      The table, an empty line, and a sentence for each pair of methods that was compared.
+
+    Raises:
+      ValueError: if the file does not exist or holds no member with a sweep.
+    """
+    markdown_table(path)  # raises for what is no such file
+    results = json.loads(local_folder(path).read_text()) if path.suffix == ".json" else {}
+    cells, sentences = fronts_text(results) if "members" in results else ([], [])
+    if not cells:
+        raise ValueError(f"{path} holds no member of a trade-off with a sweep")
+    return "\n".join([_lines(cells), "", *(f"- {sentence}" for sentence in sentences)]).strip()
 
 
 def latex_table(path: pathlib.Path) -> str:

@@ -10,13 +10,14 @@ from rich.table import Table
 
 from jaxrobust.commands._compile_time import CompileTime
 from jaxrobust.commands._console import say_table
+from jaxrobust.commands._fronts import fronts_text
 from jaxrobust.commands._html import write_report
 from jaxrobust.commands._identity import DataDigests, checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member
 from jaxrobust.commands._run_rows import RunRows, row_lines
 from jaxrobust.commands._stopping import resumable
-from jaxrobust.commands._tradeoff_figures import draw_figures
+from jaxrobust.commands._tradeoff_figures import draw_figures, draw_planes
 from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, level, planned_runs
 from jaxrobust.evaluation import Evaluator, bars, provenance, write_json
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict, tradeoff_evaluators
@@ -79,11 +80,16 @@ def run_tradeoff(
     asked = (tradeoff.members or [first])[0]
     evaluators = tradeoff_evaluators(tradeoff, asked)
     path = workdir / "results.json"
+    alone: set[pathlib.Path] = set()  # runs that cannot be trained with others
     with resumable(tradeoff.name), compile_time:
-        _train_together(plan, quiet=quiet, say=say)
         for name, runs in plan.items():
+            for run in runs:
+                _train_together(plan, run, alone, quiet=quiet, say=say)
             members[name] = _member(evaluators, name, runs, members, data, quiet=quiet, say=say)
             keeper.write(write_json, path, _results(tradeoff, members, {}))
+            if _line_ends(plan, name):
+                passed = round(time.perf_counter() - started, 2)
+                _report_so_far(tradeoff, members, keeper, passed, say)
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
     results = _results(tradeoff, members, seconds)
     _print_table(tradeoff, members, threat_text(first), say)
@@ -91,6 +97,7 @@ def run_tradeoff(
         f"{seconds['total']:.1f} s in all, of them {seconds['tracing']:.1f} s tracing and "
         f"{seconds['compilation']:.1f} s compilation"
     )
+    _print_fronts(results, say)
     written = keeper.write(write_json, path, results)
     drawn = draw_figures(
         keeper, members, name=tradeoff.name, evaluators=evaluators, planes=tradeoff.planes
@@ -122,37 +129,71 @@ def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
     return once
 
 
-def _train_together(plan: Plan, *, quiet: bool, say: Callable[[str], None]) -> None:
-    """Trains the runs that are not finished and differ in numbers only as one program each.
+def _line_ends(plan: Plan, name: str) -> bool:
+    """Whether a member is the last point of a sweep, and others follow it."""
+    names = list(plan)
+    following = names[names.index(name) + 1 :]
+    lines = [(plan[n][0].sweep or {"line": n})["line"] for n in (name, *following[:1])]
+    return plan[name][0].sweep is not None and len(lines) == 2 and lines[0] != lines[1]
+
+
+def _report_so_far(
+    tradeoff: Tradeoff,
+    members: Members,
+    keeper: Keeper,
+    seconds: float,
+    say: Callable[[str], None],
+) -> None:
+    """The figures of the planes and a report of what there is, while other lines are to come."""
+    drawn = draw_planes(keeper, members, name=tradeoff.name, planes=tradeoff.planes)
+    results = _results(tradeoff, members, {"total": seconds})
+    keeper.write(lambda: write_report(keeper.folder, results, figures=drawn, examples=[]))
+    for figure in drawn[:1]:
+        say(f"{seconds:.0f} s: {figure.path} and the report have {len(members)} members so far")
+
+
+def _train_together(
+    plan: Plan,
+    wanted: PlannedRun,
+    alone: set[pathlib.Path],
+    *,
+    quiet: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Trains a run, if it is not finished, with all that differ from it in numbers only.
 
     A group that was interrupted goes on as a group. What fails here is left to be continued, or to
-    fail, alone.
+    fail, alone; its folders join `alone`.
     """
-    missing = [
+    if jax.process_count() > 1 or not _missing(wanted, alone):
+        return
+    group = [
         run
         for runs in plan.values()
         for run in runs
-        if not run.taken and not run.bases and epochs_done(run.folder) < run.experiment.epochs
+        if _missing(run, alone)
+        and alike(wanted.experiment, run.experiment)
+        and level(wanted.folder, run.folder)
     ]
-    while missing and jax.process_count() == 1:
-        first = missing[0]
-        group = [
-            run
-            for run in missing
-            if alike(first.experiment, run.experiment) and level(first.folder, run.folder)
-        ]
-        missing = [run for run in missing if run not in group]
-        if len(group) == 1:
-            continue
-        experiments, folders = [r.experiment for r in group], [r.folder for r in group]
-        names = ", ".join(f"{e.name} {e.seed}" for e in experiments)
-        say(f"{len(group)} runs in one program: {names}")
-        try:
-            train_many(experiments, folders, resume=True, quiet=quiet, say=say)
-        except ENDS:
-            raise
-        except Exception as error:  # alone each of them says what is wrong with it
-            say(f"not in one program: {one_line(error)[:200]}")
+    if len(group) == 1:
+        return
+    experiments, folders = [r.experiment for r in group], [r.folder for r in group]
+    names = ", ".join(f"{e.name} {e.seed}" for e in experiments)
+    say(f"{len(group)} runs in one program: {names}")
+    alone.update(folders)
+    try:
+        train_many(experiments, folders, resume=True, quiet=quiet, say=say)
+    except ENDS:
+        raise
+    except Exception as error:  # alone each of them says what is wrong with it
+        say(f"not in one program: {one_line(error)[:200]}")
+
+
+def _missing(run: PlannedRun, alone: set[pathlib.Path]) -> bool:
+    """Whether a run is still to be trained, and may be with others."""
+    if run.taken or run.bases or run.folder in alone:
+        return False
+    return epochs_done(run.folder) < run.experiment.epochs
 
 
 def _member(
@@ -167,6 +208,7 @@ def _member(
 ) -> dict[str, Any]:
     """All seeds of one member; what fails is told and kept in the results."""
     found: dict[str, Any] = {"objective": to_dict(runs[0].experiment)["objective"], "runs": []}
+    found |= {} if runs[0].sweep is None else {"sweep": runs[0].sweep}
     for run in runs:
         try:
             for base in run.bases:
@@ -265,6 +307,12 @@ def _results(tradeoff: Tradeoff, members: Members, seconds: dict[str, float]) ->
         "name": tradeoff.name,
         "seeds": list(tradeoff.seeds),
         "members": members,
+        "fronts": {
+            "planes": [list(plane) for plane in tradeoff.planes],
+            "reference": list(tradeoff.reference),
+            "clean_at": list(tradeoff.clean_at),
+            "compared": [list(pair) for pair in tradeoff.compared],
+        },
         "provenance": provenance(),
         "seconds": seconds,
     }
@@ -290,3 +338,19 @@ def _print_table(
             name += " (a seed failed)" if "failure" in members[name] else ""
         table.add_row(name, *cells)
     say_table(table, say)
+
+
+def _print_fronts(results: dict[str, Any], say: Callable[[str], None]) -> None:
+    """The table of the lines, and a sentence for each comparison."""
+    cells, sentences = fronts_text(results)
+    if not cells:
+        return
+    table = Table(title="fronts: accuracies and areas in %", title_justify="left")
+    table.add_column(cells[0][0], no_wrap=True)
+    for column in cells[0][1:]:
+        table.add_column(column, justify="right")
+    for row in cells[1:]:
+        table.add_row(*row)
+    say_table(table, say)
+    for sentence in sentences:
+        say(sentence)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrobust.commands._fronts import Plane, measured_lines
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._members import Members, numbers_of_member, rows_of
 from jaxrobust.evaluation import (
@@ -18,6 +19,7 @@ from jaxrobust.evaluation import (
     bars,
     draw_bars,
     draw_curves,
+    draw_fronts,
     draw_tradeoff,
     settings_of,
     summary,
@@ -71,7 +73,7 @@ def draw_figures(
     title = name + (f" (failed: {', '.join(failed)})" if failed else "")
     rows = {k: rows_of(member) for k, member in shown.items()}
     return [
-        *_planes(keeper, rows, title, planes),
+        *_planes(keeper, shown, title, planes),
         *(drawn for evaluator in evaluators for drawn in _own(keeper, evaluator, rows, title)),
         *_training(keeper, shown, title),
     ]
@@ -79,11 +81,13 @@ def draw_figures(
 
 def _planes(
     keeper: Keeper,
-    rows: Mapping[str, list[list[Row]]],
+    members: Members,
     title: str,
     planes: Sequence[tuple[str, str]],
 ) -> list[Drawn]:
-    """One column against another, a point per member."""
+    """One column against another: a point per member, or lines where there are sweeps."""
+    rows = {k: rows_of(member) for k, member in members.items()}
+    swept = any(member.get("sweep") for member in members.values())
     numbers = {name: summary(runs) for name, runs in rows.items()}
     first = next(iter(rows.values()))[0]
     seeds = bars(max(map(len, rows.values())))
@@ -91,12 +95,17 @@ def _planes(
     named = {f"tradeoff_{i}.png" if i else "tradeoff.png": p for i, p in enumerate(planes)}
     for file, (horizontal, vertical) in (named or _usual_planes(first)).items():
         source = next((row for row in first if row.number(vertical)), first[0])
+        words = {c: _words(c, first) for c in (horizontal, vertical)}
+        if swept:
+            plane = Plane(horizontal, vertical)
+            draw, caption = _fronts(members, plane, words, title)
+            drawn += _drawn(keeper, file, draw, caption[0].upper() + caption[1:], source.kind)
+            continue
         names = [n for n, found in numbers.items() if {horizontal, vertical} <= found.keys()]
         points = [
             Point(n, *(_ends(numbers[n][column]) for column in (horizontal, vertical)))
             for n in names
         ]
-        words = {c: _words(c, first) for c in (horizontal, vertical)}
         draw = partial(
             draw_tradeoff,
             points=points,
@@ -108,6 +117,45 @@ def _planes(
         caption += "dashed: the Pareto front."
         drawn += _drawn(keeper, file, draw, caption[0].upper() + caption[1:], source.kind)
     return drawn
+
+
+def draw_planes(
+    keeper: Keeper, members: Members, *, name: str, planes: Sequence[tuple[str, str]] = ()
+) -> list[Drawn]:
+    """The figures of two columns alone: while members are still to come.
+
+    Args:
+      keeper: of the folder where the PNGs go.
+      members: those that there are, as in `results.json`.
+      name: of the trade-off.
+      planes: as `draw_figures` takes them.
+
+    Returns:
+      What was drawn.
+    """
+    shown = {k: member for k, member in members.items() if numbers_of_member(member)}
+    return _planes(keeper, shown, name, planes) if shown else []
+
+
+def _fronts(
+    members: Members, plane: Plane, words: Mapping[str, str], title: str
+) -> tuple[Callable[[pathlib.Path], Any], str]:
+    """How a plane with lines is drawn, and its caption."""
+    lines = measured_lines(members, plane)
+    seeds = max(line.seeds.shape[1] for line in lines)
+    draw = partial(
+        draw_fronts,
+        lines=[line.line for line in lines],
+        title=title,
+        clean_label=f"{words[plane.clean]} (%)",
+        robust_label=f"{words[plane.robust]} (%)",
+        bands=seeds > 1,
+    )
+    caption = f"{words[plane.clean]} against {words[plane.robust]}: a line per method, a point for "
+    caption += "each value of its knob. Filled points, with bold values, are on the front of all "
+    caption += "methods, under which the plane is shaded. "
+    caption += f"Bands: {bars(seeds)}." if seeds > 1 else "One seed."
+    return draw, caption
 
 
 def _usual_planes(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:

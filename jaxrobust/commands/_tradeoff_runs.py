@@ -3,9 +3,9 @@
 import pathlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxrobust.experiment import MEMBER, Experiment, Tradeoff, bases
+from jaxrobust.experiment import MEMBER, Experiment, SweepPoint, Tradeoff, bases
 from jaxrobust.rows import read_rows
 from jaxrobust.storage import local_folder
 from jaxrobust.training import Checkpoints, read_config
@@ -19,12 +19,14 @@ class PlannedRun(NamedTuple):
       folder: where it lives.
       taken: it was finished elsewhere, and is only evaluated.
       bases: the members whose runs its network is made of.
+      sweep: where it is a point of a sweep: "line", its "knob" and the knob's "value".
     """
 
     experiment: Experiment
     folder: pathlib.Path
     taken: bool
     bases: tuple[str, ...]
+    sweep: dict[str, Any] | None = None
 
 
 def planned_runs(
@@ -48,9 +50,10 @@ def planned_runs(
     for name, named in tradeoff.runs.items():
         folders = [local_folder(f) for f in ([named] if isinstance(named, str) else named)]
         plan[name] = [PlannedRun(_finished(name, f, say), f, True, ()) for f in folders]
-    for member in tradeoff.members:
+    for point in tradeoff.points():
+        member = point.experiment
         plan[member.name] = [
-            _own(tradeoff, member, seed, number, workdir, plan)
+            _own(tradeoff, point, seed, number, workdir, plan)
             for number, seed in enumerate(tradeoff.seeds or (member.seed,))
         ]
     _check_alike(tradeoff, plan)
@@ -96,13 +99,14 @@ def level(folder: pathlib.Path, other: pathlib.Path) -> bool:
 
 def _own(
     tradeoff: Tradeoff,
-    member: Experiment,
+    point: SweepPoint,
     seed: int,
     number: int,
     workdir: pathlib.Path,
     plan: dict[str, list[PlannedRun]],
 ) -> PlannedRun:
     """A member with a seed, its bases' folders in the place of their names."""
+    member, swept = point.experiment, {"line": point.line, "knob": point.knob, "value": point.value}
     folder = workdir / "members" / member.name
     made_of = bases(member)
     found = {}
@@ -116,6 +120,7 @@ def _own(
         folder / f"seed{seed}" if tradeoff.seeds else folder,
         False,
         tuple(made_of),
+        swept if point.knob else None,
     )
 
 

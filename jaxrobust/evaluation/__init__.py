@@ -11,6 +11,8 @@ from jaxrobust.evaluation._bracket import ContradictionError as ContradictionErr
 from jaxrobust.evaluation._bracket import bracket as bracket
 from jaxrobust.evaluation._checks import AttackResultError as AttackResultError
 from jaxrobust.evaluation._checks import Check as Check
+from jaxrobust.evaluation._compare_fronts import FrontComparison as FrontComparison
+from jaxrobust.evaluation._compare_fronts import compare_fronts as compare_fronts
 from jaxrobust.evaluation._distances import distances as distances
 from jaxrobust.evaluation._distances_report import Distances as Distances
 from jaxrobust.evaluation._evaluate import EvaluationResult as EvaluationResult
@@ -23,12 +25,16 @@ from jaxrobust.evaluation._examples import over_examples as over_examples
 from jaxrobust.evaluation._figure_classes import draw_classes as draw_classes
 from jaxrobust.evaluation._figure_curves import Curve as Curve
 from jaxrobust.evaluation._figure_curves import draw_curves as draw_curves
+from jaxrobust.evaluation._figure_fronts import Line as Line
+from jaxrobust.evaluation._figure_fronts import draw_fronts as draw_fronts
 from jaxrobust.evaluation._figure_plane import Point as Point
 from jaxrobust.evaluation._figure_plane import draw_tradeoff as draw_tradeoff
 from jaxrobust.evaluation._figures import draw_adversarial_images as draw_adversarial_images
 from jaxrobust.evaluation._figures import draw_bars as draw_bars
 from jaxrobust.evaluation._figures import draw_cascade as draw_cascade
 from jaxrobust.evaluation._figures import draw_sweep as draw_sweep
+from jaxrobust.evaluation._front import front as front
+from jaxrobust.evaluation._hypervolume import hypervolume as hypervolume
 from jaxrobust.evaluation._intervals import Accuracy as Accuracy
 from jaxrobust.evaluation._intervals import accuracy as accuracy
 from jaxrobust.evaluation._minimum_norm import minimum_norm_attacks as minimum_norm_attacks
@@ -38,6 +44,9 @@ from jaxrobust.evaluation._protocol import protocol as protocol
 from jaxrobust.evaluation._report import Report as Report
 from jaxrobust.evaluation._results import provenance as provenance
 from jaxrobust.evaluation._results import write_json as write_json
+from jaxrobust.evaluation._right import packed_right as packed_right
+from jaxrobust.evaluation._right import unpacked_right as unpacked_right
+from jaxrobust.evaluation._robust_at import robust_at as robust_at
 from jaxrobust.evaluation._rows import Number as Number
 from jaxrobust.evaluation._rows import Row as Row
 from jaxrobust.evaluation._rows import bars as bars

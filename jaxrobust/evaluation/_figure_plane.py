@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrobust.drawing import pyplot, style
+from jaxrobust.evaluation._front import front
 
 
 class Point(NamedTuple):
@@ -58,10 +59,11 @@ def draw_tradeoff(
     axis.set(xlabel=clean_label, ylabel=robust_label)
     figure.suptitle(title, fontsize=11)
     axis.grid(alpha=0.3)
-    front = [points[i] for i in pareto_front(points)]
+    places = front([p.clean[0] for p in points], [p.robust[0] for p in points])
+    best = [points[i] for i in places]
     axis.step(
-        [100 * point.clean[0] for point in front],
-        [100 * point.robust[0] for point in front],
+        [100 * point.clean[0] for point in best],
+        [100 * point.robust[0] for point in best],
         where="pre",
         color="0.6",
         linestyle="--",
@@ -71,16 +73,6 @@ def draw_tradeoff(
     _label_points(axis, points)
     figure.savefig(path, dpi=150)
     plt.close(figure)
-
-
-def pareto_front(points: Sequence[Point]) -> list[int]:
-    """The points that no other one beats in both accuracies, from the least clean on."""
-    order = sorted(range(len(points)), key=lambda i: (-points[i].clean[0], -points[i].robust[0]))
-    front: list[int] = []
-    for i in order:
-        if not front or points[i].robust[0] > points[front[-1]].robust[0]:
-            front.append(i)
-    return front[::-1]
 
 
 def _label_points(axis: Any, points: Sequence[Point]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from jaxrobust.evaluation import Number, Report, Row, Work, autoattack
+from jaxrobust.evaluation import Number, Report, Row, Work, autoattack, packed_right
 from jaxrobust.evaluators._images import check_images, counts_by_class, first_images, suffix
 from jaxrobust.evaluators._settings import check_radius
 from jaxrobust.inputs import InputError, as_choice, as_seed
@@ -113,6 +113,7 @@ class AutoAttack:
                 "protocol": report.protocol,
                 "checks": [check._asdict() for check in report.checks if not check.passed],
                 "classes": counts_by_class(report.labels, classes, clean, robust),
+                "right": packed_right({"clean": clean, self.column: robust}),
             },
             {"attacks": report.cost},
         )

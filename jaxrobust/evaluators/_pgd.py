@@ -14,6 +14,7 @@ from jaxrobust.evaluation import (
     Row,
     Work,
     draw_adversarial_images,
+    packed_right,
     pgd_attacks,
 )
 from jaxrobust.evaluation import SpatialGrid as GridSearch
@@ -87,11 +88,12 @@ class Pgd:
         robust = np.logical_and.reduce(list(masks.values()))
         return Row(
             f"{self._text()} (CE and margin){' and grid' * ('spatial_grid' in attacks)}, {words}",
-            self._numbers(result, words),
+            self._numbers(result),
             {
                 "threat": words,
                 "checks": result.figures()["checks"],
                 "classes": counts_by_class(labels, dataset.num_classes, masks["clean"], robust),
+                "right": packed_right({"clean": masks["clean"], self._worst(masks): robust}),
             },
         )
 
@@ -112,18 +114,25 @@ class Pgd:
             attacks["spatial_grid"] = GridSearch(threat=threat, counts=self.grid)
         return attacks
 
-    def _numbers(self, result: EvaluationResult, words: str) -> tuple[Number, ...]:
+    def _end(self) -> str:
+        other = "" if self.threat is None else f", {threats.described(self.threat)}"
+        return other + suffix(self.images)
+
+    def _numbers(self, result: EvaluationResult) -> tuple[Number, ...]:
         """The run's own threat is in the table's heading; another one is in the column's name."""
-        end = (f", {words}" if self.threat is not None else "") + suffix(self.images)
+        end = self._end()
         settings = dict.fromkeys(result.robust, pgd_text(self))
         if "spatial_grid" in settings:
             settings["spatial_grid"] = " x ".join(map(str, self.grid))
-        worst = "worst PGD" + " and grid" * ("spatial_grid" in settings)
         return (
             Number("clean", *result.clean),
             *(Number(f"{k} ({settings[k]}){end}", *v) for k, v in result.robust.items()),
-            Number(worst + end, *result.worst),
+            Number(self._worst(result.robust), *result.worst),
         )
+
+    def _worst(self, attacks: Any) -> str:
+        """The column of the worst of all attacks."""
+        return "worst PGD" + " and grid" * ("spatial_grid" in attacks) + self._end()
 
     def _examples(
         self,

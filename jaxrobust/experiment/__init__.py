@@ -19,6 +19,8 @@ from jaxrobust.experiment._override import override as override
 from jaxrobust.experiment._override import parsed as parsed
 from jaxrobust.experiment._parts import PARTS as PARTS
 from jaxrobust.experiment._sources import sources as sources
+from jaxrobust.experiment._sweep import SweepPoint as SweepPoint
+from jaxrobust.experiment._sweep import sweep_points as sweep_points
 from jaxrobust.experiment._tradeoff import MEMBER as MEMBER
 from jaxrobust.experiment._tradeoff import Tradeoff as Tradeoff
 from jaxrobust.experiment._tradeoff import bases as bases

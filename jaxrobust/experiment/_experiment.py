@@ -10,6 +10,7 @@ import optax
 import pydantic
 
 from jaxrobust.experiment._parts import PARTS, per_step
+from jaxrobust.experiment._sweep import check_sweep
 from jaxrobust.experiment._traced import check_tree, traced
 from jaxrobust.inputs import InputError, as_count, as_number, as_seed
 from jaxrobust.spec import (
@@ -163,6 +164,10 @@ class Experiment:
       evaluators: further evaluations, of `jaxrobust.evaluators`.
       seed: of initialisation, data order, augmentation and attacks.
       published: the paper's numbers, for comparison.
+      sweep: a knob and its values, such as `{"objective.beta": (1, 3, 6)}`: the experiment then
+        stands for a line of runs, one for each value, in a trade-off. The path is a number of
+        "objective.NAME" or of training's "threat.NAME" or "transform.NAME", an argument of a
+        schedule ("schedules.threat.eps.end"), or, with `epochs=0`, a number of "model.NAME".
     """
 
     __pydantic_config__ = FORBID_EXTRA
@@ -199,6 +204,7 @@ class Experiment:
     evaluators: tuple[Spec, ...] = ()
     seed: int = 0
     published: dict[str, Any] = field(default_factory=dict)
+    sweep: dict[str, tuple[Number, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         as_folder_name(self.name, name="name")
@@ -222,6 +228,7 @@ class Experiment:
         self._check_weights("helper", "a run's folder")
         self._check_networks()
         self._check_effects()
+        check_sweep(self)
 
     def _made(self, part: str) -> Any:
         """A part that needs nothing else, made without any array: for checks only."""

@@ -5,9 +5,10 @@ from typing import Any
 
 from jaxrobust.experiment._experiment import FORBID_EXTRA, Experiment, as_folder_name
 from jaxrobust.experiment._parts import PARTS
+from jaxrobust.experiment._sweep import SweepPoint, sweep_points
 from jaxrobust.experiment._traced import traced
-from jaxrobust.inputs import as_seed
-from jaxrobust.spec import Spec, built, checked
+from jaxrobust.inputs import as_number, as_seed
+from jaxrobust.spec import Number, Spec, built, checked
 
 MEMBER = "member:"
 
@@ -21,7 +22,8 @@ class Tradeoff:
 
     Attributes:
       name: names the folder and the figure.
-      members: the experiments; their names label the points and must differ.
+      members: the experiments; their names label the points and must differ. One with a `sweep`
+        is a line of points, which have names of their own ("TRADES beta 6").
       seeds: training seeds of every member; empty for the member's own.
       runs: finished runs that are taken as they are, by name: a folder, or one for each seed.
         Their data and threat must be those of the others, and they come first in every table.
@@ -29,6 +31,11 @@ class Tradeoff:
       planes: pairs of columns of the table, each drawn against the other; default: clean accuracy
         against every AutoAttack, or against the worst PGD where there is none, and the accuracy
         under rotations and shifts against the first of these.
+      reference: corner of the area that a method dominates, a clean and a robust accuracy.
+      clean_at: clean accuracies at which the robust ones of methods with a sweep are told; default:
+        round ones between the methods' points.
+      compared: pairs of members with a sweep to compare by a paired bootstrap; default: the one
+        that dominates the largest area with each other one.
 
     Raises:
       ValueError: for names that are not different, members that are not there or come later than
@@ -43,6 +50,9 @@ class Tradeoff:
     runs: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
     evaluators: tuple[Spec, ...] = ()
     planes: tuple[tuple[str, str], ...] = ()
+    reference: tuple[Number, Number] = (0.0, 0.0)
+    clean_at: tuple[Number, ...] = ()
+    compared: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         as_folder_name(self.name, name="name")
@@ -50,7 +60,7 @@ class Tradeoff:
             as_folder_name(run, name="runs")
         for seed in self.seeds:
             as_seed(seed, name="seeds")
-        names = [*self.runs, *(member.name for member in self.members)]
+        names = [*self.runs, *(point.experiment.name for point in self.points())]
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:
             raise ValueError(
@@ -62,12 +72,26 @@ class Tradeoff:
             if not folders:
                 raise ValueError(f"runs: {name} names no folder")
         self._check_bases()
+        for value in self.reference:
+            as_number(value, name="reference", low=0, high=1)
+        for value in self.clean_at:
+            as_number(value, name="clean_at", low=0, high=1)
+        swept = [member.name for member in self.members if member.sweep]
+        for name in (name for pair in self.compared for name in pair):
+            if name not in swept:
+                raise ValueError(
+                    f"compared: {name!r} must be a member with a sweep, one of {swept or 'none'}"
+                )
         specs = tuple(
             checked(spec, PARTS["evaluators"], f"evaluators[{number}]")
             for number, spec in enumerate(self.evaluators)
         )
         object.__setattr__(self, "evaluators", specs)
         traced(self.build_evaluators, "evaluators")
+
+    def points(self) -> tuple[SweepPoint, ...]:
+        """The members, each sweep as its points."""
+        return tuple(point for member in self.members for point in sweep_points(member))
 
     def build_evaluators(self) -> tuple[Any, ...]:
         """The objects that `evaluators` stand for."""
@@ -86,7 +110,7 @@ class Tradeoff:
                         f"{member.name} is made of the member {base!r}, which does not come "
                         f"before it; before it come {', '.join(earlier) or 'none'}"
                     )
-            earlier.append(member.name)
+            earlier += [point.experiment.name for point in sweep_points(member)]
 
 
 def bases(experiment: Experiment) -> list[str]:

@@ -10,6 +10,7 @@ from jaxrobust.models._group_resnet import group_resnet18 as group_resnet18
 from jaxrobust.models._mixed_classifier import mixed_classifier as mixed_classifier
 from jaxrobust.models._mixing_network import gamma_fn as gamma_fn
 from jaxrobust.models._mixing_network import mixing_network as mixing_network
+from jaxrobust.models._mixture import mixture as mixture
 from jaxrobust.models._preact_resnet import preact_resnet18 as preact_resnet18
 from jaxrobust.models._preact_resnet import preact_resnet34 as preact_resnet34
 from jaxrobust.models._preact_resnet import preact_resnet50 as preact_resnet50

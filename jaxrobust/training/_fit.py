@@ -28,7 +28,7 @@ from jaxrobust.training._folder import (
     holding,
 )
 from jaxrobust.training._member import Listener, Member, NonFiniteLossError
-from jaxrobust.training._prepare import Prepared, lowered, prepare
+from jaxrobust.training._prepare import PARTS_THAT_CHANGE, Prepared, lowered, prepare
 from jaxrobust.training._program import Alone, Group, Runner, Together
 from jaxrobust.training._reporting import TrainingBar, check_board, epoch_line, tell
 from jaxrobust.training._state import TrainState
@@ -212,11 +212,18 @@ def alike(first: Experiment, other: Experiment) -> bool:
       other: another one.
 
     Returns:
-      True if they differ at most in their names, their seeds and the numbers of objective and
-      threat (such as `beta` and `eps`).
+      True if they differ at most in their names, their seeds, the numbers of objective and threat
+      (such as `beta` and `eps`), and the schedules of the same values of objective, threat and
+      transform.
     """
-    equal = {field.name for field in fields(first)} - {"name", "seed", "objective", "threat"}
+    differing = {"name", "seed", "objective", "threat", "schedules"}
+    equal = {field.name for field in fields(first)} - differing
     if any(getattr(first, name) != getattr(other, name) for name in equal):
+        return False
+    ours, theirs = first.schedules, other.schedules
+    if ours.keys() != theirs.keys():
+        return False
+    if any(ours[p] != theirs[p] for p in ours if not p.startswith(PARTS_THAT_CHANGE)):
         return False
     structures = [
         [jax.tree.structure(e.build(part)) for part in ("objective", "threat")]
@@ -237,6 +244,12 @@ def _train(
     say: Callable[[str], None],
 ) -> list[Trained | NonFiniteLossError]:
     """Trains one run or several, which differ in the group alone."""
+    for experiment in experiments:
+        if experiment.sweep:
+            raise ValueError(
+                f"{experiment.name} has a sweep, so it stands for several runs, which a trade-off "
+                "trains (jaxrobust tradeoff FILE); to train one of them, set sweep={}"
+            )
     first, folders = experiments[0], [member.folder for member in members]
     name = first.name if len(members) == 1 else f"{len(members)} x {first.name}"
     if stop_at is not None:
@@ -478,6 +491,6 @@ def _check_group(
     for other in experiments[1:]:
         if not alike(first, other):
             raise ValueError(
-                "experiments must differ in names, seeds and numbers of objective and threat "
-                f"only; {other.name!r} differs from {first.name!r} in more"
+                "experiments must differ in names, seeds, numbers of objective and threat, and "
+                f"schedules of these only; {other.name!r} differs from {first.name!r} in more"
             )

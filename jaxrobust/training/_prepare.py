@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -19,7 +20,7 @@ from jaxrobust.networks import LogitsFunction, Network, check_network
 from jaxrobust.objectives import Sizes
 from jaxrobust.reasons import first_line
 from jaxrobust.training._optimizer import build_optimizer
-from jaxrobust.training._program import Group
+from jaxrobust.training._program import Group, Tables
 from jaxrobust.training._runs import build_model, first_weights
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._step import StepSettings
@@ -88,7 +89,7 @@ class Prepared(NamedTuple):
       states: before the first step, as the group's program takes them.
       train_step: `(states, images, labels, order, *parts) -> (states, metrics)`.
       supply: of the step's images, labels and order.
-      parts: objective, threat and network, as the group's program takes them.
+      parts: objective, threat, network and what else the group's program takes.
       learning_rate: of a step.
       validators: of each run, accuracies on its held-out examples.
     """
@@ -97,7 +98,7 @@ class Prepared(NamedTuple):
     states: TrainState
     train_step: Any
     supply: InMemory | OneByOne
-    parts: tuple[Any, Any, Any]
+    parts: tuple[Any, ...]
     learning_rate: optax.Schedule
     validators: list[Validator]
 
@@ -151,10 +152,41 @@ def prepare(
     ]
 
     # ---- the step ---------------------------------------------------------------------------
-    settings = step_settings(first, optimizer, dataset, supply.steps_per_epoch)
+    settings, tables = own_schedules(
+        step_settings(first, optimizer, dataset, supply.steps_per_epoch),
+        experiments,
+        supply.steps_per_epoch,
+    )
     train_step = group.program(settings, streamed=isinstance(dataset, Streamed))
-    parts = (*group.stack(built), replicated(model, group.mesh))
+    parts = group.parts(built, replicated(model, group.mesh), tables)
     return Prepared(model, states, train_step, supply, parts, learning_rate, validators)
+
+
+def own_schedules(
+    settings: StepSettings, experiments: Sequence[Experiment], steps_per_epoch: int
+) -> tuple[StepSettings, list[Tables]]:
+    """Schedules in which runs of one program differ, as tables: data instead of code.
+
+    Args:
+      settings: of the first experiment.
+      experiments: of the program.
+      steps_per_epoch: of the runs.
+
+    Returns:
+      The settings with the schedules that all runs share, and each run's tables of the others.
+    """
+    first, *others = experiments
+    own = [p for p, s in first.schedules.items() if any(o.schedules[p] != s for o in others)]
+    shared = tuple(pair for pair in settings.schedules if pair[0] not in own)
+    steps = jnp.arange(max(first.epochs * steps_per_epoch, 1))
+
+    def table(experiment: Experiment, path: str) -> jax.Array:
+        schedule = experiment.schedule(path, steps_per_epoch)
+        return jax.vmap(lambda step: jnp.asarray(schedule(step), jnp.result_type(float)))(steps)
+
+    return replace(settings, schedules=shared), [
+        {path: table(experiment, path) for path in own} for experiment in experiments
+    ]
 
 
 def _begun_from(

@@ -3,6 +3,8 @@
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -22,6 +24,7 @@ from jaxrobust.training._step import Metrics, StepSettings, device_step
 MEMBERS = "members"
 Runner = Literal["shard_map", "pmap"]
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
+Tables = dict[str, Array]  # `[steps]` values of schedules by path
 
 
 class Alone:
@@ -50,6 +53,12 @@ class Alone:
     def split(self, tree: Any) -> list[Any]:
         """The tree itself."""
         return [tree]
+
+    def parts(
+        self, built: Sequence[Any], network: Network, tables: Sequence[Tables]
+    ) -> tuple[Any, ...]:
+        """The last arguments of the program: objective, threat and network."""
+        return (*self.stack(built), network)
 
     def program(self, settings: StepSettings, *, streamed: bool) -> TrainStep:
         """See `make_train_step`."""
@@ -95,6 +104,12 @@ class Together:
             jax.tree.map(lambda leaf, n=n: np.asarray(leaf[n]), host) for n in range(self._count)
         ]
 
+    def parts(
+        self, built: Sequence[Any], network: Network, tables: Sequence[Tables]
+    ) -> tuple[Any, ...]:
+        """The last arguments of the program; runs have their own tables of schedules."""
+        return (*self.stack(built), network, self.stack(tables))
+
     def program(self, settings: StepSettings, *, streamed: bool) -> TrainStep:
         """The compiled step of all runs, which also finds a streamed batch by its order."""
 
@@ -106,12 +121,14 @@ class Together:
             objectives: Any,
             threats: Any,
             network: Network,
+            tables: Any,
         ) -> tuple[TrainState, Metrics]:
             def one(member: Any) -> tuple[TrainState, Metrics]:
-                state, order, objective, threat = member
-                return share(settings, state, images, labels, order, objective, threat, network)
+                state, order, objective, threat, own = member
+                now = replace(settings, schedules=(*settings.schedules, *looked_up(own)))
+                return share(now, state, images, labels, order, objective, threat, network)
 
-            members, count = (states, orders, objectives, threats), self._at_once
+            members, count = (states, orders, objectives, threats, tables), self._at_once
             if count >= len(orders):
                 return jax.vmap(one)(members)
             return jax.lax.map(one, members, batch_size=None if count == 1 else count)
@@ -120,7 +137,7 @@ class Together:
         sharded = jax.shard_map(
             step,
             mesh=self.mesh,
-            in_specs=(each, P(), P(), each, each, each, P()),
+            in_specs=(each, P(), P(), each, each, each, P(), each),
             out_specs=each,
             check_vma=False,
         )
@@ -128,6 +145,18 @@ class Together:
 
 
 Group = Alone | Together
+
+
+def looked_up(tables: Tables) -> list[tuple[str, Callable[[Array], Array]]]:
+    """Schedules that read their values from tables.
+
+    Args:
+      tables: `[steps]` values by path.
+
+    Returns:
+      Pairs of a path and a function of the step.
+    """
+    return [(path, partial(jnp.take, table)) for path, table in tables.items()]
 
 
 def make_train_step(

@@ -11,7 +11,7 @@ from jaxrobust.data import Dataset
 from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import PARTS, Experiment
 from jaxrobust.inputs import as_choice
-from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, published
+from jaxrobust.models import load_torch_checkpoint, logits_fn, mixed_classifier, mixture, published
 from jaxrobust.networks import LogitsFunction, Network, accompanied, network
 from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
@@ -97,7 +97,7 @@ def build_model(
     """
     options: Any = {"num_classes": num_classes, "trust": (*trust, *experiment.packages())}
     make, args, kwargs = experiment.call("model", num_classes=num_classes)
-    if make is mixed_classifier:
+    if make in (mixed_classifier, mixture):
         kwargs |= {name: load_base(kwargs[name], **options) for name in ("std", "rob")}
     main = network(partial(make, *args) if args else make, **kwargs)
     teacher = frozen = None

@@ -242,6 +242,11 @@ OTHERS = {
     f"evaluation.{name}": "takes rows or evaluators: test_evaluators.py"
     for name in ("bars", "numbers_of", "over_seeds", "row_of", "settings_of", "summary")
 } | {
+    f"evaluation.{name}": "evaluation/test_fronts.py"
+    for name in (
+        "front", "hypervolume", "robust_at", "compare_fronts", "packed_right", "unpacked_right",
+    )
+} | {
     f"data.{name}": "data/test_checks.py"
     for name in (
         "cifar10", "cifar100", "mnist", "digits", "npz", "generated", "image_folder",

@@ -1,0 +1,55 @@
+"""The front of points in the plane of two accuracies."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxrobust.inputs import InputError
+
+
+def front(clean: ArrayLike, robust: ArrayLike) -> list[int]:
+    """The points that no other one beats in both accuracies.
+
+    Args:
+      clean: `[n]` clean accuracies.
+      robust: `[n]` robust accuracies, in the same order.
+
+    Returns:
+      Places of the front's points, from the least clean on; of equal points the first. Along them
+      the clean accuracy rises and the robust one falls.
+
+    Raises:
+      InputError: if the two are not finite numbers of one length.
+
+    Example:
+      >>> from jaxrobust import evaluation
+      >>> evaluation.front([0.9, 0.8, 0.85, 0.7], [0.3, 0.5, 0.2, 0.5])
+      [1, 0]
+    """
+    x, y = as_points(clean, robust)
+    kept: list[int] = []
+    for place in np.lexsort((np.arange(len(x)), -y, -x)):
+        if not kept or y[place] > y[kept[-1]]:
+            kept.append(int(place))
+    return kept[::-1]
+
+
+def as_points(clean: ArrayLike, robust: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Two lists of accuracies as arrays.
+
+    Args:
+      clean: `[n]`.
+      robust: `[n]`.
+
+    Returns:
+      Both in float64.
+
+    Raises:
+      InputError: if the two are not finite numbers of one length.
+    """
+    x, y = (np.asarray(values, np.float64) for values in (clean, robust))
+    if x.ndim != 1 or x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise InputError(
+            f"clean and robust must be finite numbers of one length [n], got {clean!r} and "
+            f"{robust!r}"
+        )
+    return x, y
