@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from jaxrobust import shipped
 from jaxrobust.cli_bench import bench
 from jaxrobust.cli_cache import set_up_compilation_cache
 from jaxrobust.cli_ends import end, hush_orbax, plain_warnings
@@ -120,15 +121,50 @@ def table(results: pathlib.Path) -> None:
     echo(markdown_table(results))
 
 
+@cli.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "--like",
+    metavar="NAME",
+    help="Copy this experiment of the library; `jaxrobust list experiments` shows the names.",
+    shell_complete=lambda ctx, param, text: [
+        n for n in shipped.experiments() if n.startswith(text)
+    ],
+)
+def new(file: pathlib.Path, like: str | None) -> None:
+    """Write an experiment FILE to start from.
+
+    \b
+    jaxrobust new mine.py
+    jaxrobust new mine.py --like cifar10_trades_preact18
+    """
+    from jaxrobust.commands import new_experiment
+
+    new_experiment(file, like=like, say=echo)
+
+
 @cli.command("list")
 @click.argument("part", required=False)
 def list_parts(part: str | None) -> None:
-    """Show what an experiment can be made of: all parts, or one PART with its arguments."""
+    """Show what an experiment can be made of: all parts, or one PART with its arguments.
+
+    `jaxrobust list experiments` shows the experiments that come with the library.
+
+    \b
+    jaxrobust list objective
+    jaxrobust list experiments
+    """
+    if part == "experiments":
+        for name, entry in shipped.experiments().items():
+            echo(f"{name}  ({entry.command})")
+            echo(f"  {entry.title}")
+        return
     from jaxrobust.experiment import PARTS
     from jaxrobust.spec import signature_of
 
     if part is not None and part not in PARTS:
-        raise ValueError(f"part {part!r} is unknown; choose from {', '.join(PARTS)}")
+        known = ", ".join([*PARTS, "experiments"])
+        raise ValueError(f"part {part!r} is unknown; choose from {known}")
     for name in PARTS if part is None else [part]:
         echo(f"{name}:")
         for heading, options in _grouped(name, PARTS[name].names).items():

@@ -9,8 +9,30 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-EXPERIMENT = click.argument("experiment", type=click.Path(path_type=pathlib.Path))
+from jaxrobust import shipped
+
+
+class ExperimentFile(click.Path):
+    """An experiment file, or the name of one that comes with the library."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=pathlib.Path)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that come with the library, then files."""
+        names = [
+            CompletionItem(name, help=entry.title)
+            for name, entry in shipped.experiments().items()
+            if name.startswith(incomplete)
+        ]
+        return names + super().shell_complete(ctx, param, incomplete)
+
+
+EXPERIMENT = click.argument("experiment", type=ExperimentFile())
 SET = click.option(
     "--set",
     "assignments",

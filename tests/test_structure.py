@@ -27,6 +27,7 @@ LAYERS = {
     "drawing": 0,
     "progress": 0,
     "spec": 0,
+    "shipped": 0,
     "convolutions": 0,
     "keys": 1,
     "storage": 1,
