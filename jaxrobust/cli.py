@@ -12,6 +12,7 @@ from jaxrobust.cli_bench import bench
 from jaxrobust.cli_cache import set_up_compilation_cache
 from jaxrobust.cli_ends import end, hush_orbax, plain_warnings
 from jaxrobust.cli_evaluate import evaluate
+from jaxrobust.cli_help import lay_out
 from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
     EXPERIMENT,
@@ -37,7 +38,13 @@ from jaxrobust.cli_options import (
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="jaxrobust")
 def cli() -> None:
-    """The trade-off between accuracy and robustness, in JAX."""
+    """The trade-off between accuracy and robustness, in JAX.
+
+    \b
+    jaxrobust new mine.py
+    jaxrobust train mine.py
+    jaxrobust evaluate runs/mine
+    """
 
 
 cli.add_command(evaluate)
@@ -68,7 +75,15 @@ def train(
     init_from: str | None,
     **settings: Any,
 ) -> None:
-    """Train the EXPERIMENT file; evaluate it afterwards with `jaxrobust evaluate`."""
+    """Train an EXPERIMENT: a file, or the name of one that comes with the library.
+
+    Evaluate it afterwards with `jaxrobust evaluate`.
+
+    \b
+    jaxrobust train mine.py
+    jaxrobust train digits_trades --set objective.beta=3 --set threat.eps=26/255
+    jaxrobust train digits_trades --resume
+    """
     join(settings)  # before all else of JAX
     from jaxrobust.processes import is_first
     from jaxrobust.training import train
@@ -94,10 +109,15 @@ def tradeoff(
     workdir: pathlib.Path | None,
     quiet: bool,
 ) -> None:
-    """Train and attack every member of the EXPERIMENT file and draw the trade-off.
+    """Train and attack every member of an EXPERIMENT and draw the trade-off.
 
-    --set applies to all members; --set tradeoff.seeds=[0] to the trade-off itself. After an
-    interruption the same command continues. The exit code is 1 if a member failed.
+    EXPERIMENT is a file, or the name of one that comes with the library. --set applies to all
+    members, and --set tradeoff.seeds=[0] to the trade-off itself. After an interruption the same
+    command continues. The exit code is 1 if a member failed.
+
+    \b
+    jaxrobust tradeoff digits_tradeoff
+    jaxrobust tradeoff digits_tradeoff --set epochs=5 --set tradeoff.seeds=[0,1]
     """
     from jaxrobust.commands import run_tradeoff
     from jaxrobust.experiment import Experiment, Tradeoff, load, override
@@ -115,7 +135,12 @@ def tradeoff(
 @cli.command()
 @click.argument("results", type=click.Path(path_type=pathlib.Path))
 def table(results: pathlib.Path) -> None:
-    """Print RESULTS (results.json of a trade-off, results.jsonl of a run) as Markdown."""
+    """Print RESULTS (results.json of a trade-off, rows.jsonl of a run) as Markdown.
+
+    \b
+    jaxrobust table runs/digits_trades/rows.jsonl
+    jaxrobust table runs/digits_tradeoff/results.json
+    """
     from jaxrobust.commands import markdown_table
 
     echo(markdown_table(results))
@@ -144,7 +169,7 @@ def new(file: pathlib.Path, like: str | None) -> None:
 
 
 @cli.command("list")
-@click.argument("part", required=False)
+@click.argument("part", required=False, shell_complete=lambda ctx, param, text: _parts(text))
 def list_parts(part: str | None) -> None:
     """Show what an experiment can be made of: all parts, or one PART with its arguments.
 
@@ -179,6 +204,13 @@ def list_parts(part: str | None) -> None:
                 echo(f"  {option}({shown})" if part else f"  {option}")
 
 
+def _parts(text: str) -> list[str]:
+    """What `list` takes, for the completion of shells."""
+    from jaxrobust.experiment import PARTS
+
+    return [name for name in [*PARTS, "experiments"] if name.startswith(text)]
+
+
 def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
     """The names of a part's options under their headings; those in no group come last."""
     from jaxrobust.objectives import GROUPS
@@ -193,9 +225,13 @@ def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
 @SET
 @TRUST
 @TOPOLOGY
-@click.option("--attack/--no-attack", default=True, help="Also the attack of the evaluation.")
-@click.option("--largest-batch", is_flag=True, help="Also search the largest batch that fits.")
-@click.option("--generated-size", type=click.IntRange(min=1), help="Images in a file not here.")
+@click.option("--attack/--no-attack", default=True, help="Also plan the attack of the evaluation.")
+@click.option("--largest-batch", is_flag=True, help="Also search for the largest batch that fits.")
+@click.option(
+    "--generated-size",
+    type=click.IntRange(min=1),
+    help="Number of generated images, if their file is missing.",
+)
 @JSON
 def plan(
     experiment: pathlib.Path,
@@ -204,9 +240,13 @@ def plan(
     path: pathlib.Path | None,
     **settings: Any,
 ) -> None:
-    """Compile the EXPERIMENT for TPUs that are not here: does it fit, how fast can it be.
+    """Compile an EXPERIMENT for TPUs: does it fit, and how fast can it be?
 
-    Needs no TPU and no data: pip install 'jaxrobust[tpu]' brings the compiler.
+    This needs no TPU and no data. pip install 'jaxrobust[tpu]' brings the compiler.
+
+    \b
+    jaxrobust plan cifar10_trades_preact18 --topology v5e:2x2
+    jaxrobust plan cifar10_score_wrn28 --topology v5e:16x16 --generated-size 1000000
     """
     without_a_tpu()
     from jaxrobust.commands import plan_experiment
@@ -215,6 +255,9 @@ def plan(
     if config.generated is None:
         refuse("generated_size", because=f"belongs to generated images, and {config.name} has none")
     plan_experiment(config, topology, path=path, say=echo, **settings)
+
+
+lay_out(cli)
 
 
 def main(command: click.Command = cli) -> None:

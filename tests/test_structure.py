@@ -57,6 +57,7 @@ LAYERS = {
     "commands": 9,
     "cli_options": 10,
     "cli_cache": 10,
+    "cli_help": 10,
     "cli_ends": 11,
     "cli_evaluate": 11,
     "cli_mixed": 11,
