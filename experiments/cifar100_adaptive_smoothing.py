@@ -9,7 +9,7 @@ training did not read them.
 
 The authors publish all three networks. Their files are evaluated without training:
 
-Command:  jaxrobust train experiments/cifar100_adaptive_smoothing.py
+Command:  jaxrobust train cifar100_adaptive_smoothing
           jaxrobust evaluate runs/cifar100_adaptive_smoothing --attack autoattack
           jaxrobust evaluate-mixed bit_cifar100.pt wang2023_wrn70_cifar100.pt --data cifar100 \\
               --std-network bit_resnet --rob-network Wang2023Better_WRN-70-16 \\
@@ -21,13 +21,11 @@ Cost:     training 10 accelerator hours, AutoAttack 24, estimated from the passe
 Result:   published: clean 85.21, AutoAttack 38.72; MixedNUTS 83.08, 41.91 (adaptive 41.80).
 """
 
-import pathlib
-
 from jaxrobust.experiment import Experiment, load, replace, use
 from jaxrobust.mixing import ADAPTIVE_SMOOTHING
 
 preset = ADAPTIVE_SMOOTHING["cifar100-edm"]
-recipe = load(pathlib.Path(__file__).with_name("cifar10_adaptive_smoothing.py"))
+recipe = load("cifar10_adaptive_smoothing")
 assert isinstance(recipe, Experiment)
 config = replace(
     recipe,

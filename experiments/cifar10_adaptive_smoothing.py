@@ -9,7 +9,7 @@ training did not read them.
 
 The authors publish all three networks. Their files are evaluated without training:
 
-Command:  jaxrobust train experiments/cifar10_adaptive_smoothing.py
+Command:  jaxrobust train cifar10_adaptive_smoothing
           jaxrobust evaluate runs/cifar10_adaptive_smoothing --attack autoattack
           jaxrobust evaluate-mixed bit_cifar10.pt wang2023_wrn70_cifar10.pt --data cifar10 \\
               --std-network bit_resnet --rob-network Wang2023Better_WRN-70-16 \\

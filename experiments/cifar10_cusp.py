@@ -7,7 +7,7 @@ by PGD (ten steps of 2/255). No normalisation of the images. The published code 
 this file does. Its TRADES form and the baselines: `curricula.cusp(objective="trades")`,
 `kind="linf_only"`, `"augmentation_only"`, `"both_at_full_strength"`.
 
-Command:  jaxrobust train experiments/cifar10_cusp.py
+Command:  jaxrobust train cifar10_cusp
           jaxrobust evaluate runs/cifar10_cusp --degrees 30 --shift-px 3
           jaxrobust evaluate runs/cifar10_cusp --attack autoattack --norm linf --eps 8/255
 Cost:     about 0.2 accelerator hours, estimated from the passes of the network at 100 TFLOP/s

@@ -6,18 +6,16 @@ clean image. The learning rate is 0.05, a tenth of it in the second epoch and a 
 
 It starts from an l_inf network of the same architecture: set `init_from` to its run, or to its weights.
 
-Command:  jaxrobust train experiments/cifar10_eat_preact18.py --set init_from=runs/cifar10_trades_preact18
+Command:  jaxrobust train cifar10_eat_preact18 --set init_from=runs/cifar10_trades_preact18
           jaxrobust evaluate runs/cifar10_eat_preact18 --attack autoattack --norm l1 --eps 12
 Cost:     about 0.01 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.
 Result:   the paper's tables (not quoted here: the numbers were not available).
 """
 
-import pathlib
-
 from jaxrobust.experiment import Evaluation, Experiment, Validation, load, use
 
-robust = load(pathlib.Path(__file__).with_name("cifar10_trades_preact18.py"))
+robust = load("cifar10_trades_preact18")
 assert isinstance(robust, Experiment)
 config = Experiment(
     name="cifar10_eat_preact18",

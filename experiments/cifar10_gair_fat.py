@@ -5,7 +5,7 @@ for 40 epochs, 3 until epoch 70, then 6; lambda 0 from epoch 60 on. The publishe
 remaining examples with the labels of others once the first has stopped; figures from it are not
 those of the algorithm it describes.
 
-Command:  jaxrobust train experiments/cifar10_gair_fat.py
+Command:  jaxrobust train cifar10_gair_fat
           jaxrobust evaluate runs/cifar10_gair_fat --attack autoattack --norm linf --eps 0.031
 Cost:     about 5 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

@@ -5,7 +5,7 @@ lambda -1. Without extra data the method defends against PGD on cross-entropy, n
 attacks: the figure to look at is AutoAttack's, which the authors' table lacks. The authors choose
 the best checkpoint on the test set; this file chooses it on held-out training images.
 
-Command:  jaxrobust train experiments/cifar10_gairat.py
+Command:  jaxrobust train cifar10_gairat
           jaxrobust evaluate runs/cifar10_gairat --attack autoattack --norm linf --eps 0.031
 Cost:     about 5 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

@@ -7,7 +7,7 @@ learning rate divided by 10 at epochs 50 and 100; the head keeps the group axis,
 (eps 8/255 in image units: the published evaluation attacked normalised images with eps in
 normalised units, which is another and smaller radius).
 
-Command:  jaxrobust train experiments/cifar10_gcnn.py
+Command:  jaxrobust train cifar10_gcnn
           jaxrobust evaluate runs/cifar10_gcnn --degrees 180
 Cost:     about 0.3 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak); not measured.

@@ -6,7 +6,7 @@ class prior is of temperature 1 and to the power 0.2, as in the paper; in the pu
 missing line break leaves the temperature at 4. The authors average the checkpoints of all epochs
 (decay 0.9) or, as here, the weights of every step from epoch 151 on (0.9996).
 
-Command:  jaxrobust train experiments/cifar10_gkl_wrn34.py
+Command:  jaxrobust train cifar10_gkl_wrn34
           jaxrobust evaluate runs/cifar10_gkl_wrn34 --attack autoattack --norm linf --eps 8/255
 Cost:     about 8.5 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

@@ -7,19 +7,17 @@ standard training. That network is trained first, by the first command.
 The generated images (1,000,000 of a DDPM, `image` and `label` in one npz) are published by the
 authors of Rebuffi et al.; put the path into `generated`.
 
-Command:  jaxrobust train experiments/cifar10_hat_preact18.py --set objective=standard --set helper=null --set generated=null --set epochs=50 --workdir runs/cifar10_hat_helper
-          jaxrobust train experiments/cifar10_hat_preact18.py --set generated.path=/data/1m.npz
+Command:  jaxrobust train cifar10_hat_preact18 --set objective=standard --set helper=null --set generated=null --set epochs=50 --workdir runs/cifar10_hat_helper
+          jaxrobust train cifar10_hat_preact18 --set generated.path=/data/1m.npz
           jaxrobust evaluate runs/cifar10_hat_preact18 --attack autoattack --norm linf --eps 8/255
 Cost:     about 2 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.
 Result:   published: clean 86.86, AutoAttack 57.09.
 """
 
-import pathlib
-
 from jaxrobust.experiment import Experiment, load, replace, use
 
-recipe = load(pathlib.Path(__file__).with_name("cifar10_score_wrn28.py"))
+recipe = load("cifar10_score_wrn28")
 assert isinstance(recipe, Experiment)
 config = replace(
     recipe,

@@ -4,7 +4,7 @@ eps is 0.031, beta 6; the optimizer, schedule and epochs are those of cifar10_tr
 comparison at one budget. The published row (MART-RST: WRN-28-10 with 500,000 pseudo-labelled
 images) is another setting, named in `published` for orientation only.
 
-Command:  jaxrobust train experiments/cifar10_mart.py
+Command:  jaxrobust train cifar10_mart
           jaxrobust evaluate runs/cifar10_mart --attack autoattack --norm linf --eps 0.031
 Cost:     about 4 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

@@ -5,7 +5,7 @@ eps is 8/255. 100 epochs, label smoothing 0.4 in attack and loss, OneCycle per e
 after the first step. The benchmark evaluates the better of the live and the averaged network on 1,000
 held-out training images; this file evaluates the average, and holds out as many.
 
-Command:  jaxrobust train experiments/cifar10_n_fgsm_rn18.py
+Command:  jaxrobust train cifar10_n_fgsm_rn18
           jaxrobust evaluate runs/cifar10_n_fgsm_rn18 --attack autoattack --norm linf --eps 8/255
 Cost:     about 0.1 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured. The benchmark took 1,941 seconds.

@@ -6,7 +6,7 @@ errors below those of a prediction that misses 0.3 not reduced. Others: `--set o
 `--set objective=distance_pgd_at` (whose attack moves the running statistics, as published). The
 authors choose the checkpoint on the test set; this file chooses it on held-out training images.
 
-Command:  jaxrobust train experiments/cifar10_score_nodata_rn18.py --set objective.clip_loss=0.3
+Command:  jaxrobust train cifar10_score_nodata_rn18 --set objective.clip_loss=0.3
           jaxrobust evaluate runs/cifar10_score_nodata_rn18 --attack autoattack --norm linf --eps 8/255
 Cost:     about 0.5 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

@@ -6,18 +6,16 @@ parameters. The learning rate is half of that of TRADES here, as in the authors'
 extra data. Figures on another encoding of the images (such as one made from JPEG files) must be
 labelled so.
 
-Command:  jaxrobust train experiments/cifar10_score_preact18.py
+Command:  jaxrobust train cifar10_score_preact18
           jaxrobust evaluate runs/cifar10_score_preact18 --attack autoattack --norm linf --eps 8/255 --n 1000
 Cost:     about 0.1 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak); not measured.
 Result:   none published for this recipe.
 """
 
-import pathlib
-
 from jaxrobust.experiment import Experiment, load, replace, use
 
-recipe = load(pathlib.Path(__file__).with_name("cifar10_trades_preact18.py"))
+recipe = load("cifar10_trades_preact18")
 assert isinstance(recipe, Experiment)
 config = replace(
     recipe,

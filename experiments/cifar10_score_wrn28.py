@@ -10,7 +10,7 @@ the authors' first step sets the running statistics to the batch's.
 The generated images (1,000,000 of a DDPM, `image` and `label` in one npz) are published by the
 authors of Rebuffi et al.; put the path into `generated`.
 
-Command:  jaxrobust train experiments/cifar10_score_wrn28.py --set generated.path=/data/1m.npz
+Command:  jaxrobust train cifar10_score_wrn28 --set generated.path=/data/1m.npz
           jaxrobust evaluate runs/cifar10_score_wrn28 --attack autoattack --norm linf --eps 8/255
 Cost:     about 14 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

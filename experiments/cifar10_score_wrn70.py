@@ -10,18 +10,16 @@ the authors' first step sets the running statistics to the batch's.
 The generated images (1,000,000 of a DDPM, `image` and `label` in one npz) are published by the
 authors of Rebuffi et al.; put the path into `generated`.
 
-Command:  jaxrobust train experiments/cifar10_score_wrn70.py --set generated.path=/data/1m.npz
+Command:  jaxrobust train cifar10_score_wrn70 --set generated.path=/data/1m.npz
           jaxrobust evaluate runs/cifar10_score_wrn70 --attack autoattack --norm linf --eps 8/255
 Cost:     about 110 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.
 Result:   published: clean 89.01, AutoAttack 63.35.
 """
 
-import pathlib
-
 from jaxrobust.experiment import Experiment, load, replace, use
 
-recipe = load(pathlib.Path(__file__).with_name("cifar10_score_wrn28.py"))
+recipe = load("cifar10_score_wrn28")
 assert isinstance(recipe, Experiment)
 config = replace(
     recipe,

@@ -9,7 +9,7 @@ standard AutoAttack (l_inf 8/255 and l_2 0.5) on the first 1,000 test images, cl
 its accuracy falls with eps, and, smoothed by noise, by certified l_2 radii. Without
 `images=1000` it is the whole test set, at ten times the price of that part.
 
-Command:  jaxrobust tradeoff experiments/cifar10_tradeoff.py
+Command:  jaxrobust tradeoff cifar10_tradeoff
           Interrupted, it goes on when given again; nothing that is finished is done twice. --set
           reaches all members at once, and may only say what all of them have. To see it run on
           images that mean nothing:
@@ -23,11 +23,10 @@ Cost:     not run. About 4.5 accelerator hours, estimated from the passes of the
 Result:   none: this has not been run.
 """
 
-import pathlib
 import runpy
 from dataclasses import replace
 
-from jaxrobust import curricula
+from jaxrobust import curricula, shipped
 from jaxrobust.experiment import (
     Evaluation,
     Experiment,
@@ -36,7 +35,7 @@ from jaxrobust.experiment import (
     use,
 )
 
-papers = runpy.run_path(str(pathlib.Path(__file__).with_name("digits_tradeoff.py")))["papers"]
+papers = runpy.run_path(str(shipped.experiment("digits_tradeoff")))["papers"]
 EPS, DEGREES, EPOCHS = 8 / 255, 30.0, 30
 base = Experiment(
     name="standard",

@@ -4,7 +4,7 @@ eps is 8/255. 30 epochs with half a cosine, bfloat16 computation, an average of 
 `data` may be any CIFAR-10: `use("cifar10")` is the official archive. Figures on another encoding
 of the images (such as one made from JPEG files) must be labelled so.
 
-Command:  jaxrobust train experiments/cifar10_trades_preact18.py
+Command:  jaxrobust train cifar10_trades_preact18
           jaxrobust evaluate runs/cifar10_trades_preact18 --attack autoattack --norm linf --eps 8/255 --n 1000
 Cost:     about 0.1 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak); not measured.

@@ -6,7 +6,7 @@ of robustness. Weight decay reaches every parameter, batch norm included. The ne
 in [0, 1] without normalisation. `clean_passes=2` keeps the authors' running statistics (three
 training passes a step); 1 is a fifth cheaper.
 
-Command:  jaxrobust train experiments/cifar10_trades_wrn34.py
+Command:  jaxrobust train cifar10_trades_wrn34
           jaxrobust evaluate runs/cifar10_trades_wrn34 --attack autoattack --norm linf --eps 0.031
 Cost:     about 4 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

@@ -9,18 +9,16 @@ batch's, and their checkpoint is chosen by CW-PGD with 40 steps on held-out imag
 The generated images (1,000,000 of EDM, `image` and `label` in one npz) are published by the authors;
 put the path into `generated`.
 
-Command:  jaxrobust train experiments/cifar10_wang_wrn28.py --set generated.path=/data/1m.npz
+Command:  jaxrobust train cifar10_wang_wrn28 --set generated.path=/data/1m.npz
           jaxrobust evaluate runs/cifar10_wang_wrn28 --attack autoattack --norm linf --eps 8/255
 Cost:     about 14 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.
 Result:   published: clean 91.12, AutoAttack 63.35.
 """
 
-import pathlib
-
 from jaxrobust.experiment import Experiment, load, replace, use
 
-recipe = load(pathlib.Path(__file__).with_name("cifar10_score_wrn28.py"))
+recipe = load("cifar10_score_wrn28")
 assert isinstance(recipe, Experiment)
 config = replace(
     recipe,

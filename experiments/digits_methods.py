@@ -11,7 +11,7 @@ by cross-entropy too, and there the margin attack already tells. On data this sm
 stronger shift (lambda -3 from epoch 5 on) than the paper's to show it, and does not exceed PGD-AT
 under PGD either, as it does in the paper's table.
 
-Command:  jaxrobust tradeoff experiments/digits_methods.py
+Command:  jaxrobust tradeoff digits_methods
 Cost:     13 minutes on two busy CPU cores.
 Result:   experiments/results/digits_methods.json; `jaxrobust table` prints it.
 """

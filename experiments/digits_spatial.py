@@ -20,7 +20,7 @@ clean accuracy than the last (98.8 against 97.7). Training at +-30 degrees and e
 (95.6, 59.3) is better than CuSP here. The equivariant network is below the ordinary one on both
 axes at nearly every point: quarter turns are not in this threat.
 
-Command:  jaxrobust tradeoff experiments/digits_spatial.py
+Command:  jaxrobust tradeoff digits_spatial
 Cost:     20 minutes on two busy CPU cores.
 Result:   experiments/results/digits_spatial.json.
 """

@@ -19,7 +19,7 @@ base (97.8 against TRADES' 95.3) and 26.7 % under AutoAttack, where its bases ha
 leaves it 43.1 % of all images: mixtures have to be judged by AutoAttack, or by attackers who know
 how they are made (`digits_mixing.py`). MART ends at 84.7 % clean: beta 6 is too much for it at this eps.
 
-Command:  jaxrobust tradeoff experiments/digits_tradeoff.py
+Command:  jaxrobust tradeoff digits_tradeoff
 Cost:     3 minutes 30 seconds with an empty cache on two quiet CPU cores, 2 minutes 15 with a full one.
 Result:   experiments/results/digits_tradeoff.json, docs/gallery.md.
 """

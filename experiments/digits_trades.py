@@ -1,6 +1,6 @@
 """TRADES on scikit-learn's digits: a robust network in less than a minute on a laptop.
 
-Command:  jaxrobust train experiments/digits_trades.py
+Command:  jaxrobust train digits_trades
           jaxrobust evaluate runs/digits_trades
 Cost:     about 10 s on two CPU cores, compilation included.
 """

@@ -4,7 +4,7 @@ eps 0.1, 20 steps of 0.01, lambda 5 (the authors' flag calls it beta), 30 epochs
 learning rate of 0.01 with momentum 0.9 and no weight decay. The upper bound of the paper's theory
 is checked on such a network, trained on scikit-learn's digits, by experiments/theory_trades.py.
 
-Command:  jaxrobust train experiments/mnist_binary_hinge.py
+Command:  jaxrobust train mnist_binary_hinge
           jaxrobust evaluate runs/mnist_binary_hinge
 Cost:     a few accelerator minutes, or about ten minutes on two CPU cores (estimated).
 Result:   the paper: robust accuracy about 99.4, gap of its bound 0.006 to 0.007.

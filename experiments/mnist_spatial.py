@@ -8,7 +8,7 @@ such run, +-60 degrees and eps 0.1; others:
     --set threat.eps=0.3                            another radius
     --set model=std_cnn                             the ordinary network
 
-Command:  jaxrobust train experiments/mnist_spatial.py
+Command:  jaxrobust train mnist_spatial
           jaxrobust evaluate runs/mnist_spatial --degrees 60
 Cost:     about 0.05 accelerator hours, estimated from the passes of the network at 100 TFLOP/s
           sustained (a third of an A100's bfloat16 peak); not measured.

@@ -5,7 +5,7 @@ eps 0.3, 40 steps of 0.01; 100 epochs, the learning rate divided by 10 at epochs
 the published numbers are for 6. The last layer starts at zero, so the first batch is attacked with
 noise alone.
 
-Command:  jaxrobust train experiments/mnist_trades.py
+Command:  jaxrobust train mnist_trades
           jaxrobust evaluate runs/mnist_trades --attack autoattack --norm linf --eps 0.3
 Cost:     about 0.2 accelerator hours, estimated from the passes of the network at 100 TFLOP/s sustained
           (a third of an A100's bfloat16 peak); not measured.

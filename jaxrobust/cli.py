@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from jaxrobust import shipped
 from jaxrobust.cli_bench import bench
 from jaxrobust.cli_cache import set_up_compilation_cache
 from jaxrobust.cli_ends import end, hush_orbax, plain_warnings
 from jaxrobust.cli_evaluate import evaluate
+from jaxrobust.cli_help import lay_out
 from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
     BUDGET,
@@ -38,7 +40,13 @@ from jaxrobust.cli_options import (
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="jaxrobust")
 def cli() -> None:
-    """The trade-off between accuracy and robustness, in JAX."""
+    """The trade-off between accuracy and robustness, in JAX.
+
+    \b
+    jaxrobust new mine.py
+    jaxrobust train mine.py
+    jaxrobust evaluate runs/mine
+    """
 
 
 cli.add_command(evaluate)
@@ -69,7 +77,15 @@ def train(
     init_from: str | None,
     **settings: Any,
 ) -> None:
-    """Train the EXPERIMENT file; evaluate it afterwards with `jaxrobust evaluate`."""
+    """Train an EXPERIMENT: a file, or the name of one that comes with the library.
+
+    Evaluate it afterwards with `jaxrobust evaluate`.
+
+    \b
+    jaxrobust train mine.py
+    jaxrobust train digits_trades --set objective.beta=3 --set threat.eps=26/255
+    jaxrobust train digits_trades --resume
+    """
     join(settings)  # before all else of JAX
     from jaxrobust.processes import is_first
     from jaxrobust.training import train
@@ -95,10 +111,15 @@ def tradeoff(
     workdir: pathlib.Path | None,
     quiet: bool,
 ) -> None:
-    """Train and attack every member of the EXPERIMENT file and draw the trade-off.
+    """Train and attack every member of an EXPERIMENT and draw the trade-off.
 
-    --set applies to all members; --set tradeoff.seeds=[0] to the trade-off itself. After an
-    interruption the same command continues. The exit code is 1 if a member failed.
+    EXPERIMENT is a file, or the name of one that comes with the library. --set applies to all
+    members, and --set tradeoff.seeds=[0] to the trade-off itself. After an interruption the same
+    command continues. The exit code is 1 if a member failed.
+
+    \b
+    jaxrobust tradeoff digits_tradeoff
+    jaxrobust tradeoff digits_tradeoff --set epochs=5 --set tradeoff.seeds=[0,1]
     """
     from jaxrobust.commands import run_tradeoff
     from jaxrobust.experiment import Experiment, Tradeoff, load, override
@@ -117,21 +138,61 @@ def tradeoff(
 @click.argument("results", type=click.Path(path_type=pathlib.Path))
 @click.option("--fronts", is_flag=True, help="Of sweeps, print areas and comparisons instead.")
 def table(results: pathlib.Path, fronts: bool) -> None:
-    """Print RESULTS (results.json of a trade-off, rows.jsonl of a run) as Markdown."""
+    """Print RESULTS (results.json of a trade-off, rows.jsonl of a run) as Markdown.
+
+    \b
+    jaxrobust table runs/digits_trades/rows.jsonl
+    jaxrobust table runs/digits_tradeoff/results.json
+    """
     from jaxrobust.commands import fronts_markdown, markdown_table
 
     echo((fronts_markdown if fronts else markdown_table)(results))
 
 
+@cli.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "--like",
+    metavar="NAME",
+    help="Copy this experiment of the library; `jaxrobust list experiments` shows the names.",
+    shell_complete=lambda ctx, param, text: [
+        n for n in shipped.experiments() if n.startswith(text)
+    ],
+)
+def new(file: pathlib.Path, like: str | None) -> None:
+    """Write an experiment FILE to start from.
+
+    \b
+    jaxrobust new mine.py
+    jaxrobust new mine.py --like cifar10_trades_preact18
+    """
+    from jaxrobust.commands import new_experiment
+
+    new_experiment(file, like=like, say=echo)
+
+
 @cli.command("list")
-@click.argument("part", required=False)
+@click.argument("part", required=False, shell_complete=lambda ctx, param, text: _parts(text))
 def list_parts(part: str | None) -> None:
-    """Show what an experiment can be made of: all parts, or one PART with its arguments."""
+    """Show what an experiment can be made of: all parts, or one PART with its arguments.
+
+    `jaxrobust list experiments` shows the experiments that come with the library.
+
+    \b
+    jaxrobust list objective
+    jaxrobust list experiments
+    """
+    if part == "experiments":
+        for name, entry in shipped.experiments().items():
+            echo(f"{name}  ({entry.command})")
+            echo(f"  {entry.title}")
+        return
     from jaxrobust.experiment import PARTS
     from jaxrobust.spec import signature_of
 
     if part is not None and part not in PARTS:
-        raise ValueError(f"part {part!r} is unknown; choose from {', '.join(PARTS)}")
+        known = ", ".join([*PARTS, "experiments"])
+        raise ValueError(f"part {part!r} is unknown; choose from {known}")
     for name in PARTS if part is None else [part]:
         echo(f"{name}:")
         for heading, options in _grouped(name, PARTS[name].names).items():
@@ -144,6 +205,13 @@ def list_parts(part: str | None) -> None:
                     if p.name not in PARTS[name].supplied
                 )
                 echo(f"  {option}({shown})" if part else f"  {option}")
+
+
+def _parts(text: str) -> list[str]:
+    """What `list` takes, for the completion of shells."""
+    from jaxrobust.experiment import PARTS
+
+    return [name for name in [*PARTS, "experiments"] if name.startswith(text)]
 
 
 def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
@@ -162,12 +230,12 @@ def _grouped(part: str, names: Iterable[str]) -> dict[str, list[str]]:
 @TOPOLOGY
 @BUDGET
 @click.option("--fid", type=Number(), help="FID of the generated images, with --budget [1.65].")
-@click.option("--attack/--no-attack", default=True, help="Also the attack of the evaluation.")
-@click.option("--largest-batch", is_flag=True, help="Also search the largest batch that fits.")
+@click.option("--attack/--no-attack", default=True, help="Also plan the attack of the evaluation.")
+@click.option("--largest-batch", is_flag=True, help="Also search for the largest batch that fits.")
 @click.option(
     "--generated-size",
     type=click.IntRange(min=1),
-    help="Generated images, if their file is missing.",
+    help="Number of generated images, if their file is missing.",
 )
 @JSON
 def plan(
@@ -179,11 +247,15 @@ def plan(
     path: pathlib.Path | None,
     **settings: Any,
 ) -> None:
-    """Compile the EXPERIMENT for TPUs that are not here: does it fit, how fast can it be.
+    """Compile an EXPERIMENT for TPUs: does it fit, and how fast can it be?
 
-    Needs no TPU and no data: pip install 'jaxrobust[tpu]' brings the compiler. With --budget, print
+    This needs no TPU and no data. pip install 'jaxrobust[tpu]' brings the compiler. With --budget, print
     the compute-optimal network and number of images by the scaling law of adversarial training;
     that needs the compiler only with --topology.
+
+    \b
+    jaxrobust plan cifar10_trades_preact18 --topology v5e:2x2
+    jaxrobust plan cifar10_score_wrn28 --topology v5e:16x16 --generated-size 1000000
     """
     _check_plan(topologies, budget)
     without_a_tpu()
@@ -211,6 +283,9 @@ def _check_plan(topologies: tuple[str, ...], budget: tuple[float, str] | None) -
             raise click.UsageError("Missing option '--topology', or '--budget'.", context)
         if len(topologies) > 1:
             raise click.UsageError("several --topology belong to --budget", context)
+
+
+lay_out(cli)
 
 
 def main(command: click.Command = cli) -> None:

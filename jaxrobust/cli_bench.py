@@ -13,7 +13,11 @@ from jaxrobust.cli_options import JSON, SET, count_option, one_experiment
 
 @click.group()
 def bench() -> None:
-    """Measure speed: ratios taken side by side in one run."""
+    """Measure speed: times and their ratios, taken side by side in one run.
+
+    \b
+    jaxrobust bench step --objective trades --objective score
+    """
     without_a_cache()
 
 
@@ -30,7 +34,11 @@ def without_a_cache() -> None:
 @count_option("--repeats", 3)
 @JSON
 def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
-    """APGD, FAB-T and Square against the passes of the model they are made of."""
+    """Time APGD, FAB-T and Square against their forward and backward passes.
+
+    \b
+    jaxrobust bench attack --width 16 --steps 10
+    """
     from jaxrobust.commands import bench_attack
 
     bench_attack(path, **settings)
@@ -42,7 +50,11 @@ def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
 @count_option("--epochs", 10)
 @JSON
 def bench_many(path: pathlib.Path | None, **settings: int) -> None:
-    """TRADES for several beta and seeds: runs one after the other against one program."""
+    """Time TRADES for several beta and seeds: separate runs against one program.
+
+    \b
+    jaxrobust bench many --betas 8 --seeds 3
+    """
     from jaxrobust.commands import bench_many
 
     bench_many(path, **settings)
@@ -57,9 +69,12 @@ def bench_many(path: pathlib.Path | None, **settings: int) -> None:
 @count_option("--repeats", 3)
 @JSON
 def bench_step(path: pathlib.Path | None, **settings: Any) -> None:
-    """Train steps against the passes they are made of.
+    """Time train steps against their forward and backward passes.
 
     --objective may be given several times.
+
+    \b
+    jaxrobust bench step --objective trades --objective score --json step.json
     """
     from jaxrobust.commands import bench_step
 
@@ -78,10 +93,12 @@ def bench_throughput(
     path: pathlib.Path | None,
     **settings: int,
 ) -> None:
-    """Images/s of EXPERIMENTS' train steps, and their FLOP/s beside matrix products on this device.
+    """Measure the images/s and FLOP/s of EXPERIMENTS' train steps on this device.
+
+    Matrix products are measured beside them, for comparison.
 
     \b
-    jaxrobust bench throughput experiments/cifar10_trades_preact18.py --json throughput.json
+    jaxrobust bench throughput cifar10_trades_preact18 --json throughput.json
     """
     from jaxrobust.commands import bench_throughput
 

@@ -9,8 +9,30 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-EXPERIMENT = click.argument("experiment", type=click.Path(path_type=pathlib.Path))
+from jaxrobust import shipped
+
+
+class ExperimentFile(click.Path):
+    """An experiment file, or the name of one that comes with the library."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=pathlib.Path)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that come with the library, then files."""
+        names = [
+            CompletionItem(name, help=entry.title)
+            for name, entry in shipped.experiments().items()
+            if name.startswith(incomplete)
+        ]
+        return names + super().shell_complete(ctx, param, incomplete)
+
+
+EXPERIMENT = click.argument("experiment", type=ExperimentFile())
 SET = click.option(
     "--set",
     "assignments",
@@ -51,13 +73,16 @@ TRUST = click.option(
 WORKDIR = click.option(
     "--workdir",
     type=click.Path(path_type=pathlib.Path),
-    help="The folder to write to (default: runs/NAME); train: also gs://BUCKET/FOLDER.",
+    help="Folder to write to (default: runs/NAME). `train` also takes gs://BUCKET/FOLDER.",
 )
 QUIET = click.option(
     "--quiet", is_flag=True, help="No progress bars, and no lines about progress in a log."
 )
 JSON = click.option(
-    "--json", "path", type=click.Path(path_type=pathlib.Path), help="Also write the rows there."
+    "--json",
+    "path",
+    type=click.Path(path_type=pathlib.Path),
+    help="Also write the rows to this file.",
 )
 
 
@@ -81,25 +106,37 @@ TOPOLOGY = click.option(
     "topologies",
     multiple=True,
     metavar="CHIP:SHAPE",
-    help="v4, v5e, v5p or v6e, and the chips along each axis: v5e:16x16, v4:2x2x4. Needed without "
-    "--budget; with it, it may be given several times.",
+    help="Chip (v4, v5e, v5p or v6e) and the number of chips along each axis: v5e:16x16, v4:2x2x4. "
+    "Needed without --budget; with it, it may be given several times.",
 )
 RUNNER = click.option(
     "--runner",
     type=click.Choice(["shard_map", "pmap"]),
     default="shard_map",
     show_default=True,
-    help="What runs the step on all devices; the numbers are the same.",
+    help="How the step runs on all devices. The results are the same.",
 )
 PROCESS_OPTIONS = (
     click.option(
         "--distributed",
         is_flag=True,
-        help="Several processes, also where TPU pod, Slurm or Kubernetes is not recognised.",
+        help="Join several processes, also where no TPU pod, Slurm or Kubernetes is recognised.",
     ),
-    click.option("--coordinator", metavar="HOST:PORT", help="Elsewhere: where process 0 listens,"),
-    click.option("--processes", type=click.IntRange(min=1), help="how many there are,"),
-    click.option("--process-id", type=click.IntRange(min=0), help="and which one this is."),
+    click.option(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="Address where process 0 listens, if the cluster is not recognised.",
+    ),
+    click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        help="Number of processes, if the cluster is not recognised.",
+    ),
+    click.option(
+        "--process-id",
+        type=click.IntRange(min=0),
+        help="Number of this process, from 0, if the cluster is not recognised.",
+    ),
 )
 PROCESSES = ("distributed", "coordinator", "processes", "process_id")
 

@@ -46,10 +46,12 @@ def installed(folder: pathlib.Path) -> pathlib.Path:
         subprocess.run([sys.executable, "-m", "pip", "wheel", *options, ROOT], check=True)
         (wheel,) = folder.glob("jaxrobust-*.whl")
         zipfile.ZipFile(wheel).extractall(target)
-    else:  # an older environment: the wheel has nothing but these packages
+    else:  # an older environment: the wheel has nothing but these folders
         built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-        for package in built["targets"]["wheel"]["packages"]:
-            shutil.copytree(ROOT / package, target / package)
+        wheel = built["targets"]["wheel"]
+        folders = {package: package for package in wheel["packages"]} | wheel["force-include"]
+        for source, place in folders.items():
+            shutil.copytree(ROOT / source, target / place)
     (target / "sitecustomize.py").write_text(ONLY_THE_WHEEL)
     return target
 

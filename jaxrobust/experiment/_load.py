@@ -6,6 +6,7 @@ import sys
 import traceback
 import types
 
+from jaxrobust import shipped
 from jaxrobust.experiment._experiment import Experiment
 from jaxrobust.experiment._tradeoff import Tradeoff
 from jaxrobust.inputs import InputError
@@ -18,7 +19,8 @@ def load(path: str | pathlib.Path) -> Experiment | Tradeoff:
     searched for modules, the current folder the last. Parts may lie in it or beside it.
 
     Args:
-      path: a Python file that defines `config`, an `Experiment` or a `Tradeoff`.
+      path: a Python file that defines `config`, an `Experiment` or a `Tradeoff`; or the name of
+        an experiment that comes with the library, such as "digits_trades".
 
     Returns:
       The `Experiment` or `Tradeoff`.
@@ -26,11 +28,18 @@ def load(path: str | pathlib.Path) -> Experiment | Tradeoff:
     Raises:
       ValueError: if the file does not exist, has the name of another module, defines no `config`,
         or raises an exception: one line that begins with the file and its line.
+
+    Example:
+      >>> from jaxrobust.experiment import load
+      >>> load("digits_trades").epochs
+      40
     """
     try:
         path = pathlib.Path(path).expanduser()
     except RuntimeError as error:
         raise ValueError(f"{path}: {error} Give an absolute path.") from None
+    if path.name == str(path) and not path.suffix and not path.exists():
+        path = shipped.experiment(path.name)
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"{path} is not an experiment file: it must be an existing .py file")
     _check_name(path)

@@ -326,6 +326,7 @@ def _steps(
         while step < min(end, end_of_epoch) and asked is None and _alive(members):
             arguments = states, *made.supply.at(step), *made.parts
             if program is None:
+                bar.compiling()
                 traced = traced or lowered(made.train_step, arguments, name=experiment.name)
                 program = traced.compile(compiler_options())
                 taken = {"devices": group.mesh.size, **group.row, **bytes_per_device(program)}

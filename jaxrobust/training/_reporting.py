@@ -104,6 +104,10 @@ class TrainingBar:
         self._progress.start()
         self._say = (lambda line: None) if quiet or not self._progress.disable else say
 
+    def compiling(self) -> None:
+        """Shows that the program is being compiled, until the next update."""
+        self._progress.update(self._task, figures="compiling")
+
     def update(self, step: int, figures: dict[str, float]) -> None:
         """Moves the bar and shows some figures."""
         self._progress.update(self._task, completed=step, figures="  ".join(shown(figures)))
