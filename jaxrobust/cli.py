@@ -249,9 +249,9 @@ def plan(
 ) -> None:
     """Compile an EXPERIMENT for TPUs: does it fit, and how fast can it be?
 
-    This needs no TPU and no data. pip install 'jaxrobust[tpu]' brings the compiler. With --budget, print
-    the compute-optimal network and number of images by the scaling law of adversarial training;
-    that needs the compiler only with --topology.
+    This needs no TPU and no data. pip install 'jaxrobust[tpu]' brings the compiler. With --budget,
+    print the compute-optimal network and number of images by the scaling law of adversarial
+    training; that needs the compiler only with --topology.
 
     \b
     jaxrobust plan cifar10_trades_preact18 --topology v5e:2x2
