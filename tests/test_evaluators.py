@@ -230,7 +230,69 @@ def test_a_bracket_holds_the_accuracy_between_bounds_and_attacks(trained, tmp_pa
     assert row_of(row.to_dict()).numbers == row.numbers
 
 
+def test_a_verdict_is_kept_and_taken_up(trained):
+    asked = evaluators.verdict(norm="linf", eps=0.05, images=24)
+    said, quiet = [], {"quiet": True}
+    (row,) = evaluate_run(trained, evaluators=[asked], say=said.append, **quiet)
+    assert [n.column for n in row.numbers] == ["clean", "fast verdict linf 0.05, 24 images"]
+    assert row.numbers[1].correct <= row.numbers[0].correct
+    assert sum(row.detail["classes"]["robust"]) == row.numbers[1].correct
+    assert list(row.cost["stages"]) == ["cr", "pma", "apgd-malt", "square"]
+    assert "robust accuracy at most" in "\n".join(said)
+    (folder,) = (trained / "verdict").iterdir()
+    assert {path.name for path in folder.iterdir()} >= {"verdict.json", "items", "adversarial.npz"}
+    again = evaluate_run(trained, evaluators=[asked], say=lambda line: None, **quiet)[0]
+    assert again.cost["stages"] == row.cost["stages"], "the seconds of the first run"
+    (built,) = replace(BASE, evaluators=(use("verdict", norm="l2", eps="1/2"),)).build("evaluators")
+    assert built == evaluators.verdict(norm="l2", eps=0.5)
+
+
+def test_distances_have_every_radius_in_one_row_and_figure(trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    options = {"norm": "l2", "attacks": ("ddn", "superdeepfool"), "images": 24}
+    asked = evaluators.distances(**options, settings={"steps": 20}, radii=(0.1, 0.3))
+    quiet = {"quiet": True, "say": lambda line: None}
+    (row,) = evaluate_run(trained, evaluators=[asked], **quiet)
+    clean, near, far = row.numbers
+    assert near.column == "ddn, superdeepfool, steps 20: l2 0.1, 24 images"
+    smallest = np.array(row.detail["smallest"])
+    assert len(smallest) == clean.total == 24
+    assert (smallest == 0).sum() == 24 - clean.correct
+    for number, eps in ((near, 0.1), (far, 0.3)):
+        assert number.correct == (smallest > eps).sum()
+    assert row.detail["attacks"]["ddn"]["forwards_per_point"] == 20
+    assert row_of(row.to_dict()).detail == row.detail
+    more = evaluators.distances(**options, settings={"steps": 20}, radii=(0.2,))
+    assert (
+        evaluate_run(trained, evaluators=[more], **quiet)[0].cost["attacks"]
+        == (row.cost["attacks"])
+    ), "taken up: radii change nothing of it"
+    (path,) = asked.draw(tmp_path, {"base": [row], "two": [row, row]}, "digits")
+    assert (path.name, path.stat().st_size > 5000) == ("distances_l2.png", True)
+    assert "24 test images" in asked.caption({"base": [row]})
+    stated = use("distances", norm="linf", settings={"steps": 5}, radii=["8/255"])
+    (built,) = replace(BASE, evaluators=(stated,)).build("evaluators")
+    assert built == evaluators.distances(norm="linf", settings={"steps": 5}, radii=(8 / 255,))
+
+
 WRONG = {
+    "precision": (
+        lambda: evaluators.verdict(norm="l2", eps=1, precision="float64"),
+        "precision must be",
+    ),
+    "verdict's units": (lambda: evaluators.verdict(norm="linf", eps=8), "image units"),
+    "attack of another norm": (
+        lambda: evaluators.distances(norm="l1", attacks=("ddn",)),
+        "ddn takes l2",
+    ),
+    "setting of no attack": (
+        lambda: evaluators.distances(norm="l1", settings={"radius": 3}),
+        "radius must be settings of pdpgd, fmn",
+    ),
+    "radius of l0": (
+        lambda: evaluators.distances(norm="l0", radii=(-1,)),
+        "radii must be at least",
+    ),
     "audit": (lambda: evaluators.audit(attack=evaluators.pgd()), "attack must be the evaluator"),
     "rounds": (
         lambda: evaluators.audit(attack=evaluators.autoattack(norm="l2", eps=1), rounds=0),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust import mixing, threats
-from jaxrobust.attacks import APGD, Square
+from jaxrobust.attacks import APGD, PMA, Square
 from jaxrobust.keys import key_of
 from jaxrobust.twins import straight_through
 from jaxrobust.typing import LogitsFn, Loss, Norm
@@ -94,6 +94,8 @@ def stages(
         return Follow(logits_fn, smoothed(fn, key_of(seed), shape, sigma))
 
     found = [Stage("multi-targeted", "more", towards, logits_fn, wide)]
+    if norm == "linf":
+        found.append(Stage("PMA", "more", PMA(threat=threat, steps=steps), logits_fn, 0))
     if stopped:
         found.append(Stage("straight-through twin", "around", towards, twin, few))
         found.append(Stage("smoothed twin", "around", towards, smooth(twin), few))

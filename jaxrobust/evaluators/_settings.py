@@ -1,8 +1,12 @@
 """Checks of settings that several evaluators have, and their words."""
 
+import hashlib
+import json
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from jaxrobust.evaluation import Work, settings_of
 from jaxrobust.inputs import InputError, as_choice, as_count, as_number
 from jaxrobust.typing import NORMS
 
@@ -37,3 +41,32 @@ def pgd_text(settings: Any) -> str:
     text = str(settings.steps)
     text += f", {restarts} restarts" if restarts > 1 else ""
     return text + (f", step size {size:.6g}" if size is not None else "")
+
+
+def seed_text(seed: int) -> str:
+    """A seed for names; 0 is not told."""
+    return f", seed {seed}" if seed else ""
+
+
+def kept_in(
+    work: Work, room: str, evaluator: Any, *, without: Sequence[str] = ()
+) -> pathlib.Path | None:
+    """Where an evaluation is kept, if it is: evaluations that differ have different folders.
+
+    Args:
+      work: of the run.
+      room: folder in the run's folder.
+      evaluator: whose settings name the folder, as far as words of a few letters do; a digest of
+        all of them is at the end.
+      without: settings that change nothing of what is kept.
+
+    Returns:
+      Such as `runs/x/verdict/best_step310_linf_0.03137255_float32_0_3f2a90c1`.
+    """
+    if work.folder is None:
+        return None
+    settings = {k: v for k, v in settings_of(evaluator).items() if k not in without}
+    words = [str(value) for value in settings.values() if isinstance(value, str | int | float)]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    parts = (work.name, *(word[:24] for word in words), digest)
+    return work.folder / room / "_".join(part for part in parts if part)

@@ -188,6 +188,21 @@ def test_every_norm_has_its_attacks(norm):
     assert [stage.targets for stage in planned] == [3, 3, 0]
 
 
+def test_the_probability_margin_is_attacked_in_linf():
+    planned = stages(
+        linear, norm="linf", eps=EPS, shape=(4, 4, 1), classes=4, stopped=False, others=(),
+        seed=0, steps=3, queries=3,
+    )  # fmt: skip
+    assert [stage.name for stage in planned][:2] == ["multi-targeted", "PMA"]
+    assert planned[1] == (
+        "PMA",
+        "more",
+        attacks.PMA(threat=planned[1].attack.threat, steps=3),
+        linear,
+        0,
+    )
+
+
 def test_an_attack_that_leaves_the_ball_is_an_error(monkeypatch):
     def far(self, logits_fn, key, images, labels, targets=None):
         return attacks.Attacked(images * 0, jnp.ones(len(images), bool), jnp.zeros(len(images)))
