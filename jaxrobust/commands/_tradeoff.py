@@ -26,6 +26,7 @@ from jaxrobust.storage import local_folder
 from jaxrobust.training import (
     FolderInUseError,
     Interrupted,
+    Trained,
     alike,
     begun,
     read_rows,
@@ -34,6 +35,8 @@ from jaxrobust.training import (
 )
 
 Plan = dict[str, list[PlannedRun]]
+# Whether this call has finished the training of a run in one program with others, by its folder.
+Tried = dict[pathlib.Path, bool]
 # What is no failure of a member: it ends the whole command.
 ENDS = (Interrupted, KeyboardInterrupt, FolderInUseError)
 
@@ -78,12 +81,12 @@ def run_tradeoff(
     asked = (tradeoff.members or [first])[0]
     evaluators = tradeoff_evaluators(tradeoff, asked)
     path = workdir / "results.json"
-    alone: set[pathlib.Path] = set()  # runs that cannot be trained with others
+    tried: Tried = {}
     with resumable(tradeoff.name), compile_time:
         for name, runs in plan.items():
             for run in runs:
-                _train_together(plan, run, alone, quiet=quiet, say=say)
-            members[name] = _member(evaluators, name, runs, members, quiet=quiet, say=say)
+                _train_together(plan, run, tried, quiet=quiet, say=say)
+            members[name] = _member(evaluators, name, runs, members, tried, quiet=quiet, say=say)
             keeper.write(write_json, path, _results(tradeoff, members, {}))
             if _line_ends(plan, name):
                 passed = round(time.perf_counter() - started, 2)
@@ -153,7 +156,7 @@ def _report_so_far(
 def _train_together(
     plan: Plan,
     wanted: PlannedRun,
-    alone: set[pathlib.Path],
+    tried: Tried,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -161,15 +164,15 @@ def _train_together(
     """Trains a run, if it is not finished, with all that differ from it in numbers only.
 
     A group that was interrupted goes on as a group. What fails here is left to be continued, or to
-    fail, alone; its folders join `alone`.
+    fail, alone.
     """
-    if jax.process_count() > 1 or not _missing(wanted, alone):
+    if jax.process_count() > 1 or not _missing(wanted, tried):
         return
     group = [
         run
         for runs in plan.values()
         for run in runs
-        if _missing(run, alone)
+        if _missing(run, tried)
         and alike(wanted.experiment, run.experiment)
         and level(wanted.folder, run.folder)
     ]
@@ -178,18 +181,20 @@ def _train_together(
     experiments, folders = [r.experiment for r in group], [r.folder for r in group]
     names = ", ".join(f"{e.name} {e.seed}" for e in experiments)
     say(f"{len(group)} runs in one program: {names}")
-    alone.update(folders)
+    tried |= dict.fromkeys(folders, False)
     try:
-        train_many(experiments, folders, resume=True, quiet=quiet, say=say)
+        found = train_many(experiments, folders, resume=True, quiet=quiet, say=say)
+        done = [isinstance(run, Trained) for run in found]
+        tried |= dict(zip(folders, done, strict=True))
     except ENDS:
         raise
     except Exception as error:  # alone each of them says what is wrong with it
         say(f"not in one program: {one_line(error)[:200]}")
 
 
-def _missing(run: PlannedRun, alone: set[pathlib.Path]) -> bool:
+def _missing(run: PlannedRun, tried: Tried) -> bool:
     """Whether a run is still to be trained, and may be with others."""
-    if run.taken or run.bases or run.folder in alone:
+    if run.taken or run.bases or run.folder in tried:
         return False
     return epochs_done(run.folder) < run.experiment.epochs
 
@@ -199,6 +204,7 @@ def _member(
     name: str,
     runs: list[PlannedRun],
     earlier: Members,
+    tried: Tried,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -211,7 +217,8 @@ def _member(
             for base in run.bases:
                 if "failure" in earlier[base]:
                     raise ValueError(f"it is made of the member {base!r}, which failed")
-            found["runs"].append(_run(evaluators, run, name, quiet=quiet, say=say))
+            trained = run.taken or tried.get(run.folder, False)
+            found["runs"].append(_run(evaluators, run, name, trained, quiet=quiet, say=say))
         except ENDS:
             raise
         except Exception as error:  # one member that cannot be trained must not cost the others
@@ -225,6 +232,7 @@ def _run(
     evaluators: Sequence[Evaluator],
     run: PlannedRun,
     name: str,
+    trained: bool,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -235,7 +243,7 @@ def _run(
     keeper = Keeper(folder, say=say) if there else None
     # A finished run in somebody else's folder is evaluated as it is.
     closed = keeper is not None and not keeper.usable and epochs_done(folder) >= experiment.epochs
-    if not run.taken and not closed:
+    if not trained and not closed:
         train(experiment, folder, resume=there, quiet=quiet, say=say)
     keeper = keeper or Keeper(folder, say=say)
     rows = RunRows(

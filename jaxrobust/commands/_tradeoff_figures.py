@@ -146,9 +146,9 @@ def _fronts(
     draw = partial(
         draw_fronts,
         lines=[line.line for line in lines],
-        title=title,
+        title=title.replace("_", " "),
         clean_label=f"{words[plane.clean]} (%)",
-        robust_label=f"{words[plane.robust]} (%)",
+        robust_label=f"robust {words[plane.robust]} (%)",
         bands=seeds > 1,
     )
     caption = f"{words[plane.clean]} against {words[plane.robust]}: a line per method, a point for "
