@@ -5,7 +5,7 @@ Command:  jaxrobust tradeoff experiments/digits_demo.py
 
 from dataclasses import replace
 
-from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, Validation, use
+from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, use
 
 EPS = 0.2
 base = Experiment(

@@ -64,8 +64,8 @@ def plane_in(results: Mapping[str, Any]) -> Plane | None:
     planes = results.get("fronts", {}).get("planes") or []
     if planes:
         return Plane(*planes[0])
-    found = (rows for member in results["members"].values() for rows in rows_of(member))
-    return usual_plane(next(found, []))
+    members = results["members"].values()
+    return usual_plane([row for member in members for rows in rows_of(member) for row in rows])
 
 
 def usual_plane(rows: Sequence[Row]) -> Plane | None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from jaxrobust.commands._compile_time import CompileTime
 from jaxrobust.commands._console import say_table
-from jaxrobust.commands._fronts import fronts_text
+from jaxrobust.commands._fronts import Plane, fronts_text, measured_lines
 from jaxrobust.commands._html import write_report
 from jaxrobust.commands._identity import checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
@@ -19,7 +19,7 @@ from jaxrobust.commands._run_rows import RunRows, row_lines
 from jaxrobust.commands._stopping import resumable
 from jaxrobust.commands._tradeoff_figures import draw_figures, draw_planes
 from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, level, planned_runs
-from jaxrobust.evaluation import Evaluator, bars, provenance, write_json
+from jaxrobust.evaluation import Evaluator, bars, front, provenance, write_json
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict, tradeoff_evaluators
 from jaxrobust.reasons import one_line
 from jaxrobust.storage import local_folder
@@ -37,6 +37,7 @@ from jaxrobust.training import (
 Plan = dict[str, list[PlannedRun]]
 # Whether this call has finished the training of a run in one program with others, by its folder.
 Tried = dict[pathlib.Path, bool]
+PGD_PLANE = Plane("clean", "worst PGD")
 # What is no failure of a member: it ends the whole command.
 ENDS = (Interrupted, KeyboardInterrupt, FolderInUseError)
 
@@ -87,8 +88,13 @@ def run_tradeoff(
             for run in runs:
                 _train_together(plan, run, tried, quiet=quiet, say=say)
             members[name] = _member(evaluators, name, runs, members, tried, quiet=quiet, say=say)
+            line = _finished_line(plan, name)
+            for best in _best_of(members, line) if tradeoff.front_evaluators else ():
+                runs, more = plan[best], (*evaluators, *tradeoff.build_front_evaluators())
+                tried |= {run.folder: True for run in runs}
+                members[best] = _member(more, best, runs, members, tried, quiet=quiet, say=say)
             keeper.write(write_json, path, _results(tradeoff, members, {}))
-            if _line_ends(plan, name):
+            if line and len(members) < len(plan):
                 passed = round(time.perf_counter() - started, 2)
                 _report_so_far(tradeoff, members, keeper, passed, say)
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
@@ -101,7 +107,11 @@ def run_tradeoff(
     _print_fronts(results, say)
     written = keeper.write(write_json, path, results)
     drawn = draw_figures(
-        keeper, members, name=tradeoff.name, evaluators=evaluators, planes=tradeoff.planes
+        keeper,
+        members,
+        name=tradeoff.name,
+        evaluators=(*evaluators, *tradeoff.build_front_evaluators()),
+        planes=tradeoff.planes,
     )
     examples = [(runs[0].folder / "adversarial.png", name) for name, runs in plan.items()]
     reported = keeper.write(
@@ -130,12 +140,25 @@ def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
     return once
 
 
-def _line_ends(plan: Plan, name: str) -> bool:
-    """Whether a member is the last point of a sweep, and others follow it."""
-    names = list(plan)
-    following = names[names.index(name) + 1 :]
-    lines = [(plan[n][0].sweep or {"line": n})["line"] for n in (name, *following[:1])]
-    return plan[name][0].sweep is not None and len(lines) == 2 and lines[0] != lines[1]
+def _finished_line(plan: Plan, name: str) -> list[str]:
+    """The points of a sweep, if a member is the last of them; else none."""
+    line = [n for n, runs in plan.items() if runs[0].sweep and _line(runs) == _line(plan[name])]
+    return line if line and line[-1] == name else []
+
+
+def _line(runs: Sequence[PlannedRun]) -> str | None:
+    sweep = runs[0].sweep
+    return None if sweep is None else sweep["line"]
+
+
+def _best_of(members: Members, line: Sequence[str]) -> list[str]:
+    """The points on a line's own front, by the accuracies that all of its points have."""
+    points = {name: members[name] for name in line if "failure" not in members[name]}
+    for measured in measured_lines(points, PGD_PLANE):
+        clean, robust = measured.line.clean[:, 0], measured.line.robust[:, 0]
+        names = [n for n in points if set(PGD_PLANE) <= numbers_of_member(points[n]).keys()]
+        return [names[place] for place in front(clean, robust)]
+    return []
 
 
 def _report_so_far(

@@ -89,7 +89,7 @@ def _planes(
     rows = {k: rows_of(member) for k, member in members.items()}
     swept = any(member.get("sweep") for member in members.values())
     numbers = {name: summary(runs) for name, runs in rows.items()}
-    first = next(iter(rows.values()))[0]
+    first = max((run for runs in rows.values() for run in runs), key=len)  # others may lack rows
     seeds = bars(max(map(len, rows.values())))
     drawn: list[Drawn] = []
     named = {f"tradeoff_{i}.png" if i else "tradeoff.png": p for i, p in enumerate(planes)}
