@@ -5,7 +5,7 @@ Command:  jaxrobust tradeoff experiments/digits_demo.py
 
 from dataclasses import replace
 
-from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, Validation, use
+from jaxrobust.experiment import Evaluation, Experiment, Tradeoff, use
 
 EPS = 0.2
 base = Experiment(
@@ -17,28 +17,43 @@ base = Experiment(
     optimizer=use("sgd", momentum=0.9, nesterov=True),
     learning_rate=use("cosine", peak=0.1, warmup_epochs=2),
     weight_decay=5e-4,
-    epochs=30,
+    epochs=25,
     batch_size=128,
-    validation=Validation(size=0),
-    evaluation=Evaluation(steps=20, restarts=1, batch_size=360),
+    evaluation=Evaluation(steps=20, batch_size=360),
 )
 config = Tradeoff(
     name="digits_demo",
-    evaluators=(),
     members=(
-        replace(base, sweep={"threat.eps": (0.05, 0.1, 0.2, 0.3, 0.4)}),
         replace(
-            base, name="TRADES", objective=use("trades", steps=5),
+            base,
+            schedules={"threat.eps": use("linear", start=0.0, end=EPS, to_epoch=10)},
+            sweep={"schedules.threat.eps.end": (0.05, 0.1, 0.15, 0.2, 0.25)},
+        ),
+        replace(
+            base,
+            name="TRADES",
+            objective=use("trades", steps=5),
             sweep={"objective.beta": (0.25, 1, 2, 4, 8)},
         ),
         replace(
-            base, name="SCORE", objective=use("score", steps=5),
-            sweep={"objective.beta": (0.5, 1, 2, 4, 8)},
+            base,
+            name="SCORE",
+            objective=use("score", steps=5),
+            sweep={"objective.beta": (0.25, 1, 2, 4, 8)},
         ),
         replace(
-            base, name="mixture", objective=use("standard"), epochs=0,
-            model=use("mixture", std="member:PGD-AT eps 0.05", rob="member:PGD-AT eps 0.4", alpha=0.5),
-            sweep={"model.alpha": (0.2, 0.4, 0.6, 0.8)},
+            base,
+            name="mixture",
+            objective=use("standard"),
+            epochs=0,
+            model=use(
+                "mixture",
+                std="member:PGD-AT eps 0.05",
+                rob="member:PGD-AT eps 0.2",
+                alpha=0.5,
+            ),
+            sweep={"model.alpha": (0.5, 0.7, 0.8, 0.9)},
         ),
     ),
-)  # fmt: skip
+    reference=(0.9, 0.0),
+)

@@ -13,6 +13,7 @@ from jaxrobust.evaluation import (
     Number,
     Row,
     compare_fronts,
+    front,
     hypervolume,
     over_seeds,
     robust_at,
@@ -63,8 +64,8 @@ def plane_in(results: Mapping[str, Any]) -> Plane | None:
     planes = results.get("fronts", {}).get("planes") or []
     if planes:
         return Plane(*planes[0])
-    found = (rows for member in results["members"].values() for rows in rows_of(member))
-    return usual_plane(next(found, []))
+    members = results["members"].values()
+    return usual_plane([row for member in members for rows in rows_of(member) for row in rows])
 
 
 def usual_plane(rows: Sequence[Row]) -> Plane | None:
@@ -177,8 +178,10 @@ def fronts_table(lines: Sequence[Measured], settings: Settings) -> list[list[str
 
 
 def round_values(lines: Sequence[Measured]) -> tuple[float, ...]:
-    """Round clean accuracies between the points of the lines that have several."""
-    several = [line.line.clean[:, 0] for line in lines if len(line.line.values) > 1]
+    """Round clean accuracies between the ends of the fronts of all lines."""
+    several = []
+    for line in (line.line for line in lines if len(line.line.values) > 1):
+        several.append(line.clean[front(line.clean[:, 0], line.robust[:, 0]), 0])
     if not several:
         return ()
     found = np.concatenate(several)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from jaxrobust.commands._compile_time import CompileTime
 from jaxrobust.commands._console import say_table
-from jaxrobust.commands._fronts import fronts_text
+from jaxrobust.commands._fronts import Plane, fronts_text, measured_lines
 from jaxrobust.commands._html import write_report
 from jaxrobust.commands._identity import DataDigests, checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
@@ -19,13 +19,14 @@ from jaxrobust.commands._run_rows import RunRows, row_lines
 from jaxrobust.commands._stopping import resumable
 from jaxrobust.commands._tradeoff_figures import draw_figures, draw_planes
 from jaxrobust.commands._tradeoff_runs import PlannedRun, epochs_done, level, planned_runs
-from jaxrobust.evaluation import Evaluator, bars, provenance, write_json
+from jaxrobust.evaluation import Evaluator, bars, front, provenance, write_json
 from jaxrobust.experiment import Experiment, Tradeoff, to_dict, tradeoff_evaluators
 from jaxrobust.reasons import one_line
 from jaxrobust.storage import check_folder, local_folder
 from jaxrobust.training import (
     FolderInUseError,
     Interrupted,
+    Trained,
     alike,
     begun,
     read_rows,
@@ -34,6 +35,9 @@ from jaxrobust.training import (
 )
 
 Plan = dict[str, list[PlannedRun]]
+# Whether this call has finished the training of a run in one program with others, by its folder.
+Tried = dict[pathlib.Path, bool]
+PGD_PLANE = Plane("clean", "worst PGD")
 # What is no failure of a member: it ends the whole command.
 ENDS = (Interrupted, KeyboardInterrupt, FolderInUseError)
 
@@ -80,14 +84,23 @@ def run_tradeoff(
     asked = (tradeoff.members or [first])[0]
     evaluators = tradeoff_evaluators(tradeoff, asked)
     path = workdir / "results.json"
-    alone: set[pathlib.Path] = set()  # runs that cannot be trained with others
+    tried: Tried = {}
     with resumable(tradeoff.name), compile_time:
         for name, runs in plan.items():
             for run in runs:
-                _train_together(plan, run, alone, quiet=quiet, say=say)
-            members[name] = _member(evaluators, name, runs, members, data, quiet=quiet, say=say)
+                _train_together(plan, run, tried, quiet=quiet, say=say)
+            members[name] = _member(
+                evaluators, name, runs, members, data, tried, quiet=quiet, say=say
+            )
+            line = _finished_line(plan, name)
+            for best in _best_of(members, line) if tradeoff.front_evaluators else ():
+                runs, more = plan[best], (*evaluators, *tradeoff.build_front_evaluators())
+                tried |= {run.folder: True for run in runs}
+                members[best] = _member(
+                    more, best, runs, members, data, tried, quiet=quiet, say=say
+                )
             keeper.write(write_json, path, _results(tradeoff, members, {}))
-            if _line_ends(plan, name):
+            if line and len(members) < len(plan):
                 passed = round(time.perf_counter() - started, 2)
                 _report_so_far(tradeoff, members, keeper, passed, say)
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
@@ -100,7 +113,11 @@ def run_tradeoff(
     _print_fronts(results, say)
     written = keeper.write(write_json, path, results)
     drawn = draw_figures(
-        keeper, members, name=tradeoff.name, evaluators=evaluators, planes=tradeoff.planes
+        keeper,
+        members,
+        name=tradeoff.name,
+        evaluators=(*evaluators, *tradeoff.build_front_evaluators()),
+        planes=tradeoff.planes,
     )
     examples = [(runs[0].folder / "adversarial.png", name) for name, runs in plan.items()]
     reported = keeper.write(
@@ -129,12 +146,25 @@ def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
     return once
 
 
-def _line_ends(plan: Plan, name: str) -> bool:
-    """Whether a member is the last point of a sweep, and others follow it."""
-    names = list(plan)
-    following = names[names.index(name) + 1 :]
-    lines = [(plan[n][0].sweep or {"line": n})["line"] for n in (name, *following[:1])]
-    return plan[name][0].sweep is not None and len(lines) == 2 and lines[0] != lines[1]
+def _finished_line(plan: Plan, name: str) -> list[str]:
+    """The points of a sweep, if a member is the last of them; else none."""
+    line = [n for n, runs in plan.items() if runs[0].sweep and _line(runs) == _line(plan[name])]
+    return line if line and line[-1] == name else []
+
+
+def _line(runs: Sequence[PlannedRun]) -> str | None:
+    sweep = runs[0].sweep
+    return None if sweep is None else sweep["line"]
+
+
+def _best_of(members: Members, line: Sequence[str]) -> list[str]:
+    """The points on a line's own front, by the accuracies that all of its points have."""
+    points = {name: members[name] for name in line if "failure" not in members[name]}
+    for measured in measured_lines(points, PGD_PLANE):
+        clean, robust = measured.line.clean[:, 0], measured.line.robust[:, 0]
+        names = [n for n in points if set(PGD_PLANE) <= numbers_of_member(points[n]).keys()]
+        return [names[place] for place in front(clean, robust)]
+    return []
 
 
 def _report_so_far(
@@ -155,7 +185,7 @@ def _report_so_far(
 def _train_together(
     plan: Plan,
     wanted: PlannedRun,
-    alone: set[pathlib.Path],
+    tried: Tried,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -163,15 +193,15 @@ def _train_together(
     """Trains a run, if it is not finished, with all that differ from it in numbers only.
 
     A group that was interrupted goes on as a group. What fails here is left to be continued, or to
-    fail, alone; its folders join `alone`.
+    fail, alone.
     """
-    if jax.process_count() > 1 or not _missing(wanted, alone):
+    if jax.process_count() > 1 or not _missing(wanted, tried):
         return
     group = [
         run
         for runs in plan.values()
         for run in runs
-        if _missing(run, alone)
+        if _missing(run, tried)
         and alike(wanted.experiment, run.experiment)
         and level(wanted.folder, run.folder)
     ]
@@ -180,18 +210,20 @@ def _train_together(
     experiments, folders = [r.experiment for r in group], [r.folder for r in group]
     names = ", ".join(f"{e.name} {e.seed}" for e in experiments)
     say(f"{len(group)} runs in one program: {names}")
-    alone.update(folders)
+    tried |= dict.fromkeys(folders, False)
     try:
-        train_many(experiments, folders, resume=True, quiet=quiet, say=say)
+        found = train_many(experiments, folders, resume=True, quiet=quiet, say=say)
+        done = [isinstance(run, Trained) for run in found]
+        tried |= dict(zip(folders, done, strict=True))
     except ENDS:
         raise
     except Exception as error:  # alone each of them says what is wrong with it
         say(f"not in one program: {one_line(error)[:200]}")
 
 
-def _missing(run: PlannedRun, alone: set[pathlib.Path]) -> bool:
+def _missing(run: PlannedRun, tried: Tried) -> bool:
     """Whether a run is still to be trained, and may be with others."""
-    if run.taken or run.bases or run.folder in alone:
+    if run.taken or run.bases or run.folder in tried:
         return False
     return epochs_done(run.folder) < run.experiment.epochs
 
@@ -202,6 +234,7 @@ def _member(
     runs: list[PlannedRun],
     earlier: Members,
     data: DataDigests,
+    tried: Tried,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -214,7 +247,8 @@ def _member(
             for base in run.bases:
                 if "failure" in earlier[base]:
                     raise ValueError(f"it is made of the member {base!r}, which failed")
-            found["runs"].append(_run(evaluators, run, name, data, quiet=quiet, say=say))
+            trained = run.taken or tried.get(run.folder, False)
+            found["runs"].append(_run(evaluators, run, name, data, trained, quiet=quiet, say=say))
         except ENDS:
             raise
         except Exception as error:  # one member that cannot be trained must not cost the others
@@ -229,6 +263,7 @@ def _run(
     run: PlannedRun,
     name: str,
     data: DataDigests,
+    trained: bool,
     *,
     quiet: bool,
     say: Callable[[str], None],
@@ -239,7 +274,7 @@ def _run(
     keeper = Keeper(folder, say=say) if there else None
     # A finished run in somebody else's folder is evaluated as it is.
     closed = keeper is not None and not keeper.usable and epochs_done(folder) >= experiment.epochs
-    if not run.taken and not closed:
+    if not trained and not closed:
         train(experiment, folder, resume=there, quiet=quiet, say=say)
     keeper = keeper or Keeper(folder, say=say)
     rows = RunRows(

@@ -89,7 +89,7 @@ def _planes(
     rows = {k: rows_of(member) for k, member in members.items()}
     swept = any(member.get("sweep") for member in members.values())
     numbers = {name: summary(runs) for name, runs in rows.items()}
-    first = next(iter(rows.values()))[0]
+    first = max((run for runs in rows.values() for run in runs), key=len)  # others may lack rows
     seeds = bars(max(map(len, rows.values())))
     drawn: list[Drawn] = []
     named = {f"tradeoff_{i}.png" if i else "tradeoff.png": p for i, p in enumerate(planes)}
@@ -146,9 +146,9 @@ def _fronts(
     draw = partial(
         draw_fronts,
         lines=[line.line for line in lines],
-        title=title,
+        title=title.replace("_", " "),
         clean_label=f"{words[plane.clean]} (%)",
-        robust_label=f"{words[plane.robust]} (%)",
+        robust_label=f"robust {words[plane.robust]} (%)",
         bands=seeds > 1,
     )
     caption = f"{words[plane.clean]} against {words[plane.robust]}: a line per method, a point for "

@@ -84,6 +84,9 @@ def with_parts(values: Mapping[str, Any], kind: type = Experiment) -> dict[str, 
             found[name] = tuple(from_json(v, f"{name}[{i}]") for i, v in enumerate(value))
         elif value is not None:
             found[name] = from_json(value, name)
+    if "front_evaluators" in found:
+        each = enumerate(found["front_evaluators"])
+        found["front_evaluators"] = tuple(from_json(v, f"front_evaluators[{i}]") for i, v in each)
     if isinstance(found.get("schedules"), dict):
         paths = found["schedules"].items()
         found["schedules"] = {path: from_json(v, f"schedules[{path!r}]") for path, v in paths}

@@ -55,7 +55,7 @@ def sweep_points(experiment: "Experiment") -> tuple[SweepPoint, ...]:
     if not experiment.sweep:
         return (SweepPoint(experiment, experiment.name, "", None),)
     ((path, values),) = experiment.sweep.items()
-    knob = path.removeprefix(SCHEDULES).partition(".")[2]
+    knob = _knob(path)
     alone, change = replace(experiment, sweep={}), _changed(experiment, path)
     return tuple(
         SweepPoint(
@@ -89,6 +89,13 @@ def check_sweep(experiment: "Experiment") -> None:
         raise InputError(
             f"sweep[{path!r}] must have values that differ in six digits, got {list(values)}"
         )
+
+
+def _knob(path: str) -> str:
+    """What labels show: `schedules.threat.eps.end` is the eps that training ends with."""
+    scheduled = path.startswith(SCHEDULES)
+    parts = path.removeprefix(SCHEDULES).split(".")
+    return parts[1] if scheduled else ".".join(parts[1:])
 
 
 def _changed(experiment: "Experiment", path: str) -> Callable[[float], dict[str, Any]]:

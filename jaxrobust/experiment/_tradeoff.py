@@ -28,6 +28,8 @@ class Tradeoff:
       runs: finished runs that are taken as they are, by name: a folder, or one for each seed.
         Their data and threat must be those of the others, and they come first in every table.
       evaluators: further evaluations of every run, of `jaxrobust.evaluators`.
+      front_evaluators: further evaluations of those points of a sweep that are on its own front, by
+        clean accuracy and the worst of PGD: for attacks that cost more than PGD.
       planes: pairs of columns of the table, each drawn against the other; default: clean accuracy
         against every AutoAttack, or against the worst PGD where there is none, and the accuracy
         under rotations and shifts against the first of these.
@@ -49,6 +51,7 @@ class Tradeoff:
     seeds: tuple[int, ...] = ()
     runs: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
     evaluators: tuple[Spec, ...] = ()
+    front_evaluators: tuple[Spec, ...] = ()
     planes: tuple[tuple[str, str], ...] = ()
     reference: tuple[Number, Number] = (0.0, 0.0)
     clean_at: tuple[Number, ...] = ()
@@ -82,12 +85,14 @@ class Tradeoff:
                 raise ValueError(
                     f"compared: {name!r} must be a member with a sweep, one of {swept or 'none'}"
                 )
-        specs = tuple(
-            checked(spec, PARTS["evaluators"], f"evaluators[{number}]")
-            for number, spec in enumerate(self.evaluators)
-        )
-        object.__setattr__(self, "evaluators", specs)
+        for name in ("evaluators", "front_evaluators"):
+            specs = tuple(
+                checked(spec, PARTS["evaluators"], f"{name}[{number}]")
+                for number, spec in enumerate(getattr(self, name))
+            )
+            object.__setattr__(self, name, specs)
         traced(self.build_evaluators, "evaluators")
+        traced(self.build_front_evaluators, "front_evaluators")
 
     def points(self) -> tuple[SweepPoint, ...]:
         """The members, each sweep as its points."""
@@ -98,6 +103,13 @@ class Tradeoff:
         return tuple(
             built(spec, PARTS["evaluators"], f"evaluators[{number}]")
             for number, spec in enumerate(self.evaluators)
+        )
+
+    def build_front_evaluators(self) -> tuple[Any, ...]:
+        """The objects that `front_evaluators` stand for."""
+        return tuple(
+            built(spec, PARTS["evaluators"], f"front_evaluators[{number}]")
+            for number, spec in enumerate(self.front_evaluators)
         )
 
     def _check_bases(self) -> None:

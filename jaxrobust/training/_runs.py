@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxrobust.data import Dataset
 from jaxrobust.devices import device_mesh, replicated
@@ -70,7 +71,9 @@ def load_run(
     model = build_model(experiment, dataset.num_classes, trust=trust)
     check_constants(workdir, model)
     optimizer, _ = build_optimizer(experiment, 1)
-    target = create_state(experiment, model, optimizer, dataset.image_shape)
+    # Only shapes and placement are read of it: nothing is compiled for a run that is read back.
+    shapes = jax.eval_shape(lambda: create_state(experiment, model, optimizer, dataset.image_shape))
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     checkpoints = Checkpoints(workdir / "checkpoints", warn=say)
     try:
         restore = checkpoints.restore_best if checkpoint == "best" else checkpoints.restore_last
