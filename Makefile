@@ -24,7 +24,7 @@ MADE := $(shell cat $(INSTALLED) 2>/dev/null)
 WANTED := $(if $(filter file,$(origin PYTHON)),$(PRESENT),$(shell $(PYTHON) $(VERSION) 2>/dev/null))
 ANEW := $(wildcard $(UNFINISHED))$(if $(filter $(PRESENT),$(WANTED)),$(filter-out $(PRESENT),$(MADE)),anew)
 
-.PHONY: demo quick test test-slow test-core lint types test-newest test-newest-core newest anew clean
+.PHONY: demo quick docs test test-slow test-core lint types test-newest test-newest-core newest anew clean
 
 demo: $(INSTALLED)
 	$(BIN)/jaxrobust tradeoff experiments/digits_tradeoff.py
@@ -51,6 +51,16 @@ lint: $(INSTALLED)
 # Not a part of `make test`: the stubs come with NumPy and JAX, so their next release may find more.
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+# The site, in build/docs. Every warning is an error. NOTEBOOKS=off does not run the notebooks.
+NOTEBOOKS ?= cache
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -D nb_execution_mode=$(NOTEBOOKS) docs build/docs
+	@echo build/docs/index.html
+
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
 
 # Both on the newest interpreter, with the newest JAX that installs there.
 test-newest: newest
@@ -80,4 +90,4 @@ anew:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf .venv .venv-newest .cache runs
+	rm -rf .venv .venv-newest .cache runs build docs/reference docs/project

@@ -59,7 +59,7 @@ MISTAKES = {
     ),
     "wrong part": (
         ["train", TRADES, "--set", "objective=trade"],
-        "score, standard, trades",
+        "sabr, score, standard, trades",
     ),
     "no weights": (
         ["train", TRADES, "--workdir", "new", "--init-from", "nowhere"],

@@ -96,6 +96,8 @@ def test_other_shell_commands_of_the_readme_are_known():
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
+PYTHON += [(page, "\n".join(blocks(page, r"\{code-cell\} python"))) for page in NOTEBOOKS]
 
 
 @pytest.mark.slow
@@ -109,9 +111,11 @@ def test_python_blocks_run(page, code, tmp_path, monkeypatch):
 
 
 def test_links_between_pages_lead_somewhere():
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+    others = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+    made = ("reference/", "project/")  # pages that `make docs` makes
+    for page in [*PAGES, *NOTEBOOKS, *others]:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
-            if not target.startswith("http"):
+            if not target.startswith(("http", *made)):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 

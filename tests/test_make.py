@@ -20,6 +20,7 @@ case "$1 $2" in
     for tool in ruff mypy jaxrobust; do echo "#!/bin/sh" >"$3/bin/$tool"; done
     chmod +x "$3"/bin/* ;;
   "-m pip") echo "pip {version}" >>log; [ ! -e no_network ] ;;
+  "-m sphinx") echo "sphinx {version}" >>log ;;
   "-m pytest") shift 2; echo "pytest {version} $*" >>log ;;
   *) exec {python} -IS -c "import sys; sys.version_info = tuple(map(int, '{version}'.split('.'))); $2" ;;
 esac
@@ -207,5 +208,6 @@ def test_continuous_integration_runs_the_core_on_a_newer_interpreter(checkout, n
     log = (checkout.folder / "log").read_text()
     for part in ("not slow", "slow"):
         assert f"pytest 3.12 -n 2 --dist loadfile -m {part}\n" in log
+    assert "sphinx 3.12\n" in log
     assert ("pytest 3.13" in log) == runs
     assert ("is not run again" in finished.stdout) != runs

@@ -121,7 +121,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def test_the_workflows_are_those_that_the_pages_name():
-    assert [path.stem for path in WORKFLOWS] == ["release", "tests"]
+    assert [path.stem for path in WORKFLOWS] == ["docs", "release", "tests"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
