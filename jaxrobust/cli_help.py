@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import click
 
@@ -32,9 +32,10 @@ class HelpFormatter(click.HelpFormatter):
                 self.write(_filled(words, self.width, indent, indent) + "\n")
 
     def write_dl(
-        self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
         """Writes options and their texts, in two columns where there is room."""
+        rows = list(rows)
         if self.width >= NARROW:
             first = min(max(len(term) for term, _ in rows), col_max) + col_spacing
         indent = " " * self.current_indent
@@ -70,8 +71,14 @@ def lay_out(command: click.Command) -> None:
 
 
 def _filled(text: str, width: int, first: str, rest: str) -> str:
-    wrapped = {"width": width, "initial_indent": first, "subsequent_indent": rest}
-    return textwrap.fill(text, break_long_words=False, break_on_hyphens=False, **wrapped)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _joined(lines: str) -> list[str]:

@@ -188,10 +188,10 @@ def _as_start(start: Any, wanted: Any, *, restarts: int) -> Any:
     Raises:
       InputError: if it is no perturbation of the threat.
     """
-    if jax.tree.structure(start) != jax.tree.structure(wanted):
+    form: Any = jax.tree.structure(wanted)
+    if jax.tree.structure(start) != form:
         raise InputError(
-            f"start must be a perturbation of the threat, {jax.tree.structure(wanted)}, got "
-            f"{jax.tree.structure(start)}"
+            f"start must be a perturbation of the threat, {form}, got {jax.tree.structure(start)}"
         )
     ahead = () if restarts == 1 else (restarts,)
 
