@@ -31,6 +31,7 @@ from jaxrobust.evaluation._figures import draw_cascade as draw_cascade
 from jaxrobust.evaluation._figures import draw_sweep as draw_sweep
 from jaxrobust.evaluation._intervals import Accuracy as Accuracy
 from jaxrobust.evaluation._intervals import accuracy as accuracy
+from jaxrobust.evaluation._minimum_norm import MINIMUM_NORM as MINIMUM_NORM
 from jaxrobust.evaluation._minimum_norm import minimum_norm_attacks as minimum_norm_attacks
 from jaxrobust.evaluation._minimum_norm import norms_of_attack as norms_of_attack
 from jaxrobust.evaluation._optimality import optimality as optimality
