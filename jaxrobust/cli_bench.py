@@ -30,7 +30,7 @@ def without_a_cache() -> None:
 @count_option("--repeats", 3)
 @JSON
 def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
-    """APGD, FAB-T and Square against the passes of the model they are made of."""
+    """APGD, FAB-T, Square and minimum-norm attacks against the passes they are made of."""
     from jaxrobust.commands import bench_attack
 
     bench_attack(path, **settings)
