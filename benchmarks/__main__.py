@@ -120,6 +120,33 @@ def fast_verdict(path: pathlib.Path | None, **settings: Any) -> None:
         fast_verdict(path, **settings)
 
 
+@benchmarks.command()
+@click.option(
+    "--norm",
+    "norms",
+    type=click.Choice(["linf", "l2", "l1", "l0"]),
+    multiple=True,
+    default=("linf", "l2", "l1", "l0"),
+    show_default=True,
+    help="May be given several times.",
+)
+@count_option("--points", 100, "The first so many images.")
+@click.option(
+    "--steps", type=click.IntRange(min=2), help="Of every attack (default: as published)."
+)
+@JSON
+def distances(path: pathlib.Path | None, **settings: Any) -> None:
+    """Minimum-norm attacks on the digits networks: distances beside the authors', optimality, cost.
+
+    \b
+    python -m benchmarks distances --json distances.json
+    """
+    from benchmarks.commands import distances
+
+    with mistakes():
+        distances(path, **settings)
+
+
 @benchmarks.command("compile")
 @click.option(
     "--program",

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 from benchmarks.convolution_table import convolution_table
+from benchmarks.distances import distances_table
 from benchmarks.fast_verdict import fast_verdict_table
 from benchmarks.form_tables import loop_table, transform_table
 from benchmarks.peer_table import peer_table
@@ -100,3 +101,20 @@ def fast_verdict(path: pathlib.Path | None, **settings: Any) -> None:
     costs = ("forwards_per_point", "backwards_per_point", "seconds")
     show_rows("its stages", stages, (*named, "stage", "robust", *costs))
     keep_rows(path, "fast verdict", settings, host, rows=rows)
+
+
+def distances(path: pathlib.Path | None, **settings: Any) -> None:
+    """Runs ensembles of minimum-norm attacks on the digits networks.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `distances_table`.
+    """
+    host = machine()
+    rows = [row._asdict() for row in distances_table(**settings)]
+    named = ("model", "norm", "attack", "found", "median", "mean")
+    reference = ("reference_median", "reference_mean")
+    costs = ("forwards_per_point", "backwards_per_point", "seconds")
+    columns = (*named, *reference, "optimality", "optimality_exact_area", *costs)
+    show_rows("distances under minimum-norm attacks", rows, columns)
+    keep_rows(path, "distances", settings, host, rows=rows)

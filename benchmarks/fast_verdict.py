@@ -127,7 +127,7 @@ def fast_verdict_table(
     Raises:
       ValueError: if a file is no such network.
     """
-    cases = [_digits(*case) for case in DIGITS] if digits else []
+    cases = [digits_case(*case) for case in DIGITS] if digits else []
     cases += [_from_file(pathlib.Path(path), norm, eps) for path, norm, eps in models]
     shown = [
         case._replace(images=case.images[:points], labels=case.labels[:points]) for case in cases
@@ -201,7 +201,7 @@ def _stages(report: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _digits(model: str, norm: str, eps: float) -> Case:
+def digits_case(model: str, norm: str, eps: float) -> Case:
     with np.load(GOLDEN / f"{model}.npz") as data, np.load(GOLDEN / "autoattack_digits.npz") as aa:
         arrays = {k: jnp.asarray(data[k]) for k in data.files if k.endswith(("kernel", "bias"))}
         reference = int(aa[f"{model}_{NAMES[norm]}/cascade/square"].sum())

@@ -1,6 +1,7 @@
 """What the benchmarks wrote as Markdown, with the machine that it is of in the first cell."""
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -156,9 +157,29 @@ def _fast_verdict(results: dict[str, Any]) -> Rows:
     return table
 
 
+def _distances(results: dict[str, Any]) -> Rows:
+    head = ["network", "norm", "attack", "found", "median", "mean", "authors' median", "their mean"]
+    table = [[*head, "optimality", "exact area", "passes per point", "time"]]
+    for row in results["rows"]:
+        names = ("median", "mean", "reference_median", "reference_mean")
+        sizes = [f"{value:.4g}" if math.isfinite(value) else "-" for value in _numbers(row, names)]
+        shares = [f"{row[name]:.4f}" for name in ("optimality", "optimality_exact_area")]
+        passes = f"{row['forwards_per_point']:,.0f} + {row['backwards_per_point']:,.0f}"
+        found = f"{row['found']} of {row['points']}"
+        cells = [row["model"], row["norm"], row["attack"], found, *sizes, *shares]
+        table.append([*cells, passes, seconds_text(row["seconds"])])
+    return table
+
+
+def _numbers(row: dict[str, Any], names: tuple[str, ...]) -> list[float]:
+    """Values that may be infinite or NaN, which JSON holds as text."""
+    return [float(row[name]) for name in names]
+
+
 RENDERED = {
     "compile": _compile,
     "convolutions": _convolutions,
+    "distances": _distances,
     "fast verdict": _fast_verdict,
     "forms": _forms,
     "peers": _peers,

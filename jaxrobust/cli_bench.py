@@ -34,7 +34,7 @@ def without_a_cache() -> None:
 @count_option("--repeats", 3)
 @JSON
 def bench_attack(path: pathlib.Path | None, **settings: Any) -> None:
-    """Time APGD, FAB-T and Square against their forward and backward passes.
+    """Time APGD, FAB-T, Square and minimum-norm attacks against their passes.
 
     \b
     jaxrobust bench attack --width 16 --steps 10

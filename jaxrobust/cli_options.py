@@ -255,7 +255,7 @@ def given(*names: str) -> list[str]:
     sources = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return [
         max(param.opts, key=len)
-        for param in context.command.params
+        for param in context.command.get_params(context)
         if param.name in names and context.get_parameter_source(param.name) in sources
     ]
 

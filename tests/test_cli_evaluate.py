@@ -1,5 +1,6 @@
 """Evaluations: numbers first, rows second, pictures last; every result under its own name."""
 
+import dataclasses
 import errno
 import json
 import pathlib
@@ -9,8 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxrobust import evaluators
-from jaxrobust.commands import _progress, _run_rows, autoattack_run, evaluate_run
+from jaxrobust import attacks, evaluation, evaluators
+from jaxrobust.commands import (
+    _progress,
+    _run_rows,
+    attack_choices,
+    autoattack_run,
+    evaluate_run,
+)
 from jaxrobust.commands._identity import checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._run_rows import RunRows, row_lines
@@ -175,13 +182,141 @@ def test_options_of_the_other_attack_are_refused(cli, trained, option):
     before = len(rows(trained))
     if option in FOR_PGD:
         words = ["--attack", "autoattack", *FOR_PGD[option]]
-        expected = f"{option} belongs to --attack pgd, not to --attack autoattack"
+        expected = f"{option} is no option of --attack autoattack, which has --norm, --eps, "
     else:
         words = WITHOUT_EFFECT[option]
-        expected = f"{option} belongs to --attack autoattack, not to --attack pgd"
+        expected = f"{option} is no option of --attack pgd, which has --steps, "
     code, out, err = cli("evaluate", trained, *words)
-    assert (code, out, err) == (2, "", f"jaxrobust: {expected}\n")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"jaxrobust: {expected}")
+    assert err.count("\n") == 1
     assert len(rows(trained)) == before
+
+
+CHOICES = attack_choices()
+LINF, CUSTOM = {"norm": "linf", "eps": 0.1}, {"version": "custom", "attacks": ("apgd-ce",)}
+# Options, and the evaluator that they stand for in a run whose threat is linf 0.1.
+MADE = {
+    "verdict": ({"n": 8}, evaluators.verdict(**LINF, images=8)),
+    "audit": (
+        {**CUSTOM, "rounds": 1, "steps": 5, "seed": 2},
+        evaluators.audit(attack=evaluators.autoattack(**LINF, **CUSTOM, seed=2), steps=5, rounds=1),
+    ),
+    "union": (
+        {**CUSTOM, "linf": 0.1, "l2": 0.5},
+        evaluators.union(linf=0.1, l2=0.5, **CUSTOM),
+    ),
+    "bracket": (
+        {"norm": "l2", "radii": (0.1, 0.2), "costly": ("crown-ibp",)},
+        evaluators.bracket(norm="l2", radii=(0.1, 0.2), costly=("crown-ibp",)),
+    ),
+    "distances": (
+        {"steps": 9, "gamma": 0.1},
+        evaluators.distances(norm="linf", radii=(0.1,), settings={"steps": 9, "gamma": 0.1}),
+    ),
+    "eps-curve": (
+        {"norm": "linf", "radii": (0.1, 0.2)},
+        evaluators.eps_curve(norm="linf", radii=(0.1, 0.2)),
+    ),
+    "certified": ({"sigma": 0.5}, evaluators.certified(sigma=0.5)),
+    "spatial-grid": (
+        {"max_degrees": 5.0, "counts": (1, 1, 2)},
+        evaluators.spatial_grid(max_degrees=5.0, counts=(1, 1, 2)),
+    ),
+    "per-class": ({}, evaluators.per_class()),
+    "fmn": (
+        {"norm": "l1", "step_size": 2.0, "escape": False},
+        evaluators.distances(
+            norm="l1", attacks=("fmn",), settings={"step_size": 2.0, "escape": False}
+        ),
+    ),
+    "pdpgd": ({}, evaluators.distances(norm="linf", attacks=("pdpgd",), radii=(0.1,))),
+    "ddn": (
+        {"radii": (0.5,), "levels": 256},
+        evaluators.distances(
+            norm="l2", attacks=("ddn",), radii=(0.5,), settings={"levels": 256}
+        ),
+    ),
+    "sigma-zero": (
+        {"sigma": 0.01},
+        evaluators.distances(norm="l0", attacks=("sigma-zero",), settings={"sigma": 0.01}),
+    ),
+    "deepfool": (
+        {"steps": 3, "n": 4},
+        evaluators.distances(
+            norm="linf", attacks=("deepfool",), radii=(0.1,), settings={"steps": 3}, images=4
+        ),
+    ),
+    "superdeepfool": ({}, evaluators.distances(norm="l2", attacks=("superdeepfool",))),
+    "fab": ({}, evaluators.distances(norm="linf", attacks=("fab",), radii=(0.1,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_exported_attack_is_a_choice_with_its_own_options(name):
+    """A new evaluator or minimum-norm attack is one as soon as it is exported; add a row to MADE."""
+    values, expected = MADE[name]
+    made = CHOICES[name].make(BASE, values)
+    assert made == expected
+    assert all(asked.help for asked in CHOICES[name].options.values())
+
+
+def test_the_choices_are_the_exports():
+    exported = {name.replace("_", "-") for name in evaluators.__all__}
+    assert set(CHOICES) - set(evaluation.MINIMUM_NORM) == (
+        exported - {"folder-name", "pgd", "autoattack"}
+    )
+    fields = {field.name for field in dataclasses.fields(attacks.FMN)} - {"threat"}
+    assert set(CHOICES["fmn"].options) == fields | {"norm", "radii", "n", "seed"}
+
+
+REFUSED = {
+    "another attack's": (
+        ["--attack", "fmn", "--overshoot", "0.1"],
+        "--overshoot is no option of --attack fmn, which has --norm, ",
+    ),
+    "a norm": (["--attack", "ddn", "--norm", "l1"], "attacks must take norm 'l1'; ddn takes l2"),
+    "no radius": (
+        ["--attack", "verdict", "--norm", "l2"],
+        "--eps must be given: the run's threat is linf, not l2",
+    ),
+    "no radii": (["--attack", "bracket", "--norm", "l2"], "--radii must be given"),
+    "a number": (["--attack", "fmn", "--gamma", "x"], "--gamma must be a finite number"),
+    "a list": (["--attack", "distances", "--radii", "0.1,,2"], "--radii must be a list"),
+    "a radius": (["--attack", "distances", "--radii", "0.1,x"], "--radii must be a number or a"),
+    "integers": (["--attack", "spatial-grid", "--counts", "1,a,2"], "--counts must be integers"),
+    "steps": (["--attack", "pdpgd", "--steps", "1"], "steps must be an integer of at least 2"),
+    "one norm": (["--attack", "union", "--l2", "0.5"], "at least two norms"),
+    "a word": (["--attack", "verdict", "--precision", "int8"], "precision must be 'float32'"),
+    "unknown": (["--attack", "fgsm"], "'fgsm' is not one of 'pgd', 'autoattack'"),
+    "l0": (["--attack", "autoattack", "--norm", "l0", "--eps", "3"], "l0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_an_attack_cannot_take_is_one_line(cli, trained, name):
+    words, expected = REFUSED[name]
+    code, out, err = cli("evaluate", trained, *words)
+    assert (code, out) == (2, ""), err
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_a_minimum_norm_attack_from_the_command_line_is_resumed(cli, trained):
+    words = ["--attack", "deepfool", "--norm", "l2", "--n", "8", "--steps", "5", "--radii", "1/10"]
+    code, out, err = cli("evaluate", trained, *words)
+    assert code == 0, err
+    assert "Minimum-norm attacks: l2, 8 points, seed 0" in out
+    assert out.count("deepfool finished, ") == 1
+    assert "deepfool, steps 5: l2 0.1, 8 images" in out
+    row = rows(trained)[-1]
+    assert (row["kind"], row["settings"]["radii"]) == ("distances", [0.1])
+    (folder,) = (trained / "distances").iterdir()
+    assert (folder / "curve.png").exists()
+    code, out, err = cli("evaluate", trained, *words)
+    assert code == 0, err
+    assert "deepfool finished" not in out, "taken from the folder"
+    assert rows(trained)[-1]["cost"]["attacks"] == row["cost"]["attacks"]
 
 
 A = ["--attack", "autoattack"]

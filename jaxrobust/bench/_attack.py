@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust import models
-from jaxrobust.attacks import apgd, fab, square
+from jaxrobust.attacks import apgd, ddn, fab, fmn, pdpgd, sigma_zero, square
 from jaxrobust.bench._passes import forward_passes, gradient_passes
 from jaxrobust.bench._timing import least_times
 from jaxrobust.convolutions import compiler_options, fast_on_cpu
@@ -41,7 +41,7 @@ class AttackRow(NamedTuple):
 def attack_table(
     *, width: int = 16, batch_size: int = 32, steps: int = 10, queries: int = 100, repeats: int = 3
 ) -> list[AttackRow]:
-    """Times APGD, FAB-T and Square on a PreActResNet-18 at 32 x 32 x 3.
+    """Times APGD, FAB-T, Square and minimum-norm attacks on a PreActResNet-18 at 32 x 32 x 3.
 
     The model's own passes are measured in a compiled loop as long as the attack's, with the same
     convolutions, in turn with the attacks; the least time of each counts.
@@ -49,7 +49,7 @@ def attack_table(
     Args:
       width: channels of the first stage.
       batch_size: images per pass.
-      steps: iterations of APGD and FAB.
+      steps: iterations of all but Square, at least 2.
       queries: of Square.
       repeats: of each measurement.
 
@@ -83,6 +83,15 @@ def attack_table(
             steps,
         )
         programs[f"square {norm}"] = (_attack(square, queries=queries, **options), queries + 1, 0)
+    nearest: dict[str, tuple[Callable, dict[str, Any]]] = {
+        "fmn linf": (fmn, {"norm": "linf"}),
+        "fmn l0": (fmn, {"norm": "l0"}),
+        "ddn l2": (ddn, {}),
+        "pdpgd l1": (pdpgd, {"norm": "l1"}),
+        "sigma-zero l0": (sigma_zero, {}),
+    }
+    for name, (attack, options) in nearest.items():
+        programs[name] = (_attack(attack, steps=steps, **options), 0, steps)
     arguments = (logits_fn, key, images, labels, targets)
     compiled, compile_seconds = {}, {}
     for name, (program, _, _) in programs.items():

@@ -1,5 +1,9 @@
 """What the subcommands of `jaxrobust` do, callable from Python."""
 
+from jaxrobust.commands._attack_choices import Asked as Asked
+from jaxrobust.commands._attack_choices import AttackChoice as AttackChoice
+from jaxrobust.commands._attack_choices import attack_choices as attack_choices
+from jaxrobust.commands._attack_choices import option_name as option_name
 from jaxrobust.commands._autoattack import autoattack_run as autoattack_run
 from jaxrobust.commands._bench import bench_attack as bench_attack
 from jaxrobust.commands._bench import bench_many as bench_many

@@ -37,6 +37,7 @@ from jaxrobust.evaluation._front import front as front
 from jaxrobust.evaluation._hypervolume import hypervolume as hypervolume
 from jaxrobust.evaluation._intervals import Accuracy as Accuracy
 from jaxrobust.evaluation._intervals import accuracy as accuracy
+from jaxrobust.evaluation._minimum_norm import MINIMUM_NORM as MINIMUM_NORM
 from jaxrobust.evaluation._minimum_norm import minimum_norm_attacks as minimum_norm_attacks
 from jaxrobust.evaluation._minimum_norm import norms_of_attack as norms_of_attack
 from jaxrobust.evaluation._optimality import optimality as optimality
