@@ -230,7 +230,41 @@ def test_a_bracket_holds_the_accuracy_between_bounds_and_attacks(trained, tmp_pa
     assert row_of(row.to_dict()).numbers == row.numbers
 
 
+def test_smoothing_takes_its_place_beside_the_bounds(trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    drawn = evaluators.certified(sigma=0.2, samples=200, selection=20)
+    options = {"norm": "l2", "radii": (0.05, 0.1), "images": 20, "steps": 2, "costly": ()}
+    asked = evaluators.bracket(**options, smoothing=drawn)
+    alone = evaluators.certified(sigma=0.2, samples=200, selection=20, radii=(0.05, 0.1), images=20)
+    quiet = {"quiet": True, "say": lambda line: None}
+    row, own = evaluate_run(trained, evaluators=[asked, alone], **quiet)
+    columns = [number.column for number in row.numbers]
+    assert columns[0] == "certified l2 0.05 by ibp, crown-ibp, 20 images"
+    assert columns[-1] == "certified l2 0.1 by smoothing, sigma 0.2, 20 images"
+    assert row.numbers[-2:] == own.numbers
+    (path,) = asked.draw(tmp_path, {"base": [row]}, "digits")
+    assert path.stat().st_size > 1000
+    assert "sigma 0.2, for the smoothed classifier" in asked.caption({"base": [row]})
+    stated = use("bracket", norm="l2", radii=(0.1,), smoothing=use("certified", sigma=0.5))
+    (built,) = replace(BASE, evaluators=(stated,)).build("evaluators")
+    assert built.smoothing.sigma == 0.5
+
+
 WRONG = {
+    "smoothing": (
+        lambda: evaluators.bracket(norm="linf", radii=(0.1,), smoothing=evaluators.certified()),
+        "norm must be l2, got 'linf'",
+    ),
+    "what smooths": (
+        lambda: evaluators.bracket(norm="l2", radii=(0.1,), smoothing=0.25),
+        "smoothing must be the evaluator certified, got 0.25",
+    ),
+    "radii of its own": (
+        lambda: evaluators.bracket(
+            norm="l2", radii=(0.1,), smoothing=evaluators.certified(radii=(0.2,))
+        ),
+        "no radii and images of its own",
+    ),
     "audit": (lambda: evaluators.audit(attack=evaluators.pgd()), "attack must be the evaluator"),
     "rounds": (
         lambda: evaluators.audit(attack=evaluators.autoattack(norm="l2", eps=1), rounds=0),
