@@ -111,7 +111,7 @@ def rows_of(old, columns=()):
     if "certified" in old:
         asked = {**old["certified"]["settings"]}
         evaluator = evaluators.certified(**{**asked, "radii": tuple(asked["radii"])})
-        end = f"(sigma {evaluator.sigma:g})"
+        end = f"by smoothing, sigma {evaluator.sigma:g}, {asked['images']} images"
         points = old["certified"]["points"]
         numbers = [numbered(f"certified l2 {p['radius']:g} {end}", p) for p in points]
         detail = {k: old["certified"][k] for k in ("smoothed_accuracy", "radii")}

@@ -275,6 +275,26 @@ def test_distances_have_every_radius_in_one_row_and_figure(trained, tmp_path):
     assert built == evaluators.distances(norm="linf", settings={"steps": 5}, radii=(8 / 255,))
 
 
+def test_smoothing_takes_its_place_beside_the_bounds(trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    drawn = evaluators.certified(sigma=0.2, samples=200, selection=20)
+    options = {"norm": "l2", "radii": (0.05, 0.1), "images": 20, "steps": 2, "costly": ()}
+    asked = evaluators.bracket(**options, smoothing=drawn)
+    alone = evaluators.certified(sigma=0.2, samples=200, selection=20, radii=(0.05, 0.1), images=20)
+    quiet = {"quiet": True, "say": lambda line: None}
+    row, own = evaluate_run(trained, evaluators=[asked, alone], **quiet)
+    columns = [number.column for number in row.numbers]
+    assert columns[0] == "certified l2 0.05 by ibp, crown-ibp, 20 images"
+    assert columns[-1] == "certified l2 0.1 by smoothing, sigma 0.2, 20 images"
+    assert row.numbers[-2:] == own.numbers
+    (path,) = asked.draw(tmp_path, {"base": [row]}, "digits")
+    assert path.stat().st_size > 1000
+    assert "sigma 0.2, for the smoothed classifier" in asked.caption({"base": [row]})
+    stated = use("bracket", norm="l2", radii=(0.1,), smoothing=use("certified", sigma=0.5))
+    (built,) = replace(BASE, evaluators=(stated,)).build("evaluators")
+    assert built.smoothing.sigma == 0.5
+
+
 WRONG = {
     "precision": (
         lambda: evaluators.verdict(norm="l2", eps=1, precision="float64"),
@@ -292,6 +312,20 @@ WRONG = {
     "radius of l0": (
         lambda: evaluators.distances(norm="l0", radii=(-1,)),
         "radii must be at least",
+    ),
+    "smoothing": (
+        lambda: evaluators.bracket(norm="linf", radii=(0.1,), smoothing=evaluators.certified()),
+        "norm must be l2, got 'linf'",
+    ),
+    "what smooths": (
+        lambda: evaluators.bracket(norm="l2", radii=(0.1,), smoothing=0.25),
+        "smoothing must be the evaluator certified, got 0.25",
+    ),
+    "radii of its own": (
+        lambda: evaluators.bracket(
+            norm="l2", radii=(0.1,), smoothing=evaluators.certified(radii=(0.2,))
+        ),
+        "no radii and images of its own",
     ),
     "audit": (lambda: evaluators.audit(attack=evaluators.pgd()), "attack must be the evaluator"),
     "rounds": (

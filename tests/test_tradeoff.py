@@ -118,7 +118,7 @@ def test_numbers_lead_to_the_rows_that_they_are_in(report):
         "AutoAttack linf 0.1, 40 images",
         "worst class, clean",
         "worst class, robust",
-        "certified l2 0.05 (sigma 0.2)",
+        "certified l2 0.05 by smoothing, sigma 0.2, 30 images",
     ]
     assert found["clean"].total == 360, "not AutoAttack's 40"
 

@@ -67,7 +67,9 @@ class Compiled:
         self._leaves = on_every_device(leaves)
         self._found: dict[Any, tuple[Program, list[Any]]] = {}
         shown = [part if is_container(part) else None for part in parts]
-        self._kind = jax.tree.structure(shown), tuple(map(_shape, leaves))
+        structure = jax.tree.structure(shown)
+        # Structures of classes with the same fields are equal to JAX; the text names the classes.
+        self._kind = structure, str(structure), tuple(map(_shape, leaves))
 
     def again(self, *parts: Any) -> "Compiled":
         """The call with other parts; not traced again if they differ in the values of leaves only.

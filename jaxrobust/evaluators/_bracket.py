@@ -3,7 +3,7 @@
 import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from jaxrobust.evaluation import (
     bracket,
     draw_curves,
 )
+from jaxrobust.evaluators._certified import Certified
 from jaxrobust.evaluators._images import check_images, first_images, suffix
 from jaxrobust.evaluators._settings import check_radius
 from jaxrobust.inputs import InputError, as_choice, as_count
@@ -47,9 +48,13 @@ class Brackets:
       steps: of APGD on the cross-entropy, and of PGD on the margin.
       images: the first so many test images; default all.
       bound_batch_size: images that are bounded at once.
+      smoothing: the evaluator `certified`, under l_2: the row then also has the accuracy that
+        randomised smoothing certifies at the same radii, on the same images. It is that of the
+        smoothed classifier, which is another one than the network in the band.
 
     Raises:
-      ValueError: for an unknown norm or method, or radii that are none or do not rise.
+      ValueError: for an unknown norm or method, radii that are none or do not rise, or smoothing
+        under another norm than l_2 or with radii or images of its own.
 
     Example:
       >>> from jaxrobust import evaluators
@@ -64,6 +69,7 @@ class Brackets:
     steps: int = 50
     images: int | None = None
     bound_batch_size: int = 16
+    smoothing: Any = None
 
     def __post_init__(self) -> None:
         if not self.radii:
@@ -78,6 +84,20 @@ class Brackets:
         as_count(self.steps, name="steps")
         as_count(self.bound_batch_size, name="bound_batch_size")
         check_images(self.images)
+        self._check_smoothing()
+
+    def _check_smoothing(self) -> None:
+        if self.smoothing is None:
+            return
+        if not isinstance(self.smoothing, Certified):
+            raise InputError(f"smoothing must be the evaluator certified, got {self.smoothing!r}")
+        if self.norm != "l2":
+            raise InputError(f"smoothing certifies l2 radii: norm must be l2, got {self.norm!r}")
+        if self.smoothing.radii or self.smoothing.images is not None:
+            raise InputError(
+                "smoothing must have no radii and images of its own, because those of the bracket "
+                f"are taken; got {list(self.smoothing.radii)} and {self.smoothing.images}"
+            )
 
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
         """Brackets the test images at every radius."""
@@ -96,7 +116,17 @@ class Brackets:
             undecided = int((~(low | broken)).sum())
             points.append({"eps": float(eps), **sides, "open": undecided, **_details(one)})
         title = f"certified and attacked accuracy against {self.norm} eps"
-        return Row(title, tuple(numbers), {"points": points})
+        detail: dict[str, Any] = {"points": points}
+        if self.smoothing is not None:
+            asked = replace(self.smoothing, radii=self.radii, images=self.images)
+            smoothed = work.row(asked)
+            numbers += smoothed.numbers
+            detail["smoothing"] = {
+                "sigma": asked.sigma,
+                "certified": [number.value for number in smoothed.numbers],
+                **smoothed.detail,
+            }
+        return Row(title, tuple(numbers), detail)
 
     def _at(
         self, logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, eps: float, work: Work
@@ -134,7 +164,12 @@ class Brackets:
         self, folder: pathlib.Path, rows: Mapping[str, Sequence[Row]], title: str
     ) -> list[pathlib.Path]:
         """A band per method, first seed: its lower edge is certified, its upper edge attacked."""
-        curves = {name: _band(seeds[0]) for name, seeds in rows.items()}
+        curves = {}
+        for name, seeds in rows.items():
+            curves[name] = band = _band(seeds[0])
+            if self.smoothing is not None:
+                certified = seeds[0].detail["smoothing"]["certified"]
+                curves[f"{name}, smoothed"] = Curve(band.x, certified)
         total = next(iter(rows.values()))[0].detail["points"][0]["certified"]["total"]
         path = folder / f"bracket_{self.norm}.png"
         label = f"line: certified accuracy (%)\nupper edge: under attack, {total} images"
@@ -154,6 +189,16 @@ class Brackets:
             f"images of the first seed: the line is certified by {self._methods}, the upper edge "
             f"is the accuracy under {self._attacks}. Between the two, points are neither proved "
             "nor broken. The bounds are computed in float32, with a slack above its rounding."
+            + self._smoothed_caption
+        )
+
+    @property
+    def _smoothed_caption(self) -> str:
+        if self.smoothing is None:
+            return ""
+        return (
+            f" Lines without a band are certified by randomised smoothing, sigma "
+            f"{self.smoothing.sigma:g}, for the smoothed classifier."
         )
 
 

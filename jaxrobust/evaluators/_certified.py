@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxrobust import mixing, spec
 from jaxrobust.evaluation import Curve, Number, Row, Work, accuracy, draw_curves
-from jaxrobust.evaluators._images import check_images, first_images
+from jaxrobust.evaluators._images import check_images, first_images, suffix
 from jaxrobust.evaluators._settings import check_radius
 from jaxrobust.inputs import InputError, as_count, as_number
 from jaxrobust.typing import LogitsFn
@@ -77,15 +77,21 @@ class Certified:
         )
         right = bounds.labels == labels
         radii = np.where(right, np.asarray(radius), 0.0)
-        end = f"(sigma {self.sigma:g})"
         return Row(
             f"certified by randomized smoothing, sigma {self.sigma:g}",
-            tuple(Number(f"certified l2 {r:g} {end}", *accuracy(radii > r)) for r in self.radii),
+            tuple(Number(self._column(r), *accuracy(radii > r)) for r in self.radii),
             {
                 "smoothed_accuracy": accuracy(right)._asdict(),
                 # Downwards: what is printed is certified too.
                 "radii": np.sort(np.floor(radii.astype(np.float64) * 1e4) / 1e4).tolist(),
             },
+        )
+
+    def _column(self, radius: float) -> str:
+        """As `bracket` names its own: the radius, what certifies, and on which images."""
+        return (
+            f"certified l2 {float(radius):.6g} by smoothing, sigma {self.sigma:g}"
+            f"{suffix(self.images)}"
         )
 
     def _counts(

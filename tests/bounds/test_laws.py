@@ -127,7 +127,7 @@ drawn_networks = st.tuples(
 )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(drawn_networks)
 def test_no_attack_falls_below_a_bound_of_a_drawn_network(parts):
     layers, seed, norm, eps = parts

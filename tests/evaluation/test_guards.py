@@ -512,6 +512,21 @@ def test_half_precision_images_are_evaluated():
     assert result.clean.value == 1
 
 
+def test_attacks_whose_classes_have_the_same_fields_are_not_mixed_up():
+    def logits_fn(x):
+        return (x.mean((1, 2)) - 0.5) @ jnp.array([[10.0, -10.0]])
+
+    images, labels = jnp.full((2, 4, 4, 1), 0.1), jnp.array([1, 1])
+    attacks = {
+        norm: evaluation.PGD(threat=getattr(threats, norm)(1.0), steps=3, loss=losses.margin)
+        for norm in ("linf", "l0")
+    }
+    found = evaluation.evaluate(logits_fn, images, labels, attacks=attacks)
+    moved = [found.adversarial_images[norm] != images for norm in attacks]
+    assert moved[0].sum((1, 2, 3)).tolist() == [16, 16]
+    assert moved[1].sum((1, 2, 3)).max() <= 1
+
+
 def test_any_threat_is_evaluated():
     every = (
         threats.spatial(20, 1),

@@ -201,6 +201,13 @@ def test_a_schedule_of_one_objective_is_none_of_another():
     assert alike(gairat, replace(gairat, name="other", seed=3))
 
 
+@pytest.mark.parametrize(("one", "two"), [("ibp", "crown_ibp"), ("mtl_ibp", "exp_ibp")])
+def test_classes_with_the_same_fields_are_not_alike(one, two):
+    first, other = (replace(BASE, objective=use(name)) for name in (one, two))
+    assert alike(first, replace(first, seed=3))
+    assert not alike(first, other)
+
+
 def test_what_cannot_share_a_program_is_refused(tmp_path):
     others = {
         "epochs": replace(BASE, epochs=3),
