@@ -77,10 +77,14 @@ def test_signatures_have_no_addresses_and_no_private_files():
             if "{py:" in line:
                 assert " at 0x" not in line, line
                 assert not re.search(r"jaxrobust\.\w+\._", line), line
+                assert "NoneType" not in line, line
+    assert "images: ArrayLike, labels: ArrayLike" in api.page("attacks")
 
 
 def test_every_command_and_option_is_on_the_page_of_commands():
     text = commands.page()
+    assert "\b" not in text
+    assert "```bash\njaxrobust new mine.py\n" in text
 
     def look(command, path):
         assert f"\n## {path}\n" in text

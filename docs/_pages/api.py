@@ -11,6 +11,7 @@ from _pages.docstrings import markdown
 from _pages.exports import exports, groups
 
 PRIVATE = re.compile(r"\b(jaxrobust\.\w+)(?:\._\w+)+\.")
+ARRAY_LIKE = r"Array(,| \|) ndarray\1 bool\1 number\1 bool\1 int\1 float\1 complex"
 OTHERS = re.compile(r"\b(?:jax|collections|typing|numpy|pathlib|flax|optax)(?:\.\w+)*\.(?=\w)")
 
 
@@ -83,7 +84,13 @@ def _signature(value: Callable, *, bound: bool = False) -> str:
         for p in parameters
     ]
     text = str(signature.replace(parameters=shown))
-    return OTHERS.sub("", PRIVATE.sub(r"\1.", text)).replace("\n", " ")
+    text = OTHERS.sub("", PRIVATE.sub(r"\1.", text)).replace("\n", " ")
+    text = re.sub(ARRAY_LIKE, "ArrayLike", text).replace("NoneType", "None")
+    return re.sub(r"\bUnion\[ArrayLike(, None)?\]", _optional, text)
+
+
+def _optional(match: re.Match) -> str:
+    return "ArrayLike | None" if match[1] else "ArrayLike"
 
 
 def _hints(function: Callable) -> dict[str, Any]:

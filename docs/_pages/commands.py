@@ -1,6 +1,6 @@
 """The reference of the command line, made of the commands themselves."""
 
-import textwrap
+import inspect
 
 import click
 
@@ -24,7 +24,7 @@ def _every(command: click.Command, path: str) -> list[tuple[str, click.Command]]
 
 def _help(command: click.Command) -> list[str]:
     parts = []
-    for paragraph in textwrap.dedent(command.help or "").split("\n\n"):
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         literal, mark, lines = paragraph.partition("\b\n")
         parts.append(f"```bash\n{lines.strip()}\n```" if mark and not literal else paragraph)
     return parts
