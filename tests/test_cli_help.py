@@ -56,10 +56,12 @@ def test_the_help_names_commands_that_can_be_copied(path, width):
 
 def test_every_option_has_a_help_of_its_own():
     for path, command in COMMANDS.items():
+        choices = {c for p in command.params for c in getattr(p.type, "choices", ())}
         for parameter in command.params:
             text = getattr(parameter, "help", None)
             if text:
-                assert text[0].isupper() or text[0] == "`", (path, text)
+                first = re.split("[,: ]", text)[0]  # an attack, whose option it is
+                assert text[0].isupper() or text[0] == "`" or first in choices, (path, text)
                 assert not text.endswith(","), (path, text)
 
 
