@@ -87,9 +87,9 @@ def experiments(sitting: Sitting) -> list[Experiment]:
 
 def throughput_part(sitting: Sitting) -> Rows:
     """Train steps of both libraries."""
-    repeats = {"steps": 1, "repeats": 1} if sitting.tiny else {"steps": 10, "repeats": 3}
+    steps, repeats = (1, 1) if sitting.tiny else (10, 3)
     for experiment in experiments(sitting):
-        yield throughput(experiment, **repeats)._asdict()
+        yield throughput(experiment, steps=steps, repeats=repeats)._asdict()
     if not has_torch():
         yield {"form": "PyTorch", "problem": "PyTorch is not installed"}
         return
