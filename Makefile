@@ -27,7 +27,7 @@ ANEW := $(wildcard $(UNFINISHED))$(if $(filter $(PRESENT),$(WANTED)),$(filter-ou
 .PHONY: demo quick docs test test-slow test-core lint types test-newest test-newest-core newest anew clean
 
 demo: $(INSTALLED)
-	$(BIN)/jaxrobust tradeoff experiments/digits_tradeoff.py
+	$(BIN)/jaxrobust tradeoff experiments/digits_demo.py
 
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -68,6 +68,7 @@ config = Tradeoff(
         ),
         over_beta("MART", "mart"),
     ),
+    planes=(("clean", "worst PGD"), ("clean", f"AutoAttack linf {EPS}")),
     front_evaluators=(use("autoattack", norm="linf", eps=EPS),),
     reference=(0.9, 0.0),
     compared=(

@@ -57,8 +57,8 @@ def test_readme_commands(tmp_path):
     for command in jaxrobust:
         finished = run(shortened(command), tmp_path)
         assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
-    assert (tmp_path / "runs" / "digits_tradeoff" / "tradeoff.png").stat().st_size > 10_000
-    assert (tmp_path / "runs" / "digits_tradeoff" / "results.json").exists()
+    assert (tmp_path / "runs" / "digits_demo" / "tradeoff.png").stat().st_size > 10_000
+    assert (tmp_path / "runs" / "digits_demo" / "results.json").exists()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -245,3 +245,30 @@ def fronts_text(results: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]
         return [], []
     sentences = [c.sentence(first, second) for first, second, c in compared(lines, settings)]
     return fronts_table(lines, settings), sentences
+
+
+def compared_fronts(
+    results: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
+) -> list[tuple[str, str, FrontComparison]]:
+    """Members with sweeps compared by their fronts, from what `results.json` holds.
+
+    Args:
+      results: of a trade-off.
+      pairs: names of two members each.
+
+    Returns:
+      The names of each pair and its comparison, in the first plane of the file.
+
+    Raises:
+      ValueError: if a pair cannot be compared: no such sweep, or rows without masks.
+    """
+    plane = plane_in(results)
+    lines = [] if plane is None else measured_lines(results["members"], plane)
+    settings = settings_in(results)._replace(compared=tuple(pairs))
+    found = compared(lines, settings)
+    if len(found) < len(pairs):
+        raise ValueError(
+            f"pairs must name members with sweeps whose rows say which images were right, got "
+            f"{list(pairs)}"
+        )
+    return found

@@ -24,7 +24,8 @@ def override(experiment: Any, assignments: Sequence[str]) -> Any:
     `objective=pgd_at` (another part, with its defaults), `objective=my_project.objectives:pairing`
     (one from outside), `optimizer.0.max_norm=5` (of the first part of a chain). Values are read as
     the field's type; fractions such as `8/255` and JSON are understood. The fields of a trade-off
-    itself are `tradeoff.seeds=[0]`, `tradeoff.evaluators=[]` and so on.
+    itself are `tradeoff.seeds=[0]`, `tradeoff.evaluators=[]` and so on. `epochs` leaves out members
+    that train nothing (`epochs=0`).
 
     Args:
       experiment: the experiment, or trade-off, to start from.
@@ -50,9 +51,15 @@ def override(experiment: Any, assignments: Sequence[str]) -> Any:
         rest = [a for a in assignments if not a.strip().startswith(OWN)]
         changed = _overridden(experiment, [a.removeprefix(OWN) for a in own])
         # Not the members as they come back from plain types, but as they were.
-        members = tuple(override(member, rest) for member in experiment.members)
+        members = tuple(override(member, _meant(member, rest)) for member in experiment.members)
         return replace(changed, members=members)
     return _overridden(experiment, assignments)
+
+
+def _meant(member: Experiment, assignments: Sequence[str]) -> list[str]:
+    """Those for a member: one that trains nothing has no use for another number of epochs."""
+    untrained = not member.epochs
+    return [a for a in assignments if not (untrained and a.partition("=")[0].strip() == "epochs")]
 
 
 def _overridden(experiment: Any, assignments: Sequence[str]) -> Any:
