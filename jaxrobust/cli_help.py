@@ -70,8 +70,14 @@ def lay_out(command: click.Command) -> None:
 
 
 def _filled(text: str, width: int, first: str, rest: str) -> str:
-    wrapped = {"width": width, "initial_indent": first, "subsequent_indent": rest}
-    return textwrap.fill(text, break_long_words=False, break_on_hyphens=False, **wrapped)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _joined(lines: str) -> list[str]:
