@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import click
 
@@ -32,9 +32,10 @@ class HelpFormatter(click.HelpFormatter):
                 self.write(_filled(words, self.width, indent, indent) + "\n")
 
     def write_dl(
-        self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
         """Writes options and their texts, in two columns where there is room."""
+        rows = list(rows)
         if self.width >= NARROW:
             first = min(max(len(term) for term, _ in rows), col_max) + col_spacing
         indent = " " * self.current_indent

@@ -3,6 +3,7 @@
 import base64
 import html
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,6 @@ from jaxrobust.commands._table import latex_table, markdown_table
 from jaxrobust.commands._tradeoff_figures import Drawn
 from jaxrobust.evaluation import Number
 from jaxrobust.files import replace_text
-
-CONTENTS = ("Accuracies", "Figures", "Example attacks", "For a paper", "Rows")
 
 
 def write_report(
@@ -46,7 +45,6 @@ def write_report(
         f"<p>{_sentence(members)} Made {provenance['time']} on {html.escape(machine)}, "
         f"jax {provenance['versions']['jax']}, in {results['seconds'].get('total', 0):.0f} s. "
         "Each number, and each name under a figure, leads to the row that it comes from.</p>",
-        _contents(members),
         _heading("Accuracies"),
         _table(members),
         *_warnings(members),
@@ -69,6 +67,7 @@ def write_report(
         "<code>results.json</code>, with all digits.</p>",
         *(section(i, *member) for i, member in enumerate(members.items())),
     ]
+    body.insert(2, _contents(body, members))
     path = folder / "report.html"
     replace_text(path, _page(name, body))
     return path
@@ -84,16 +83,13 @@ def _page(title: str, body: Sequence[str]) -> str:
 
 
 def _heading(text: str) -> str:
-    return f'<h2 id="{_name(text)}">{text}</h2>'
+    return f'<h2 id="{text.lower().replace(" ", "-")}">{text}</h2>'
 
 
-def _name(heading: str) -> str:
-    return heading.lower().replace(" ", "-")
-
-
-def _contents(members: Members) -> str:
-    """The table of contents: the headings, and the rows of each member."""
-    links = [f'<a href="#{_name(text)}">{text}</a>' for text in CONTENTS]
+def _contents(body: Sequence[str], members: Members) -> str:
+    """The table of contents: the headings of a body, and the rows of each member."""
+    headings = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', "\n".join(body))
+    links = [f'<a href="#{name}">{text}</a>' for name, text in headings]
     rows = [f'<a href="#rows{i}">{html.escape(name)}</a>' for i, name in enumerate(members)]
     return f"<nav>{' '.join(links)}<br>Rows of: {' '.join(rows)}</nav>"
 
