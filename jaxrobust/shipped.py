@@ -76,8 +76,9 @@ def _read(path: pathlib.Path) -> Shipped | None:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id == "config" for target in node.targets
         ):
+            doc = ast.get_docstring(tree) or ""
             called = node.value.func if isinstance(node.value, ast.Call) else None
             several = isinstance(called, ast.Name) and called.id == "Tradeoff"
-            title = (ast.get_docstring(tree) or "").partition("\n")[0]
-            return Shipped(path, "tradeoff" if several else "train", title)
+            several = several or "jaxrobust tradeoff" in doc
+            return Shipped(path, "tradeoff" if several else "train", doc.partition("\n")[0])
     return None

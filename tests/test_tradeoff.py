@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from jaxrobust.commands import _html, _run_rows, run_tradeoff
 from jaxrobust.commands._members import numbers_of_member, rows_of
 from jaxrobust.commands._tradeoff import seconds_of
 from jaxrobust.commands._tradeoff_runs import planned_runs
-from jaxrobust.evaluation import Row, row_of
+from jaxrobust.evaluation import Number, Row, row_of
 from jaxrobust.evaluators import _eps_curve
 from jaxrobust.experiment import (
     Evaluation,
@@ -107,7 +108,7 @@ def test_numbers_lead_to_the_rows_that_they_are_in(report):
     assert "http://" not in text
     assert "https://" not in text
     found = numbers(results, "rob")
-    assert re.search(rf'href="#rows2-pgd">{100 * found["clean"].value:.1f} ±', text)
+    assert re.search(rf'href="#rows2-pgd--0">{100 * found["clean"].value:.1f} ±', text)
     assert [*found] == [
         "clean",
         "pgd (2)",
@@ -121,6 +122,78 @@ def test_numbers_lead_to_the_rows_that_they_are_in(report):
         "certified l2 0.05 by smoothing, sigma 0.2, 30 images",
     ]
     assert found["clean"].total == 360, "not AutoAttack's 40"
+
+
+class Page(HTMLParser):
+    """The text of every element with an id, and the links of the first table."""
+
+    VOID = ("meta", "link", "img", "input", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.texts, self.links, self.tables = [], {}, [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag not in self.VOID:
+            self.open.append((tag, found.get("id")))
+            self.texts.setdefault(found.get("id"), "")
+            self.tables += tag == "table"
+        if tag == "a":
+            self.links.append([found["href"].removeprefix("#"), "", self.tables])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for _, name in self.open:
+            self.texts[name] = self.texts.get(name, "") + data
+        if self.open and self.open[-1][0] == "a":
+            self.links[-1][1] += data
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_every_link_of_the_table_leads_to_the_number(report, tmp_path, seeds):
+    results = json.loads(json.dumps(report[2]))
+    if seeds == 2:  # another seed, every share a little lower
+        for member in results["members"].values():
+            for run in list(member["runs"]):
+                other = json.loads(json.dumps(run))
+                for number in (n for row in other["rows"] for n in row["numbers"]):
+                    number["value"] *= 0.9
+                member["runs"].append(other)
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    path = _html.write_report(tmp_path, results, figures=(), examples=())
+    page = Page(path.read_text())
+    assert page.open == []
+    shown = [(place, text) for place, text, table in page.links if table == 1 and "±" in text]
+    assert len(shown) == sum(len(numbers(report[2], name)) for name in ("std", "rob"))
+    for place, text in shown:
+        assert f"{text}" in page.texts[place], place
+        assert place.count("--") == 1  # one line, not a whole section
+    assert {place for place, _, _ in page.links} <= set(page.texts)
+
+
+def test_the_best_of_a_column_are_bold_with_those_that_reach_it():
+    def member(value, low, high):
+        return {"runs": [{"rows": [Row("x", (Number("c", value, low, high),)).to_dict()]}]}
+
+    members = {"a": member(0.9, 0.85, 0.95), "b": member(0.8, 0.7, 0.9), "c": member(0.5, 0.4, 0.6)}
+    bold = re.findall(r'<td class="best"><a[^>]*>([\d.]+)', _html._table(members))
+    assert bold == ["90.0", "80.0"]
+    assert "Bold" not in _html._table({"a": members["a"]})
+
+
+def test_the_report_fits_small_and_dark_screens_and_folds_its_rows(report):
+    text = (report[1] / "report.html").read_text()
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert "prefers-color-scheme: dark" in text
+    assert "position: sticky" in text
+    rows = text.partition('<h2 id="rows">')[2]
+    assert rows.count("<details") > 20
+    assert "<details open" not in rows
+    assert "{" not in re.sub(r"<script>.*?</script>", "", rows, flags=re.S).replace("&#x27;", "")
 
 
 def test_the_rows_agree_with_each_other(report):

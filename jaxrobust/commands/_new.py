@@ -68,4 +68,7 @@ def _renamed(text: str, old: str, path: pathlib.Path) -> str:
     """An experiment's text under a new name, also in its commands and its folder of results."""
     text = re.sub(rf"(jaxrobust \w+) (experiments/)?{old}(\.py)?\b", rf"\1 {path.name}", text)
     text = text.replace(f'name="{old}"', f'name="{path.stem}"')
+    # A file beside the original has its name everywhere.
+    beside = r'load\(pathlib\.Path\(__file__\)\.with_name\("(\w+)\.py"\)\)'
+    text = re.sub(beside, r'load("\1")', text)
     return re.sub(rf"\bruns/{old}\b", f"runs/{path.stem}", text)

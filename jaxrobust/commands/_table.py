@@ -86,7 +86,7 @@ def latex_table(path: pathlib.Path) -> str:
       path: `results.json` of a trade-off.
 
     Returns:
-      The table, for the packages that a paper has anyway.
+      The table; it needs the package booktabs.
 
     Raises:
       ValueError: if the file does not exist or holds no results.
@@ -94,9 +94,9 @@ def latex_table(path: pathlib.Path) -> str:
     lines = markdown_table(path).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     head, body = rows[0], rows[2:]
-    text = [f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\hline"]
-    text += [_latex_line(head), "\\hline", *map(_latex_line, body), "\\hline", "\\end{tabular}"]
-    return "\n".join(text)
+    text = [f"\\begin{{tabular}}{{@{{}}l{'r' * (len(head) - 1)}@{{}}}}", "\\toprule"]
+    text += [_latex_line(head), "\\midrule", *map(_latex_line, body)]
+    return "\n".join([*text, "\\bottomrule", "\\end{tabular}"])
 
 
 def _latex_line(cells: Sequence[str]) -> str:

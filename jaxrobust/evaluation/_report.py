@@ -1,5 +1,6 @@
 """What an AutoAttack evaluation found, and exactly what was run."""
 
+import html
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from jaxrobust.reasons import one_line
 from jaxrobust.typing import Norm
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """The result of `autoattack`.
 
@@ -74,6 +75,39 @@ class Report:
     def robust_accuracy(self) -> Accuracy:
         """Accuracy on points that no attack fooled, of all points."""
         return accuracy(next(reversed(self.masks.values())))
+
+    def __repr__(self) -> str:
+        """One line: what was run and found, without the arrays."""
+        kind = (
+            f"AutoAttack {self.version}" if not self.deviations else "not the standard AutoAttack"
+        )
+        return (
+            f"<Report: {kind}, {self.norm} eps {self.eps:.6g}, {len(self.labels)} points, "
+            f"clean {self.clean_accuracy.value:.1%}, robust {self.robust_accuracy.value:.1%}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The report as notebooks show it."""
+        return f"<pre>{html.escape(self.text())}</pre>"
+
+    def to_dataframe(self) -> Any:
+        """The points as a table, one line each.
+
+        Returns:
+          A pandas DataFrame with columns `label`, `prediction` (of the adversarial image), `clean`
+          and each attack (True where still robust after it), and `distance ATTACK` where an attack
+          measures distances.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ValueError("to_dataframe needs pandas: python -m pip install pandas") from None
+        columns = {"label": self.labels, "prediction": self.predictions, **self.masks}
+        columns |= {f"distance {name}": values for name, values in self.distances.items()}
+        return pandas.DataFrame(columns)
 
     @property
     def protocol(self) -> dict[str, Any]:
