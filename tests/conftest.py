@@ -11,12 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-# Most of the time goes into compiling programs that run for milliseconds: not compiling them well
-# halves it.
-FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
-if jax.__version_info__ < (0, 11):  # later ones have no other way, and no such flag
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+from tests.xla import flags
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags(8)}".strip()
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -192,6 +192,7 @@ def test_autoattack_from_the_command_line(cli, trained):
     assert path.with_name("sweep.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_spatial_evaluation_from_the_command_line(cli, trained):
     code, out, _ = cli("evaluate", str(trained), "--steps", "1", "--degrees", "20", "--quiet")
     assert code == 0

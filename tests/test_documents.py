@@ -11,6 +11,8 @@ import sys
 import jax
 import pytest
 
+from tests.xla import flags
+
 ROOT = pathlib.Path(__file__).parents[1]
 BIN = pathlib.Path(sys.executable).parent
 
@@ -42,7 +44,7 @@ def run(words: list[str], folder: pathlib.Path) -> subprocess.CompletedProcess:
     environment = {k: v for k, v in os.environ.items() if k not in made} | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # they are not timed
+        "XLA_FLAGS": flags(1),
     }
     return subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600

@@ -22,6 +22,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from tests.xla import flags
+
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -66,7 +68,7 @@ class Project:
         self._environment = kept | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.installed),
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # one device
+            "XLA_FLAGS": flags(1),
         }
 
     def start(self, command: str) -> subprocess.Popen:

@@ -20,6 +20,7 @@ import pytest
 from jaxrobust.cli import cli
 from jaxrobust.training import read_rows
 from jaxrobust.training._reporting import MetricsFile
+from tests.xla import flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "pods.md").read_text()
@@ -230,7 +231,7 @@ def cloud(tmp_path):
         "PYTHON": sys.executable,
         "PYTHONPATH": "",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": flags(1),
         "SLURM_JOB_ID": "1",
         "SLURM_STEP_NODELIST": "127.0.0.1",
         "SLURM_NTASKS": "2",

@@ -328,7 +328,14 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("what", SPOILT)
+@pytest.mark.parametrize(
+    "what",
+    [
+        "step",
+        "threat",
+        *(pytest.param(w, marks=pytest.mark.slow) for w in ("kind", "seed", "training seed")),
+    ],
+)
 def test_rows_of_another_step_seed_or_threat_are_not_taken(copied, tmp_path, what):
     """A run that was trained further is never told by the numbers of an earlier step."""
     tradeoff = Tradeoff(name="t", runs={"a": str(copied)}, evaluators=(CURVE,))

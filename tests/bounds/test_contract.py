@@ -1,6 +1,7 @@
 """What bounds accept and refuse, and what they promise besides numbers."""
 
 import re
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -27,9 +28,14 @@ def mlp(x, act=jax.nn.relu, weights=W):
 def sampled(fn, eps=0.02, draws=200):
     """The smallest margins over random corners of the ball."""
     signs = jnp.asarray(np.random.default_rng(1).choice([-1.0, 1.0], (draws, *X.shape)), X.dtype)
-    z = jax.vmap(lambda s: fn(jnp.clip(X + eps * s, 0, 1)))(signs)
-    label = jnp.take_along_axis(z, jnp.broadcast_to(Y[None, :, None], (draws, len(Y), 1)), -1)
-    return (label - z).min(0)
+
+    @jax.jit
+    def smallest(signs):
+        z = jax.vmap(lambda s: fn(jnp.clip(X + eps * s, 0, 1)))(signs)
+        label = jnp.take_along_axis(z, jnp.broadcast_to(Y[None, :, None], (draws, len(Y), 1)), -1)
+        return (label - z).min(0)
+
+    return smallest(signs)
 
 
 FUNCTIONS = {
@@ -61,17 +67,21 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
+def within(fn, method, x, eps):
+    return bounds.margins(fn, x, Y, threat=threats.linf(eps), method=method)
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_are_bounded(name):
     fn = lambda x: mlp(x, FUNCTIONS[name])  # noqa: E731
-    limit = sampled(fn)
+    limit = np.asarray(sampled(fn))
     for method in ("ibp", "crown-ibp", "crown"):
-        found = bounds.margins(fn, X, Y, **BALL, method=method)
+        bound = jax.jit(partial(within, fn, method))
+        found = np.asarray(bound(X, 0.02))
         assert np.isfinite(found).all()
-        assert (found <= limit + 1e-5 * (1 + jnp.abs(limit))).all()
-    clean = bounds.margins(fn, X, Y, threat=threats.linf(0.0))
-    z = fn(X)
-    wanted = jnp.take_along_axis(z, Y[:, None], 1) - z
+        assert (found <= limit + 1e-5 * (1 + np.abs(limit))).all()
+    clean, z = bound(X, 0.0), np.asarray(fn(X))
+    wanted = np.take_along_axis(z, np.asarray(Y)[:, None], 1) - z
     np.testing.assert_allclose(clean, wanted, rtol=1e-5, atol=5e-5)
 
 
@@ -202,14 +212,16 @@ def test_gradients_with_respect_to_parameters(method, act):
 
 @pytest.mark.parametrize("method", ["ibp", "crown", "alpha-crown"])
 def test_images_are_bounded_one_by_one(method):
-    options = {"method": method, "iterations": 3}
-    together = bounds.margins(mlp, X, Y, threat=threats.l2(jnp.array([0.1, 0.2, 0.3])), **options)
-    for i, eps in enumerate((0.1, 0.2, 0.3)):
-        alone = bounds.margins(mlp, X[i : i + 1], Y[i : i + 1], threat=threats.l2(eps), **options)
+    @jax.jit
+    def run(x, y, eps):
+        return bounds.margins(mlp, x, y, threat=threats.l2(eps), method=method, iterations=3)
+
+    radii = np.array([0.1, 0.2, 0.3], np.float32)
+    together = run(X, Y, radii)
+    for i, eps in enumerate(radii):
+        alone = run(X[i : i + 1], Y[i : i + 1], eps)
         np.testing.assert_allclose(alone[0], together[i], rtol=2e-6, atol=2e-6)
-    swapped = bounds.margins(
-        mlp, X[::-1], Y[::-1], threat=threats.l2(jnp.array([0.3, 0.2, 0.1])), **options
-    )
+    swapped = run(X[::-1], Y[::-1], radii[::-1])
     np.testing.assert_allclose(swapped[::-1], together, rtol=2e-6, atol=2e-6)
 
 
@@ -319,6 +331,7 @@ def strided(x, kernels):
     return x.reshape(len(x), -1)[:, :5]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_neurons_that_share_a_row_get_the_bounds_of_their_own(monkeypatch):
     from jaxrobust.bounds import _colours, _intermediate

@@ -54,6 +54,7 @@ def evaluate(monkeypatch, capsys, *words):
     return code, out.out + out.err
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_and_is_evaluated(project, monkeypatch, capsys, tmp_path):
     config = load(project / "own.py")
     assert config.packages() == OWN

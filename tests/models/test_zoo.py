@@ -102,6 +102,7 @@ def _is_unused_parameter(key):
     return key.startswith("sub_block1.") and key.endswith(("weight", "bias"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_agrees_with_pytorch_in_float64(golden, float64, name):
     """The gradient too: in float32 a ReLU within rounding of zero may fall on either side."""

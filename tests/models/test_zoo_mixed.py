@@ -80,6 +80,7 @@ def test_bases_agree_with_pytorch(golden, name):
         jax.tree.map(lambda a, b: assert_close(a, b, 2e-5), updates["batch_stats"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_bases_agree_with_pytorch_in_float64(golden, float64, name):
     data, model, variables = loaded(golden, name)
@@ -214,6 +215,7 @@ def test_mixednuts_agrees_with_pytorch(golden):
     assert_close(surrogate, data["surrogate"], 2e-5)
 
 
+@pytest.mark.slow
 def test_mixednuts_agrees_with_pytorch_in_float64(golden, float64):
     data, both, constants = nuts(golden, jnp.float64)
     images, labels = double(data["x"][:1]), jnp.asarray(data["y"][:1], jnp.int32)

@@ -1,5 +1,7 @@
 """The same network in three libraries is trained by the same numbers."""
 
+from functools import partial
+
 import chex
 import haiku as hk
 import jax
@@ -54,16 +56,20 @@ def steps(net, weights, objective, *, devices=1, count=5, runner="shard_map", **
     return jax.device_get((state, rows))
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
 BATCH_STATISTICS = [
     objectives.trades(beta=3.0, steps=2, attack_statistics="batch"),
     objectives.pgd_at(steps=2, attack_statistics="batch"),
 ]
 CASES = [
-    *[(objective, {"devices": n}) for objective in BATCH_STATISTICS for n in (1, 4)],
+    (BATCH_STATISTICS[0], {"devices": 1}),
+    slow(BATCH_STATISTICS[0], {"devices": 4}),
+    slow(BATCH_STATISTICS[1], {"devices": 1}),
+    (BATCH_STATISTICS[1], {"devices": 4}),
     (objectives.trades(beta=3.0, steps=2), {"devices": 4, "runner": "pmap"}),
     (objectives.pgd_at(steps=2, attack_statistics="update"), {"devices": 4, "runner": "shard_map"}),
-    (objectives.pgd_at(steps=2), {"devices": 4, "global_batch_norm": False}),
-    (BATCH_STATISTICS[1], {"microbatches": 2, "awp": optax.constant_schedule(0.01)}),
+    slow(objectives.pgd_at(steps=2), {"devices": 4, "global_batch_norm": False}),
+    slow(BATCH_STATISTICS[1], {"microbatches": 2, "awp": optax.constant_schedule(0.01)}),
 ]
 
 

@@ -18,6 +18,7 @@ from jaxrobust.storage import append, local_folder, run_folder, write_whole
 from jaxrobust.training import Checkpoints, read_config, read_rows, train
 from jaxrobust.training._reporting import MetricsFile
 from tests.training.test_processes import Pair, free_port, small, state_of
+from tests.xla import flags
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -82,11 +83,11 @@ def test_a_run_in_a_bucket_stops_goes_on_and_comes_home(bucket, tmp_path):
         "import jax; from jaxrobust.experiment import load; from jaxrobust.training import train\n"
         f"train(load({str(file)!r}), {run!r}, devices=jax.devices()[:4], stop_at=7)"
     )
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"XLA_FLAGS": flags(4)}
     subprocess.run([sys.executable, "-c", stop], check=True, env=environment, timeout=120)
     # Two processes that share nothing but the bucket go on.
     command = ["train", str(file), "--workdir", run]
-    with Pair(tmp_path, *[[*command, "--resume"]] * 2) as pair:
+    with Pair(*[[*command, "--resume"]] * 2) as pair:
         ended = pair.wait(180)
     assert [process.code for process in ended] == [0, 0], ended
     assert "resuming small at step 7" in ended[0].out

@@ -101,8 +101,8 @@ def one_device(settings, objective, shares):
     ("name", "mode"),
     [
         ("trades", "global"),
-        ("trades", "per_device"),
-        ("score", "global"),
+        pytest.param("trades", "per_device", marks=pytest.mark.slow),
+        pytest.param("score", "global", marks=pytest.mark.slow),
         ("score_batch", "per_device"),
     ],
 )

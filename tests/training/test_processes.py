@@ -32,6 +32,7 @@ from jaxrobust.processes import (
 from jaxrobust.training import read_rows, train
 from jaxrobust.training._fit import lost_message
 from jaxrobust.training._folder import check_shared
+from tests.xla import flags
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +85,7 @@ def slurm(port, number):
 class Pair:
     """Two processes with two devices each that do the same command."""
 
-    def __init__(self, folder, first, second, *, how=explicit):
+    def __init__(self, first, second, *, how=explicit):
         port, self.processes = free_port(), []
         for number, call in enumerate((first, second)):
             words, environment = how(port, number)
@@ -94,8 +95,7 @@ class Pair:
                     name: value for name, value in os.environ.items() if "proxy" not in name.lower()
                 },
                 "JAX_PLATFORMS": "cpu",
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-                "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "cache"),
+                "XLA_FLAGS": flags(2),
                 **environment,
             }
             pipe = subprocess.PIPE
@@ -126,7 +126,7 @@ def training(folder, *, config=None, epochs=2, workdirs=("run", "run"), more=(),
     file, values = folder / "experiment.py", to_dict(config or small(epochs))
     file.write_text(f"from jaxrobust.experiment import from_dict\nconfig = from_dict({values!r})\n")
     calls = [["train", str(file), "--workdir", str(folder / w), *more] for w in workdirs]
-    return Pair(folder, *calls, how=how)
+    return Pair(*calls, how=how)
 
 
 def until_first_row(path, pair):
@@ -217,7 +217,7 @@ def test_two_processes_share_an_evaluation(together, tmp_path):
     calls = ["--steps", "3"], ["--attack", "autoattack", *radius, *more]
     for call in calls:
         words = ["evaluate", str(shared), *call]
-        with Pair(tmp_path, words, words) as pair:
+        with Pair(words, words) as pair:
             first, second = pair.wait(180)
         assert [first.code, second.code] == [0, 0], (first, second)
         assert "clean" in first.out

@@ -105,7 +105,10 @@ def test_each_device_takes_its_places_of_the_batch(folder):
     supply.close()
 
 
-@pytest.mark.parametrize(("devices", "number"), [(1, 3), (4, 2)], ids=["one", "four"])
+@pytest.mark.parametrize(
+    ("devices", "number"),
+    [pytest.param(1, 3, id="one"), pytest.param(4, 2, id="four", marks=pytest.mark.slow)],
+)
 def test_a_streamed_group_equals_the_one_in_memory(folder, tmp_path, devices, number):
     """Each seed has a stream. The programs differ, so the numbers agree to rounding."""
     groups = [

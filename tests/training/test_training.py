@@ -73,7 +73,7 @@ def test_a_run_leaves_everything_that_is_needed(uninterrupted):
     )
 
 
-@pytest.mark.parametrize("stop", [3, 5, 7])
+@pytest.mark.parametrize("stop", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 7))])
 def test_resuming_at_any_step_is_bit_identical(uninterrupted, stop, tmp_path):
     lines = []
     train(small(), tmp_path / "run", devices=ONE, stop_at=stop)
