@@ -228,7 +228,8 @@ def _problem(
             logits = checked_logits(prepare(lambda seen: logits_fn(seen, keys), x)(x), labels)
             return as_losses(loss(logits, labels), len(x)), logits
     else:
-        prepared = prepare(judging(logits_fn, loss, labels), images)
+        judged = judging(logits_fn, loss, labels)
+        prepared = prepare(judged, images) if len(images) else judged
 
         def judge(x: Array, keys: Array) -> tuple[Array, Array]:
             return prepared(x)

@@ -127,7 +127,7 @@ def fab(
     numbers = (jnp.asarray(value, images.dtype) for value in (alpha_max, eta, beta))
     settings = _Settings(norm, steps, min(unroll, steps), *numbers)
     keys = per_example_keys(key, len(images))
-    prepared = network(logits_fn, clean)
+    prepared = network(logits_fn, clean) if len(clean) else logits_fn
 
     def evaluate(x: Array) -> Array:
         return as_logits(checked_logits(prepared(shown(x, clean)), labels), "logits")

@@ -62,6 +62,8 @@ def malt_targets(
     as_choice(norm, name="norm", choices=NORMS)
     as_count(candidates, name="candidates")
     as_count(targets, name="targets")
+    if not len(images):
+        return _none_ranked(logits_fn, images, min(candidates, targets))
     prepared = network(logits_fn, images)
 
     def evaluate(x: Array) -> Array:
@@ -73,8 +75,6 @@ def malt_targets(
         raise InputError(f"logits_fn must return at least two logits, got {clean.shape[-1]}")
     likely = jnp.argsort(-jnp.where(own, -jnp.inf, clean), -1, stable=True)
     likely = likely[:, : min(candidates, clean.shape[-1] - 1)].astype(jnp.int32)
-    if not len(images):
-        return likely[:, :targets]
 
     def score(classes: Array) -> Array:
         values, grads = boundary_to(evaluate, labels, classes)(wide)
@@ -85,3 +85,10 @@ def malt_targets(
     scores = jax.lax.map(score, likely.T).T
     nearest = jnp.argsort(scores, -1, stable=True)[:, :targets]
     return jax.lax.stop_gradient(jnp.take_along_axis(likely, nearest, -1))
+
+
+def _none_ranked(logits_fn: LogitsFn, images: Array, most: int) -> Array:
+    """`[0, t]`: one image tells the number of classes; networks need not take none at all."""
+    one = jnp.zeros((1, *images.shape[1:]), images.dtype)
+    classes = jax.eval_shape(network(logits_fn, one), one).shape[-1]
+    return jnp.zeros((0, min(most, classes - 1)), jnp.int32)

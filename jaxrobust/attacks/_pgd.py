@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attackable import as_losses, checked_logits, judging, prepare
-from jaxrobust.attacks._attacked import Attacked, finite, where
+from jaxrobust.attacks._attacked import Attacked, finite, nothing_attacked, where
 from jaxrobust.inputs import InputError, as_batch, as_choice, as_count, as_number, as_step_size
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
@@ -144,6 +144,8 @@ def pgd(
     if start is not None:
         wanted = jax.eval_shape(settings.verbs.init, keys, wide)
         start = _as_start(start, wanted, restarts=restarts)
+    if not len(images):
+        return _of_nothing(images, settings, keys, start, state, restarts)
     if state is None:
         judge = prepare(judging(logits_fn, loss, labels), images)
         evaluate, state = (lambda x, nothing: (*judge(x), nothing)), ()
@@ -180,6 +182,18 @@ def _check(
     if stop_after is not None:
         as_number(stop_after, name="stop_after", low=0)
     as_choice(keep, name="keep", choices=("last", "best"))
+
+
+def _of_nothing(
+    images: Array, settings: _Settings, keys: Array, start: Any, state: Any, restarts: int
+) -> Attacked:
+    """The result for an empty batch, of which a network may not know the shape of its logits."""
+    if start is None:
+        start = settings.verbs.init(keys, widened(images))
+    elif restarts > 1:
+        start = jax.tree.map(lambda leaf: leaf[0], start)
+    none = jnp.zeros(0, jnp.int32)
+    return nothing_attacked(images)._replace(kappa=none, perturbation=start, state=state)
 
 
 def _as_start(start: Any, wanted: Any, *, restarts: int) -> Any:

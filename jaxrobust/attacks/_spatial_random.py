@@ -145,6 +145,8 @@ def average_case(
     """
     images, labels = as_batch(images, labels)
     check_counts(draws=draws)
+    if not len(images):
+        return AverageCase(*[jnp.zeros(0, jnp.float32)] * 3)
     wide = widened(images)
     logits_fn = network(logits_fn, images)
     verbs, keys = batched(threat, len(images)), per_example_keys(key, len(images))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.attackable import as_losses, checked_logits, network
-from jaxrobust.attacks._attacked import Attacked, where
+from jaxrobust.attacks._attacked import Attacked, nothing_attacked, where
 from jaxrobust.inputs import InputError, as_count
 from jaxrobust.precision import shown, widened
 from jaxrobust.threats import Threat, batched, compose, described
@@ -84,6 +84,8 @@ def worst(
     `keys(numbers [m])` are PRNG keys `[m, b]` for the inner attack.
     """
     batch = len(search.images)
+    if not batch:
+        return nothing_attacked(search.images)._replace(perturbation=_none_of(search))
     wide = _repeated(search, chunk)
     if search.inner is None:  # an inner attack prepares its own
         wide = wide._replace(logits_fn=network(search.logits_fn, wide.images))
@@ -159,10 +161,6 @@ def _attacked_inside(search: Search, inner: Inner, z: Any, keys: Array) -> Attac
 
 def _untouched(search: Search, *, competes: bool) -> Attacked:
     """The clean images and the perturbation that is none, which loses where it may not compete."""
-    batch = len(search.images)
-    keys = jax.random.split(jax.random.key(0), batch)
-    shapes = jax.eval_shape(batched(search.threat, batch).init, keys, widened(search.images))
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     logits_fn = network(search.logits_fn, search.images)
     if competes:
         logits = checked_logits(logits_fn(search.images), search.labels)
@@ -172,8 +170,16 @@ def _untouched(search: Search, *, competes: bool) -> Attacked:
         logits = jax.eval_shape(logits_fn, search.images)
         losses = jax.eval_shape(search.loss, logits, search.labels)
         losses = jnp.full(losses.shape, -jnp.inf, losses.dtype)
-        wrong = jnp.zeros(batch, bool)
-    return Attacked(search.images, wrong, losses, perturbation=zero)
+        wrong = jnp.zeros(len(search.images), bool)
+    return Attacked(search.images, wrong, losses, perturbation=_none_of(search))
+
+
+def _none_of(search: Search) -> Any:
+    """The perturbation that is none."""
+    batch = len(search.images)
+    keys = jax.random.split(jax.random.key(0), batch)
+    shapes = jax.eval_shape(batched(search.threat, batch).init, keys, widened(search.images))
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _repeated(search: Search, chunk: int) -> Search:

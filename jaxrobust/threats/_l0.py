@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_radius
+from jaxrobust.inputs import InputError, as_radius, concrete
 from jaxrobust.precision import in_float32
 
 
@@ -79,7 +79,7 @@ def l0(eps: ArrayLike) -> L0:
       The threat, a pytree; perturbations have the image's shape `[h, w, c]`.
 
     Raises:
-      ValueError: if `eps` is negative, not finite or of another shape.
+      ValueError: if `eps` is negative, not finite, between 0 and 1, or of another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -93,4 +93,10 @@ def l0(eps: ArrayLike) -> L0:
       Croce and Hein, Sparse and Imperceivable Adversarial Attacks, 2019 (arXiv:1909.05040), for
       projected gradient descent in l_0.
     """
-    return L0(as_radius(eps, unit=" (a number of values)"))
+    values = as_radius(eps, unit=" (a number of values)")
+    known = concrete(values)
+    if known is not None and ((known > 0) & (known < 1)).any():
+        raise InputError(
+            f"eps must be a number of values, 0 or at least 1, not a share of them; got {eps!r}"
+        )
+    return L0(values)

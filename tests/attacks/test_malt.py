@@ -48,5 +48,10 @@ def test_a_class_without_a_gradient_comes_last_and_the_label_never(key):
     assert attacks.malt_targets(network, images, labels, candidates=2).shape == (2, 2)
     assert attacks.malt_targets(network, images, labels, targets=1).shape == (2, 1)
     assert attacks.malt_targets(network, images[:0], labels[:0]).shape == (0, 4)
+
+    def flattening(x):
+        return network(x.reshape(len(x), -1).reshape(x.shape))
+
+    assert attacks.malt_targets(flattening, images[:0], labels[:0], targets=2).shape == (0, 2)
     with pytest.raises(ValueError, match="candidates must be an integer of at least 1, got 0"):
         attacks.malt_targets(network, images, labels, candidates=0)

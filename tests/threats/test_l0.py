@@ -107,6 +107,13 @@ def test_bad_counts_are_refused(eps):
         threats.l0(eps)
 
 
+@pytest.mark.parametrize("eps", [0.1, [3, 0.5]])
+def test_a_share_of_the_values_is_no_count(eps):
+    """Rounded down it would be nothing, and every network robust."""
+    with pytest.raises(InputError, match=r"eps must be a number of values, 0 or at least 1"):
+        threats.l0(eps)
+
+
 def test_who_cannot_take_it_says_so(key):
     x, labels = jnp.full((2, 3, 3, 1), 0.5), np.zeros(2, int)
 
