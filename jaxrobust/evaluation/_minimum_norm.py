@@ -117,7 +117,10 @@ def checked_attacks(attacks: Mapping[str, Any], norm: AnyNorm) -> dict[str, Any]
     if not isinstance(attacks, Mapping) or not attacks:
         raise InputError(f"attacks must be minimum-norm attacks by name, got {attacks!r}")
     for name, attack in attacks.items():
-        if not getattr(attack, "distances", False):
+        if name in ("clean", ""):
+            raise InputError(f"attacks must not be named {name!r}, which stands for no attack")
+        has = all(hasattr(attack, part) for part in ("threat", "settings", "passes"))
+        if not has or not getattr(attack, "distances", False):
             raise InputError(
                 f"attacks must look for the smallest perturbation, as attacks.FMN does; {name!r} "
                 f"is {attack!r}"

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.distances import distances_table
 from jaxrobust import attacks, evaluation, threats
 from jaxrobust.evaluation import AttackResultError
 from jaxrobust.inputs import InputError
@@ -246,6 +247,16 @@ def test_ensembles_are_made_of_the_exports():
         assert all(attack.distances for attack in evaluation.minimum_norm_attacks(norm).values())
 
 
+@pytest.mark.slow
+def test_the_benchmark_has_a_row_per_attack_and_one_for_all():
+    rows = distances_table(norms=("l2",), points=10, steps=5)
+    assert [row.attack for row in rows] == ["ddn", "fmn", "superdeepfool", "all"] * 2
+    for row in rows:
+        assert row.points == 10
+        assert np.isnan(row.reference_median)
+    assert all(rows[3].mean <= row.mean for row in rows[:3] if row.found == 10)
+
+
 WRONG = {
     "name": (lambda: bound("l2", ["pgd"]), "attacks must be .* got 'pgd'"),
     "norm": (lambda: bound("l3"), "norm must be .* got 'l3'"),
@@ -260,6 +271,10 @@ WRONG = {
         "steps must be an integer of at least 1",
     ),
     "no attack": (lambda: run(attacks={}), "attacks must be minimum-norm attacks"),
+    "name of no attack": (
+        lambda: run(norm="l2", attacks={"clean": attacks.DDN(threat=threats.l2(1.0))}),
+        "must not be named 'clean'",
+    ),
     "another kind": (
         lambda: run(attacks={"pgd": attacks.PGD(threat=threats.linf(0.1))}),
         "must look for the smallest perturbation",
