@@ -219,7 +219,7 @@ def alike(first: Experiment, other: Experiment) -> bool:
     if any(getattr(first, name) != getattr(other, name) for name in equal):
         return False
     parts = [[e.build(part) for part in ("objective", "threat")] for e in (first, other)]
-    structures = [jax.tree.structure(part) for part in parts]
+    structures: list[Any] = [jax.tree.structure(part) for part in parts]
     # Structures of classes with the same fields are equal to JAX; their texts name the classes.
     return structures[0] == structures[1] and str(structures[0]) == str(structures[1])
 
