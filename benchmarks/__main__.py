@@ -147,6 +147,38 @@ def distances(path: pathlib.Path | None, **settings: Any) -> None:
         distances(path, **settings)
 
 
+@benchmarks.command("bounds")
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(["ibp", "crown-ibp", "crown", "alpha-crown"]),
+    multiple=True,
+    default=("ibp", "crown-ibp", "crown"),
+    show_default=True,
+    help="May be given several times.",
+)
+@click.option(
+    "--network",
+    "networks",
+    type=click.Choice(["resnet2b", "oval_base"]),
+    multiple=True,
+    help="Architecture, with random weights; default both.",
+)
+@click.option("--limits/--no-limits", default=True, help="Also radii by depth and width.")
+@count_option("--repeats", 3, "Timed calls of each program.")
+@JSON
+def bounds(path: pathlib.Path | None, **settings: Any) -> None:
+    """Certified bounds: seconds an image, and at which depth and width they prove nothing.
+
+    \b
+    python -m benchmarks bounds --json bounds.json
+    """
+    from benchmarks.commands import bounds
+
+    with mistakes():
+        bounds(path, **settings)
+
+
 @benchmarks.command("compile")
 @click.option(
     "--program",

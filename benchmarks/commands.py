@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+from benchmarks.bound_table import bound_table, limit_table
 from benchmarks.convolution_table import convolution_table
 from benchmarks.distances import distances_table
 from benchmarks.fast_verdict import fast_verdict_table
@@ -118,3 +119,23 @@ def distances(path: pathlib.Path | None, **settings: Any) -> None:
     columns = (*named, *reference, "optimality", "optimality_exact_area", *costs)
     show_rows("distances under minimum-norm attacks", rows, columns)
     keep_rows(path, "distances", settings, host, rows=rows)
+
+
+def bounds(path: pathlib.Path | None, *, limits: bool, **settings: Any) -> None:
+    """Times certified bounds, and finds the sizes of network at which they prove nothing.
+
+    Args:
+      path: the JSON file, or `None`.
+      limits: whether also the radii that are certified by depth and width.
+      **settings: of `bound_table`.
+    """
+    host = machine()
+    rows = [row._asdict() for row in bound_table(**settings)]
+    columns = ("network", "values", "method", "batch", "seconds", "reference_seconds")
+    show_rows("certified bounds, an image; the reference was measured elsewhere", rows, columns)
+    found = [row._asdict() for row in limit_table()] if limits else []
+    if found:
+        show_rows(
+            "certified radii of random networks", found, ("network", "method", "radius", "attacked")
+        )
+    keep_rows(path, "bounds", {**settings, "limits": limits}, host, rows=rows, limits=found)
