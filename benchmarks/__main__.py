@@ -217,8 +217,8 @@ def mutants(path: pathlib.Path | None, room: str, number: int, seed: int) -> Non
     for result in campaign(room, number, seed):
         echo(f"{result.outcome:8} {result.mutant}")
         results.append({**result.mutant._asdict(), "outcome": result.outcome})
-    lost = sum(result["outcome"] == "survived" for result in results)
-    echo(f"{len(results) - lost} of {len(results)} changes of {room} are caught")
+    caught = sum(result["outcome"] == "caught" for result in results)
+    echo(f"{caught} of {len(results)} changes of {room} are caught")
     if path is not None:
         replace_text(path, to_json({"room": room, "seed": seed, "mutants": results}, indent=2))
 

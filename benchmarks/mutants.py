@@ -50,7 +50,7 @@ class Mutant(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the tests said: "caught", "survived" or "timeout" (counts as caught)."""
+    """What the tests said: "caught", "survived" or "timeout", which proves nothing."""
 
     mutant: Mutant
     outcome: str
