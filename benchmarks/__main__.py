@@ -261,6 +261,28 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 @benchmarks.command()
+@click.argument(
+    "room", type=click.Choice(["losses", "threats", "attacks", "objectives", "training"])
+)
+@count_option("--number", 20, "Number of changes.")
+@click.option("--seed", default=0, show_default=True, help="Draws the changes.")
+@JSON
+def mutants(path: pathlib.Path | None, room: str, number: int, seed: int) -> None:
+    """Small wrong changes of a room, each tried on the room's fast tests."""
+    from benchmarks.mutants import campaign
+    from jaxrobust.files import replace_text, to_json
+
+    results = []
+    for result in campaign(room, number, seed):
+        echo(f"{result.outcome:8} {result.mutant}")
+        results.append({**result.mutant._asdict(), "outcome": result.outcome})
+    caught = sum(result["outcome"] == "caught" for result in results)
+    echo(f"{caught} of {len(results)} changes of {room} are caught")
+    if path is not None:
+        replace_text(path, to_json({"room": room, "seed": seed, "mutants": results}, indent=2))
+
+
+@benchmarks.command()
 @click.argument("results", type=click.Path(path_type=pathlib.Path, exists=True, dir_okay=False))
 def table(results: pathlib.Path) -> None:
     """Print RESULTS, what one of these commands wrote with --json, as Markdown."""

@@ -1,0 +1,160 @@
+"""Whether the tests notice small wrong changes: a sign, a bound, an off-by-one, a lost stop."""
+
+import ast
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROOMS = ("losses", "threats", "attacks", "objectives", "training")
+OPERATORS: dict[type, tuple[str, str]] = {
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+}
+COMPARISONS: dict[type, tuple[str, str]] = {
+    ast.Lt: ("<", "<="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", ">="),
+    ast.GtE: (">=", ">"),
+}
+NAMES = {"minimum": "maximum", "maximum": "minimum", "max": "min", "min": "max"}
+
+
+class Mutant(NamedTuple):
+    """One change of one file.
+
+    Attributes:
+      file: below the repository.
+      start: offset of the first changed character.
+      old: what stands there.
+      new: what replaces it.
+      line: its number.
+    """
+
+    file: str
+    start: int
+    old: str
+    new: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.old!r} becomes {self.new!r}"
+
+
+class Result(NamedTuple):
+    """What the tests said: "caught", "survived" or "timeout", which proves nothing."""
+
+    mutant: Mutant
+    outcome: str
+
+
+def mutants_of(file: str) -> list[Mutant]:
+    """Every change that this module knows to make in a file, in the file's order.
+
+    Messages of errors, annotations and docstrings are left alone.
+    """
+    text = (ROOT / file).read_text()
+    lines = [0]
+    for line in text.splitlines(keepends=True):
+        lines.append(lines[-1] + len(line.encode()))
+    raw = text.encode()
+
+    def offset(line: int, column: int) -> int:
+        return len(raw[: lines[line - 1] + column].decode())
+
+    def between(left: ast.expr, right: ast.expr, old: str, new: str) -> Iterator[Mutant]:
+        start = offset(left.end_lineno or 0, left.end_col_offset or 0)
+        end = offset(right.lineno, right.col_offset)
+        if text[start:end].count(old) == 1 and "#" not in text[start:end]:
+            yield Mutant(file, start + text[start:end].index(old), old, new, left.end_lineno or 0)
+
+    def changes(node: ast.AST) -> Iterator[Mutant]:
+        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+            yield from between(node.left, node.right, *OPERATORS[type(node.op)])
+        elif isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARISONS:
+            yield from between(node.left, node.comparators[0], *COMPARISONS[type(node.ops[0])])
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            yield Mutant(file, offset(node.lineno, node.col_offset), "-", "", node.lineno)
+        elif isinstance(node, ast.Constant) and type(node.value) is int:
+            old = str(node.value)
+            start = offset(node.lineno, node.col_offset)
+            if text[start : start + len(old)] == old:
+                yield Mutant(file, start, old, str(node.value + 1), node.lineno)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, line, column = node.func.attr, node.func.end_lineno, node.func.end_col_offset
+            start = offset(line or 0, column or 0) - len(name)
+            if name in NAMES:
+                yield Mutant(file, start, name, NAMES[name], line or 0)
+            elif name == "stop_gradient":
+                start = offset(node.func.lineno, node.func.col_offset)
+                old = ast.get_source_segment(text, node.func) or name
+                yield Mutant(file, start, old, "", line or 0)
+
+    return sorted((m for node in _computing(ast.parse(text)) for m in changes(node)), key=_place)
+
+
+def _place(mutant: Mutant) -> int:
+    return mutant.start
+
+
+def _computing(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that compute something."""
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not isinstance(child, (ast.Raise, ast.JoinedStr)):
+                yield child
+                yield from _computing(child)
+
+
+def drawn(room: str, number: int, seed: int) -> list[Mutant]:
+    """So many mutants of a room, the same for a seed; all if there are fewer."""
+    files = sorted((ROOT / "jaxrobust" / room).glob("*.py"))
+    every = [m for file in files for m in mutants_of(str(file.relative_to(ROOT)))]
+    return random.Random(seed).sample(every, min(number, len(every)))
+
+
+def tried(mutant: Mutant, tests: list[str], *, timeout: float = 600) -> Result:
+    """Runs the tests on a copy of the repository with this change."""
+    with tempfile.TemporaryDirectory(prefix="jaxrobust-mutant-") as folder:
+        copy = pathlib.Path(folder)
+        for part in ("jaxrobust", "tests"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        text = (ROOT / mutant.file).read_text()
+        end = mutant.start + len(mutant.old)
+        assert text[mutant.start : end] == mutant.old, mutant
+        (copy / mutant.file).write_text(text[: mutant.start] + mutant.new + text[end:])
+        programs = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "tests"))
+        environment = os.environ | {
+            "PYTHONPATH": folder,
+            "JAX_COMPILATION_CACHE_DIR": programs,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", *tests]
+        try:
+            ended = subprocess.run(
+                command, cwd=copy, env=environment, capture_output=True, timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            return Result(mutant, "timeout")
+    # An import that fails is noticed too; anything else is the command's mistake.
+    if ended.returncode not in (0, 1, 2, 4):
+        raise RuntimeError(ended.stdout.decode() + ended.stderr.decode())
+    return Result(mutant, "caught" if ended.returncode else "survived")
+
+
+def campaign(room: str, number: int, seed: int) -> Iterator[Result]:
+    """Tries mutants of a room on the tests of that room, one after the other."""
+    for mutant in drawn(room, number, seed):
+        yield tried(mutant, [f"tests/{room}"])
