@@ -257,6 +257,8 @@ def test_every_hint_is_a_command_and_an_option_that_exists():
     every = set().union(*tree.values())
     seen = 0
     for path in sorted((ROOT / "jaxrobust").rglob("*.py")):
+        if path.name == "_html_style.py":  # CSS has names that begin like options
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
                 continue
