@@ -161,7 +161,7 @@ TABLES: dict[str, tuple[Claim, ...]] = {
             between("TRADES beta 0.25", "TRADES beta 4", "clean"),
         ),
         Claim(
-            "the same, robust",
+            "and a larger beta gives more robust accuracy",
             "worst PGD, TRADES beta 4 minus beta 0.25",
             FRONTS,
             between("TRADES beta 4", "TRADES beta 0.25", "worst PGD"),
@@ -193,7 +193,7 @@ TABLES: dict[str, tuple[Claim, ...]] = {
             between("SCORE", "TRADES", "clean"),
         ),
         Claim(
-            "at equal AutoAttack accuracy",
+            "without a loss under AutoAttack",
             "AutoAttack, SCORE (beta 4) minus TRADES (beta 6)",
             METHODS,
             between("SCORE", "TRADES", AUTOATTACK),
@@ -329,8 +329,10 @@ def with_tables(page: str) -> str:
     for name in TABLES:
         mark = MARK.format(name)
         before, found, after = page.partition(mark + "\n\n")
-        after = re.sub(r"\A(?:\|.*\n)*", "", after)
-        page = before + found + (claims_table(name) + "\n" if found else "") + after
+        if not found:
+            raise ValueError(f"{PAGE} has no line {mark}")
+        after = re.sub(r"\A(?:\|.*\n)*\n*", "", after)
+        page = f"{before}{found}{claims_table(name)}\n\n{after}"
     return page
 
 

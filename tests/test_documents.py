@@ -166,6 +166,19 @@ def test_the_tables_of_the_pages_are_those_of_the_committed_results():
             assert table.strip() == printed(ROOT / file), f"{command} table {file}"
 
 
+def test_the_fronts_of_the_pages_are_those_of_the_committed_results():
+    """`<!-- jaxrobust table --fronts FILE -->` stands before the table and the comparisons."""
+    from jaxrobust.commands import fronts_markdown
+
+    text = "\n".join(page.read_text() for page in PAGES)
+    found = re.findall(
+        r"<!-- jaxrobust table --fronts (\S+) -->\n\n((?:\|.*\n)+\n(?:- .*\n)+)", text
+    )
+    assert found
+    for file, shown in found:
+        assert shown.strip() == fronts_markdown(ROOT / file), file
+
+
 def test_the_gallery_has_every_figure_with_its_command_and_its_rows():
     text = (ROOT / "docs" / "gallery.md").read_text()
     figures = sorted((ROOT / "docs" / "figures").glob("*.png"))

@@ -78,9 +78,11 @@ class FrontComparison(NamedTuple):
         texts = []
         for start, end in edges.reshape(-1, 2):
             gain = 100 * np.abs(self.difference[start:end])
-            low, high = 100 * self.at[start], 100 * self.at[end - 1]
-            place = f"at {low:.1f}" if end - start == 1 else f"from {low:.1f} to {high:.1f}"
-            points = f"{gain.min():.1f} to {gain.max():.1f}"
+            low, high = (f"{100 * value:.1f}" for value in self.at[[start, end - 1]])
+            place = f"at {low}" if low == high else f"from {low} to {high}"
+            points = f"{gain.min():.1f}"
+            if f"{gain.max():.1f}" != points:
+                points += f" to {gain.max():.1f}"
             texts.append(f"{above} is above {below} {place} % clean, by {points} points")
         return texts
 
