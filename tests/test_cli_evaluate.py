@@ -209,6 +209,17 @@ VALUES = {
 }
 
 
+def test_a_bracket_is_asked_for_on_the_command_line(cli, trained):
+    words = ["evaluate", trained, "--attack", "bracket", "--quiet"]
+    code, out, err = cli(*words, "--norm", "linf", "--eps-sweep", "0.02,0.01", "--n", "8")
+    assert code == 0, err
+    assert "certified linf 0.02 by ibp, crown-ibp, crown, 8 images" in out
+    assert rows(trained)[-1]["kind"] == "bracket"
+    code, _, err = cli(*words, "--steps", "3")
+    assert code == 2
+    assert "--steps does not go with --attack bracket" in err
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_values_out_of_range_are_one_line(cli, trained, name):
     words, expected = VALUES[name]
