@@ -176,7 +176,22 @@ def _numbers(row: dict[str, Any], names: tuple[str, ...]) -> list[float]:
     return [float(row[name]) for name in names]
 
 
+def _bounds(results: dict[str, Any]) -> Rows:
+    head = ["network", "method", "an image", "auto_LiRPA, elsewhere", "proves up to eps"]
+    table = [[*head, "a sign step breaks from"]]
+    for row in results["rows"]:
+        known = not math.isnan(float(row["reference_seconds"]))
+        reference = seconds_text(row["reference_seconds"]) if known else "-"
+        times = [seconds_text(row["seconds"]), reference]
+        table.append([row["network"], row["method"], *times, "-", "-"])
+    for row in results["limits"]:
+        radii = [f"{float(row[name]):.2g}" for name in ("radius", "attacked")]
+        table.append([row["network"], row["method"], "-", "-", *radii])
+    return table
+
+
 RENDERED = {
+    "bounds": _bounds,
     "compile": _compile,
     "convolutions": _convolutions,
     "distances": _distances,
