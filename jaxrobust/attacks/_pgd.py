@@ -202,10 +202,10 @@ def _as_start(start: Any, wanted: Any, *, restarts: int) -> Any:
     Raises:
       InputError: if it is no perturbation of the threat.
     """
-    if jax.tree.structure(start) != jax.tree.structure(wanted):
+    given: Any = jax.tree.structure(start)
+    if given != jax.tree.structure(wanted):
         raise InputError(
-            f"start must be a perturbation of the threat, {jax.tree.structure(wanted)}, got "
-            f"{jax.tree.structure(start)}"
+            f"start must be a perturbation of the threat, {jax.tree.structure(wanted)}, got {given}"
         )
     ahead = () if restarts == 1 else (restarts,)
 

@@ -1,5 +1,7 @@
 """What a mixing network is trained with, and what an attack that knows it maximises."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,10 +125,10 @@ def evading_loss(base_loss: ArrayLike, gamma: ArrayLike, *, weight: ArrayLike) -
       Bai et al., 2023 (arXiv:2301.12554); the attacks of the authors' training and evaluation.
     """
     detection = detector_loss(gamma, jnp.ones((), bool))
-    base_loss = as_array(base_loss, name="base_loss")
-    check_same_shape("gamma", detection.shape, "base_loss", base_loss.shape)
+    losses: Any = as_array(base_loss, name="base_loss")
+    check_same_shape("gamma", detection.shape, "base_loss", losses.shape)
     share = jnp.asarray(as_number(weight, name="weight", low=0, high=1), detection.dtype)
-    return (1 - share) * jnp.asarray(base_loss, detection.dtype) + share * detection
+    return (1 - share) * jnp.asarray(losses, detection.dtype) + share * detection
 
 
 def check_same_shape(name: str, shape: tuple, other: str, wanted: tuple) -> None:
