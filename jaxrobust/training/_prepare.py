@@ -19,13 +19,12 @@ from jaxrobust.losses import margin
 from jaxrobust.networks import LogitsFunction, Network, check_network
 from jaxrobust.objectives import Sizes
 from jaxrobust.reasons import first_line
-from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._program import Group, Tables
 from jaxrobust.training._runs import build_model, first_weights
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._step import StepSettings
 from jaxrobust.training._supply import InMemory, OneByOne, make_supply
-from jaxrobust.training._updates import Averaging
+from jaxrobust.training._updates import Averaging, build_optimizer
 
 PARTS_THAT_CHANGE = ("objective.", "threat.", "transform.")
 

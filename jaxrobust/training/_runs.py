@@ -18,8 +18,8 @@ from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
 from jaxrobust.training._folder import check_constants, read_config
-from jaxrobust.training._optimizer import build_optimizer
 from jaxrobust.training._state import create_state
+from jaxrobust.training._updates import build_optimizer
 
 
 class Run(NamedTuple):

@@ -12,12 +12,12 @@ from jax import Array
 
 from jaxrobust.bounds import margins
 from jaxrobust.convolutions import fast_on_cpu
+from jaxrobust.devices import images_of
 from jaxrobust.keys import key_of_data
 from jaxrobust.networks import Network
 from jaxrobust.objectives import Batch, Clock, Objective, Stateful, Views
 from jaxrobust.threats import Threat, batched
 from jaxrobust.training._carried import Carried, observed, total_over, with_state
-from jaxrobust.training._rows import images_of
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._updates import Averaging, mean_over, updated, weight_perturbation
 

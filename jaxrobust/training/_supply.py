@@ -21,11 +21,10 @@ from jaxrobust.data import (
     mixed_order,
     mixed_steps,
 )
-from jaxrobust.devices import AXIS, replicated
+from jaxrobust.devices import AXIS, image_rows, replicated
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
 from jaxrobust.training._program import Group
-from jaxrobust.training._rows import image_rows
 
 Supplied = tuple[Any, Any, Any]  # images as rows, labels, order: as `make_train_step` takes them
 

@@ -1,4 +1,4 @@
-"""What a step does with its gradients: the optimizer, the parameter average, AWP."""
+"""What becomes of gradients: the optimizer, the parameter average, AWP, RAMP's projection."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,9 +7,97 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
-from jaxrobust.training._optimizer import kernels
+from jaxrobust.experiment import Experiment
+from jaxrobust.inputs import InputError, as_number
 from jaxrobust.training._state import TrainState
+
+MOMENTUM = "optimizer.momentum"
+
+
+def build_optimizer(
+    experiment: Experiment, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimizer with its schedules and weight decay, and the learning rate for the log.
+
+    Args:
+      experiment: whose optimizer.
+      steps_per_epoch: for the schedules, which are written in epochs.
+
+    Returns:
+      The Optax transformation, and the learning rate as a function of the step.
+    """
+    schedule = experiment.schedule("learning_rate", steps_per_epoch)
+    if MOMENTUM in experiment.schedules:
+        momentum = experiment.schedule(MOMENTUM, steps_per_epoch)
+        call, args, kwargs = experiment.call("optimizer", learning_rate=schedule)
+        make: Any = optax.inject_hyperparams(call)
+        optimizer = make(*args, **kwargs | {"momentum": momentum})
+    else:
+        optimizer = experiment.build("optimizer", learning_rate=schedule)
+    if experiment.weight_decay:
+        decayed = None if experiment.decayed == "all" else DECAYED[experiment.decayed]
+        decay = optax.add_decayed_weights(experiment.weight_decay, mask=decayed)
+        optimizer = optax.chain(decay, optimizer)
+    if experiment.clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(experiment.clip_norm), optimizer)
+    return optimizer, schedule
+
+
+# Flax, Equinox, and Haiku: an Equinox convolution's bias is [out, 1, 1].
+VECTORS = ("bias", "b", "scale", "offset")
+
+
+def kernels(params: Any) -> Any:
+    """A mask of the parameters that are kernels: no biases, no scales of norm layers.
+
+    Args:
+      params: the network's parameters.
+
+    Returns:
+      The same tree of booleans: true with two axes or more, under no name of `VECTORS`.
+    """
+
+    def of_node(node: Any, name: str | None = None) -> Any:
+        if isinstance(node, dict):
+            norm = _is_norm(node)
+            return {
+                key: of_node(value, "scale" if norm and key == "weight" else key)
+                for key, value in node.items()
+            }
+        return jax.tree.map(lambda leaf: leaf.ndim > 1 and name not in VECTORS, node)
+
+    return of_node(params)
+
+
+def no_norm(params: Any) -> Any:
+    """A mask of all parameters but those of norm layers.
+
+    Args:
+      params: the network's parameters.
+
+    Returns:
+      The same tree of booleans.
+    """
+    if not isinstance(params, dict):
+        return True
+    is_norm = _is_norm(params)
+    return {
+        name: jax.tree.map(lambda _: False, value) if is_norm else no_norm(value)
+        for name, value in params.items()
+    }
+
+
+def _is_norm(node: dict[str, Any]) -> bool:
+    """Whether a layer has a `scale`; or, as Equinox', a `weight` of its bias' shape."""
+    weight, bias = node.get("weight"), node.get("bias")
+    if "scale" in node or weight is None or bias is None:
+        return "scale" in node
+    return weight.shape == bias.shape
+
+
+DECAYED = {"kernels": kernels, "no_norm": no_norm}
 
 
 @dataclass(frozen=True)
@@ -128,3 +216,54 @@ def weight_perturbation(params: Any, grads: Any, *, size: Array) -> Any:
         return weight + length * grad / jnp.where(norm > 0, norm, 1)
 
     return jax.tree.map(move, params, grads, kernels(params))
+
+
+def gradient_projection(old: Any, adversarial: Any, natural: Any, *, beta: ArrayLike = 0.5) -> Any:
+    r"""Weights after an epoch of adversarial training, drawn towards natural training.
+
+    .. math:: \theta = \theta_0 + \beta \max(\cos(d_a, d_n), 0)\, d_n + (1 - \beta)\, d_a
+
+    for each array by itself, with the changes :math:`d_a` of an adversarial epoch and :math:`d_n`
+    of a natural one, which both begin at :math:`\theta_0`; the cosine is of the flattened arrays.
+    The published code includes BatchNorm's running statistics, so give them too.
+
+    Args:
+      old: a pytree of arrays at the epoch's start; `None` and integers are allowed.
+      adversarial: the same after an epoch of adversarial training.
+      natural: the same after an epoch of natural training, with an optimizer of its own.
+      beta: share of the natural change, in [0, 1]. May be traced.
+
+    Returns:
+      The pytree; arrays that are not floating point (counters) are those of `adversarial`.
+
+    Raises:
+      ValueError: if the trees differ in their structure or shapes, or `beta` is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxrobust.training import gradient_projection
+      >>> zero, one = jnp.zeros(2), jnp.array([1.0, 0.0])
+      >>> gradient_projection(zero, one, jnp.array([0.0, 1.0]), beta=0.5).tolist()
+      [0.5, 0.0]
+
+    References:
+      Jiang and Singh, RAMP: Boosting Adversarial Robustness Against Multiple l_p Perturbations,
+      2024 (arXiv:2402.06827), Algorithm 1.
+    """
+    as_number(beta, name="beta", low=0, high=1)
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (old, adversarial, natural)]
+    for name, other in zip(("adversarial", "natural"), shapes[1:], strict=True):
+        if other != shapes[0]:
+            raise InputError(f"{name} must have the structure and shapes of old, got {other}")
+
+    def projected(start: Any, attacked: Any, clean: Any) -> Array:
+        start, attacked, clean = (jnp.asarray(leaf) for leaf in (start, attacked, clean))
+        if not jnp.issubdtype(start.dtype, jnp.inexact):
+            return attacked
+        adv, nat = attacked - start, clean - start
+        lengths = jnp.sqrt(jnp.sum(adv * adv)) * jnp.sqrt(jnp.sum(nat * nat))
+        cosine = jnp.sum(adv * nat) / jnp.where(lengths > 0, lengths, 1)
+        share = jnp.asarray(beta, start.dtype)
+        return start + share * jnp.maximum(cosine, 0) * nat + (1 - share) * adv
+
+    return jax.tree.map(projected, old, adversarial, natural)

@@ -21,7 +21,7 @@ from jaxrobust.bench._plan_data import data_shape
 from jaxrobust.bench._plan_programs import attack_program, steps_per_epoch, train_step_program
 from jaxrobust.bench._program_cost import program_cost
 from jaxrobust.commands._plan import plan_lines
-from jaxrobust.devices import device_mesh, replicated
+from jaxrobust.devices import device_mesh, image_rows, replicated
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
 from jaxrobust.training import (
     build_model,
@@ -32,7 +32,6 @@ from jaxrobust.training import (
 )
 from jaxrobust.training._prepare import on_device
 from jaxrobust.training._program import Alone
-from jaxrobust.training._rows import image_rows
 from jaxrobust.training._supply import make_supply
 
 needs_libtpu = pytest.mark.skipif(

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxrobust import models
 from jaxrobust.inputs import InputError
 from jaxrobust.networks import check_network, network
-from jaxrobust.training._optimizer import kernels, no_norm
+from jaxrobust.training._updates import kernels, no_norm
 from tests.networks import same
 from tests.networks.same import IMAGES
 

@@ -13,12 +13,11 @@ import pytest
 
 from jaxrobust import augment, objectives, threats
 from jaxrobust.bench._program_cost import program_cost
-from jaxrobust.devices import AXIS, device_mesh, replicated
+from jaxrobust.devices import AXIS, device_mesh, image_rows, images_of, replicated
 from jaxrobust.experiment import Experiment, Validation, use
 from jaxrobust.models._layers import BatchNorm
 from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, make_train_step, read_rows, train
-from jaxrobust.training._rows import image_rows, images_of
 from jaxrobust.training._step import device_step
 
 OBJECTIVES = {

@@ -131,7 +131,7 @@ def test_a_run_without_a_first_step_may_be_started_anew(tmp_path, monkeypatch):
         raise RuntimeError("the compiler ran out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxrobust.training._fit.compiler_options", crash)
+        patch.setattr("jaxrobust.training._loop.compiler_options", crash)
         with pytest.raises(RuntimeError, match="ran out of memory"):
             run(BASE, folder)
     for resume in (False, True):

@@ -30,8 +30,8 @@ from jaxrobust.processes import (
     recognised_cluster,
 )
 from jaxrobust.training import read_rows, train
-from jaxrobust.training._fit import lost_message
 from jaxrobust.training._folder import check_shared
+from jaxrobust.training._loop import lost_message
 from tests.xla import flags
 
 pytestmark = pytest.mark.slow

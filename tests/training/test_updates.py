@@ -13,8 +13,7 @@ from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, override, to_dict, use
 from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, build_optimizer, make_train_step
-from jaxrobust.training._optimizer import kernels, no_norm
-from jaxrobust.training._updates import Averaging, weight_perturbation
+from jaxrobust.training._updates import Averaging, kernels, no_norm, weight_perturbation
 from tests.tiny import TinyNet
 
 
