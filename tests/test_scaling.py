@@ -60,6 +60,8 @@ def test_more_of_anything_is_better_and_the_optimum_is_one():
         (lambda: scaling.predicted_loss(-1, 1e8, fid=1.65), "params must be above 0"),
         (lambda: scaling.predicted_loss(1e8, [1e8, 0], fid=1.65), "images must be above 0"),
         (lambda: scaling.predicted_accuracy("a"), "loss must be"),
+        (lambda: scaling.predicted_accuracy(0.1), "loss must be in .*got 0.1"),
+        (lambda: scaling.predicted_accuracy([0.7, 3.0]), "loss must be in .*got 3"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, said):
