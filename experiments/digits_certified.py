@@ -6,8 +6,10 @@ ordinary network shows where bounds prove nothing.
 
 Command:  jaxrobust tradeoff experiments/digits_certified.py
           python experiments/certified_figure.py
-Cost:     a few minutes on two busy CPU cores.
-Result:   experiments/results/digits_certified.json; `jaxrobust table` prints it.
+Cost:     about three minutes for each member on two busy CPU cores.
+Result:   experiments/results/digits_certified.json; `jaxrobust table` prints it. The rows are of the
+          members standard, PGD-AT, TRADES, IBP and MTL-IBP;
+          the others have not been run yet.
 """
 
 from dataclasses import replace
