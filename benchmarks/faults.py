@@ -21,7 +21,7 @@ KILLS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.
 DAMAGE = ("deleted", "truncated", "one bit flipped")
 LOST, WRONG, TRACEBACK = "lost", "another result", "traceback"
 # Values of a row that two runs of the same numbers do not share.
-CLOCKS = ("seconds", "time", "rate", "images_per_second")
+CLOCKS = ("second",)
 EXPERIMENT = """from jaxrobust.experiment import Experiment, Validation, use
 
 config = Experiment(

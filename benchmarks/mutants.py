@@ -155,6 +155,6 @@ def tried(mutant: Mutant, tests: list[str], *, timeout: float = 600) -> Result:
 
 
 def campaign(room: str, number: int, seed: int) -> Iterator[Result]:
-    """Tries mutants of a room on the tests of that room, one after the other."""
+    """Tries mutants of a room on the tests and examples of that room, one after the other."""
     for mutant in drawn(room, number, seed):
-        yield tried(mutant, [f"tests/{room}"])
+        yield tried(mutant, [f"tests/{room}", f"jaxrobust/{room}"])
