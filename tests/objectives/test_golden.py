@@ -341,6 +341,22 @@ ALL = {
     and hasattr(value, "outer")
     and name != "adaptive_smoothing"  # its passes give more than logits; tests/training/test_mixing
 }
+OF_NORMS = ("eat", "max_norms", "avg_norms", "msd", "ramp")
+
+
+def ball(name, eps):
+    """A threat that the objective takes, with one radius in every norm."""
+    return threats.union(linf=eps, l2=eps, l1=eps) if name in OF_NORMS else threats.linf(eps)
+
+
+def stated(name, objective, batch, classes, helper=None):
+    """The state before the first step, as the last arguments of `inner` and `outer`."""
+    if not hasattr(objective, "init_state"):
+        return ()
+    sizes = objectives.Sizes(classes, batch.images.shape[1:], len(batch.images), ball(name, 0.1))
+    known = {"key": jax.random.key(2), "devices": objectives.Devices()}
+    networks = dict.fromkeys(getattr(objective, "networks", ()), helper)
+    return ({**objective.init_state(sizes), **known, **networks},)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -351,12 +367,14 @@ def test_gradients_are_finite_at_extreme_logits(name, dtype):
     extreme = jnp.asarray(rows[:, :classes], dtype)
     objective, labels = ALL[name], jnp.arange(4) % classes
     batch, extras = Batch(jnp.zeros((4, 1, 1, 1)), labels), {"kappa": jnp.array([0, 3, 7, 10])}
+    extras |= {"helper_labels": labels[::-1], "targets": jnp.full((4, classes), 1 / classes)}
+    state = stated(name, objective, batch, classes)
     for other in (extreme, extreme[::-1]):
         names = [p.name for p in objective.passes]
         logits = {n: (extreme if i % 2 == 0 else other) for i, n in enumerate(names)}
         if hasattr(objective, "bound"):
             logits[objective.bound.name] = other
-        grads = jax.grad(lambda z: objective.outer(z, batch, extras)[0].sum())(logits)
+        grads = jax.grad(lambda z: objective.outer(z, batch, extras, *state)[0].sum())(logits)
         for grad in jax.tree.leaves(grads):
             assert np.isfinite(np.asarray(grad, np.float32)).all()
 
@@ -379,7 +397,8 @@ def test_one_trace_over_a_whole_schedule(name):
         fn = objectives.Stateful(lambda x, s: (logits_fn(x), s), {"count": jnp.zeros(())})
         batch = Batch(jnp.full((4, 2, 2, 1), 0.5), jnp.arange(4) % weights.shape[1])
         fn = fn if objective.attack_statistics == "update" else logits_fn
-        views = objective.inner(fn, jax.random.key(1), batch, threat)
+        state = stated(name, objective, batch, weights.shape[1], logits_fn)
+        views = objective.inner(fn, jax.random.key(1), batch, threat, *state)
         images = {"clean": batch.images, **views.images}
         logits = {n: logits_fn(images[v]) for n, v in objective.passes}
         if bound := getattr(objective, "bound", None):
@@ -387,11 +406,11 @@ def test_one_trace_over_a_whole_schedule(name):
             logits[bound.name] = bounds.margins(
                 logits_fn, batch.images, batch.labels, method=bound.method, **box
             )
-        return objective.outer(logits, batch, views.extras)[0].sum()
+        return objective.outer(logits, batch, views.extras, *state)[0].sum()
 
     weights = jax.random.normal(jax.random.key(0), (4, 2 if name == "binary_trades" else 10))
     for scale, eps in ((1.0, 0.01), (0.25, 0.05), (0.5, 0.1)):
         values = [jnp.float32(float(leaf) * scale) for leaf in leaves]
         changed = jax.tree.unflatten(structure, values)
-        assert np.isfinite(float(step(weights, changed, threats.linf(jnp.float32(eps)))))
+        assert np.isfinite(float(step(weights, changed, ball(name, jnp.float32(eps)))))
     assert len(traces) == 1
