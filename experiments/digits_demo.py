@@ -29,16 +29,13 @@ base = Experiment(
     weight_decay=5e-4,
     epochs=25,
     batch_size=128,
+    schedules={"threat.eps": use("linear", start=0.0, end=EPS, to_epoch=10)},
     evaluation=Evaluation(steps=20, batch_size=360),
 )
 config = Tradeoff(
     name="digits_demo",
     members=(
-        replace(
-            base,
-            schedules={"threat.eps": use("linear", start=0.0, end=EPS, to_epoch=10)},
-            sweep={"schedules.threat.eps.end": (0.05, 0.1, 0.15, 0.2, 0.25)},
-        ),
+        replace(base, sweep={"schedules.threat.eps.end": (0.05, 0.1, 0.15, 0.2, 0.25)}),
         replace(
             base,
             name="TRADES",
@@ -55,6 +52,7 @@ config = Tradeoff(
             base,
             name="mixture",
             objective=use("standard"),
+            schedules={},
             epochs=0,
             model=use(
                 "mixture",
