@@ -43,6 +43,18 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     keep_programs(CACHE)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+MAPPINGS = pathlib.Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Drops compiled programs after a file of tests once there are many.
+
+    Each has mappings of memory, of which Linux allows a process 65,530; JAX crashes beyond.
+    """
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture
