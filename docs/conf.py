@@ -23,6 +23,7 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+suppress_warnings = ["myst-nb.lexer"]  # a kernel names it, and none runs with NOTEBOOKS=off
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
