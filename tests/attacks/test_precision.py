@@ -1,5 +1,7 @@
 """Half precision: what every attack returns is of the images' dtype, in box and ball as it stands."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,19 +125,19 @@ def test_images_stay_in_box_and_ball(name, norm, dtype):
 def test_distances_are_those_of_the_returned_images(name, norm, dtype):
     images = jnp.asarray(IMAGES, dtype)
     make = NEAREST[name][0]
-    found = run(make(norm, EPS[norm]), images)
+    eps = 3 * EPS[norm]  # few steps find nothing nearer
+    found = run(make(norm, eps), images)
     assert found.images.dtype == dtype
     moved = wide(found.images)
     assert in_box(moved)
     wrong = np.asarray(network(found.images).argmax(-1)) != LABELS
     distance, sizes = np.asarray(found.distance), norms(moved - wide(images), norm)
-    there = np.isfinite(distance)
-    assert there.any(), distance
-    np.testing.assert_allclose(distance[there], sizes[there], rtol=1e-5)
-    assert wrong[there].all(), (distance, wrong)
-    np.testing.assert_array_equal(moved[~there], wide(images)[~there])
-    inside = distance <= np.float32(EPS[norm])
+    inside = distance <= np.float32(eps)  # a bound attack leaves the others as they were
+    assert inside.any(), distance
     np.testing.assert_array_equal(np.asarray(found.success), inside)
+    np.testing.assert_allclose(distance[inside], sizes[inside], rtol=1e-5)
+    assert wrong[inside].all(), (distance, wrong)
+    np.testing.assert_array_equal(moved[~inside], wide(images)[~inside])
     none = run(make(norm, 0 * EPS[norm]), images)
     right = np.asarray(network(images).argmax(-1)) == LABELS
     np.testing.assert_array_equal(np.asarray(none.success), ~right)
@@ -149,7 +151,9 @@ def test_spatial_attacks_stay_in_the_box(dtype, eps):
     both = threats.compose(spatial, threats.linf(eps))
     for bound in (
         attacks.SpatialGrid(threat=spatial, counts=(2, 1, 2)),
-        attacks.SpatialGrid(threat=both, counts=(2, 1, 2), inner=inner),
+        attacks.SpatialGrid(
+            threat=both, counts=(2, 1, 2), inner=partial(attacks.pgd, steps=1, step_size=2 / 255)
+        ),
         attacks.WorstOfK(threat=spatial, k=2),
         attacks.RandomTransform(threat=both),
         attacks.PGD(threat=both, steps=2),
@@ -162,9 +166,3 @@ def test_spatial_attacks_stay_in_the_box(dtype, eps):
         np.testing.assert_array_equal(np.asarray(found.success), wrong)
         if not eps:
             np.testing.assert_array_equal(wide(found.images), wide(images))
-
-
-def inner(logits_fn, keys, images, labels, *, threat):
-    return attacks.pgd(
-        logits_fn, keys, images, labels, threat=threat, steps=1, step_size=threat.eps
-    )
