@@ -241,15 +241,27 @@ def parameters(group):
     """The options of every subcommand by its words."""
     found = {}
     for name, command in group.commands.items():
-        options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        options = {
+            o
+            for p in command.get_params(click.Context(command))
+            for o in (*p.opts, *p.secondary_opts)
+        }
         found[name] = options
         if isinstance(command, click.Group):
             found |= {f"{name} {k}": v for k, v in parameters(command).items()}
     return found
 
 
-# Of pip, gcloud, git and tensorflow-datasets.
-OTHERS = {"--recursive", "--porcelain", "--error-unmatch", "--help", "--file_format", "--data_dir"}
+# Of pip, gcloud, git and tensorflow-datasets; and what the names of negative flags begin with.
+OTHERS = {
+    "--no",
+    "--recursive",
+    "--porcelain",
+    "--error-unmatch",
+    "--help",
+    "--file_format",
+    "--data_dir",
+}
 
 
 def test_every_hint_is_a_command_and_an_option_that_exists():

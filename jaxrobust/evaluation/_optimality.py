@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import InputError, as_choice, as_number
+from jaxrobust.inputs import InputError, as_array, as_choice, as_number
 
 AREAS = ("trapezoid", "exact")
 
@@ -71,7 +71,7 @@ def optimality(
 
 
 def _checked(values: ArrayLike, name: str) -> np.ndarray:
-    array = np.asarray(values)
+    array = np.asarray(as_array(values, name=name))
     if array.ndim != 1 or not len(array):
         raise InputError(f"{name} must be [n] with n >= 1, got shape {array.shape}")
     as_number(array, name=name, low=0, infinite=True)

@@ -125,7 +125,7 @@ def test_images_stay_in_box_and_ball(name, norm, dtype):
 def test_distances_are_those_of_the_returned_images(name, norm, dtype):
     images = jnp.asarray(IMAGES, dtype)
     make = NEAREST[name][0]
-    eps = 3 * EPS[norm]  # few steps find nothing nearer
+    eps = 4 * EPS[norm]  # few steps find nothing nearer
     found = run(make(norm, eps), images)
     assert found.images.dtype == dtype
     moved = wide(found.images)

@@ -71,7 +71,10 @@ def test_rows_are_kept_and_printed_again(measured, tmp_path, command, rows):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"bench": "attack", "rows": []}', "is of bench 'attack', not of compile or convolutions"),
+        (
+            '{"bench": "attack", "rows": []}',
+            "is of bench 'attack', not of bounds or compile or convolutions",
+        ),
         ('{"bench": "peers"}', "holds no rows of a benchmark (KeyError: 'rows')"),
         ("no JSON", "holds no rows of a benchmark (JSONDecodeError: "),
     ],
