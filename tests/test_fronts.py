@@ -195,7 +195,7 @@ def report(tmp_path_factory):
         seeds=(0, 1),
         members=(replace(TRADES, sweep={"objective.beta": (0, 1, 6)}), mixed),
         front_evaluators=(use("pgd", steps=3, threat=use("l2", eps=0.5)),),
-        planes=(("clean", "worst PGD"),),
+        planes=(("clean", "worst PGD"), ("clean", "AutoAttack linf 0.2")),  # nobody measures it
         reference=(0.1, 0.0),
     )
     folder, said = tmp_path_factory.mktemp("lines"), []
@@ -234,6 +234,7 @@ def test_the_report_stands_before_all_lines_are_there(report):
     assert "area above (10 %, 0 %)" in text
     assert "paired resamples of 360 images and 2 seeds" in text
     assert (folder / "tradeoff.png").is_file()
+    assert not (folder / "tradeoff_1.png").exists()
 
 
 def test_the_costly_attack_sees_the_points_on_each_front_alone(report):

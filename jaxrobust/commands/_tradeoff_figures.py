@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.commands._fronts import Plane, measured_lines
+from jaxrobust.commands._fronts import Measured, Plane, measured_lines
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._members import Members, numbers_of_member, rows_of
 from jaxrobust.evaluation import (
@@ -98,7 +98,10 @@ def _planes(
         words = {c: _words(c, first) for c in (horizontal, vertical)}
         if swept:
             plane = Plane(horizontal, vertical)
-            draw, caption = _fronts(members, plane, words, title)
+            lines = measured_lines(members, plane)
+            if not lines:
+                continue  # nobody has measured it, or not yet
+            draw, caption = _fronts(lines, plane, words, title)
             drawn += _drawn(keeper, file, draw, caption[0].upper() + caption[1:], source.kind)
             continue
         names = [n for n, found in numbers.items() if {horizontal, vertical} <= found.keys()]
@@ -138,10 +141,9 @@ def draw_planes(
 
 
 def _fronts(
-    members: Members, plane: Plane, words: Mapping[str, str], title: str
+    lines: Sequence[Measured], plane: Plane, words: Mapping[str, str], title: str
 ) -> tuple[Callable[[pathlib.Path], Any], str]:
     """How a plane with lines is drawn, and its caption."""
-    lines = measured_lines(members, plane)
     seeds = max(line.seeds.shape[1] for line in lines)
     draw = partial(
         draw_fronts,
