@@ -150,7 +150,8 @@ def compare_fronts(
     ((at, difference, area),) = _differences(measured, reference)
     found = [(d, area) for at, d, area in _differences(again, reference)]
     areas = np.array([area for _, area in found])
-    differences = np.stack([np.full(len(at), np.nan) if len(d) < len(at) else d for d, _ in found])
+    missing = np.full(len(at), np.nan)  # no common range in a resample, or in one alone
+    differences = np.stack([d if len(d) == len(at) else missing for d, _ in found])
     low, high = _tails(differences)
     area_low, area_high = np.percentile(areas, TAILS)
     larger = float(np.mean(areas > 0) + np.mean(areas == 0) / 2)

@@ -118,3 +118,13 @@ def test_masks_survive_a_row():
     for damaged in ({}, {"images": 90, "columns": {"clean": "/wA="}}, {"images": 1, "columns": 3}):
         with pytest.raises(InputError, match="packed holds no masks"):
             evaluation.unpacked_right(damaged)
+
+
+def test_fronts_whose_ranges_meet_in_some_resamples_alone():
+    """Over all images one ends where the other has not begun; resampled they may overlap."""
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(60.0), (3, 1)), axis=1)
+    low, high = (np.stack([order < n for n in ends]) for ends in ((48, 54), (55, 58)))
+    robust = [np.stack([pair[0], pair[1] & (order < 40)]) for pair in (low, high)]
+    found = evaluation.compare_fronts((low, robust[0]), (high, robust[1]), resamples=300)
+    assert found.at.shape == found.low.shape == (0,)
+    assert np.isfinite([found.area, found.area_low, found.area_high]).all()
