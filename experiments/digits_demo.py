@@ -9,8 +9,8 @@ PGD on two losses is an upper bound and one seed says nothing about another trai
 `digits_fronts.py` has more methods, three seeds, and AutoAttack.
 
 Command:  jaxrobust tradeoff experiments/digits_demo.py
-Cost:     192 CPU seconds with an empty cache, of which about 75 trace and compile (measured on two
-          cores that other work kept busy, so the wall time of a quiet machine is not known).
+Cost:     192 CPU seconds with an empty cache (measured on two cores that other work kept busy, so
+          the wall time of a quiet machine is not known).
 """
 
 from dataclasses import replace

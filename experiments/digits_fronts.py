@@ -14,7 +14,9 @@ Command:  jaxrobust tradeoff experiments/digits_fronts.py
 Cost:     about 60 CPU seconds per line without AutoAttack, and about 20 for each AutoAttack of a
           point and seed, compilation apart (measured on two busy cores).
 Result:   experiments/results/digits_fronts.json, docs/gallery.md: all lines but MART under PGD, and
-          AutoAttack for PGD-AT at eps 0.2 and 0.25; the rest is not run yet.
+          AutoAttack for PGD-AT at eps 0.2 and 0.25; the rest is not run yet. These rows are of an
+          earlier version of this file, in which only PGD-AT had the ramp; they were put together
+          from a run that was stopped.
 """
 
 from dataclasses import replace
