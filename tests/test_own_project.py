@@ -32,11 +32,13 @@ BIN = pathlib.Path(sys.executable).parent
 PAGE = (EXAMPLE / "README.md").read_text()
 COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)).splitlines()
 LAST = 84  # step: 12 epochs of 7
-# The clone is installed as editable: its entry of the path goes.
+# The clone is installed as editable: its entry of the path goes. The environment's own entry has a
+# folder `jaxrobust` too, which holds no more than the experiments.
 ONLY_THE_WHEEL = """
 import pathlib, sys
 here = str(pathlib.Path(__file__).parent)
-sys.path[:] = [p for p in sys.path if p == here or not pathlib.Path(p, "jaxrobust").is_dir()]
+clones = {p for p in sys.path if pathlib.Path(p, "jaxrobust", "__init__.py").is_file()} - {here}
+sys.path[:] = [p for p in sys.path if p not in clones]
 """
 
 
