@@ -147,6 +147,22 @@ def distances(path: pathlib.Path | None, **settings: Any) -> None:
         distances(path, **settings)
 
 
+@benchmarks.command()
+@count_option("--steps", 1000, "Of every attack.")
+@count_option("--points", 100, "The first so many images.")
+@count_option("--repeats", 3)
+@JSON
+def minimum_norm_peers(path: pathlib.Path | None, **settings: int) -> None:
+    """Minimum-norm attacks of adversarial-library (pip install torch adv-lib) beside ours.
+
+    \b
+    python -m benchmarks minimum-norm-peers --json minimum_norm_peers.json
+    """
+    from benchmarks.commands import minimum_norm_peers
+
+    minimum_norm_peers(path, **settings)
+
+
 @benchmarks.command("bounds")
 @click.option(
     "--method",

@@ -8,6 +8,7 @@ from benchmarks.convolution_table import convolution_table
 from benchmarks.distances import distances_table
 from benchmarks.fast_verdict import fast_verdict_table
 from benchmarks.form_tables import loop_table, transform_table
+from benchmarks.minimum_norm_peers import minimum_norm_peers as minimum_norm_table
 from benchmarks.peer_table import peer_table
 from benchmarks.pytorch_passes import torch_table
 from benchmarks.pytorch_step import torch_step_table
@@ -119,6 +120,21 @@ def distances(path: pathlib.Path | None, **settings: Any) -> None:
     columns = (*named, *reference, "optimality", "optimality_exact_area", *costs)
     show_rows("distances under minimum-norm attacks", rows, columns)
     keep_rows(path, "distances", settings, host, rows=rows)
+
+
+def minimum_norm_peers(path: pathlib.Path | None, **settings: int) -> None:
+    """Times minimum-norm attacks of this library and of adversarial-library, if it is installed.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of the table.
+    """
+    host = machine()
+    rows = [row._asdict() for row in minimum_norm_table(**settings)]
+    ours, theirs = ("found", "median", "seconds"), ("peer_found", "peer_median", "peer_seconds")
+    columns = ("attack", "norm", *ours, *theirs, "problem")
+    show_rows("minimum-norm attacks beside adversarial-library's", rows, columns)
+    keep_rows(path, "minimum-norm peers", settings, host, rows=rows)
 
 
 def bounds(path: pathlib.Path | None, *, limits: bool, **settings: Any) -> None:

@@ -171,6 +171,21 @@ def _distances(results: dict[str, Any]) -> Rows:
     return table
 
 
+def _minimum_norm_peers(results: dict[str, Any]) -> Rows:
+    head = ["attack", "norm", "steps", "found", "median", "time", "theirs found", "their median"]
+    table = [[*head, "their time", "theirs over ours"]]
+    for row in results["rows"]:
+        median, peer_median, peer_seconds = _numbers(row, ("median", "peer_median", "peer_seconds"))
+        ours = [f"{row['found']} of {row['points']}", f"{median:.4g}", seconds_text(row["seconds"])]
+        theirs = [row["problem"], "-", "-", "-"]
+        if not row["problem"]:
+            counts = [f"{row['peer_found']} of {row['points']}", f"{peer_median:.4g}"]
+            ratio = f"{peer_seconds / row['seconds']:.2f}"
+            theirs = [*counts, seconds_text(peer_seconds), ratio]
+        table.append([row["attack"], row["norm"], str(row["steps"]), *ours, *theirs])
+    return table
+
+
 def _numbers(row: dict[str, Any], names: tuple[str, ...]) -> list[float]:
     """Values that may be infinite or NaN, which JSON holds as text."""
     return [float(row[name]) for name in names]
@@ -197,6 +212,7 @@ RENDERED = {
     "distances": _distances,
     "fast verdict": _fast_verdict,
     "forms": _forms,
+    "minimum-norm peers": _minimum_norm_peers,
     "peers": _peers,
     "pytorch": _pytorch,
 }

@@ -196,7 +196,7 @@ class FAB:
     Example:
       >>> from jaxrobust import attacks, threats
       >>> attacks.FAB(threat=threats.l2(0.5)).passes(10, targeted=False)
-      (200, 900)
+      (201, 900)
     """
 
     threat: Any
@@ -231,7 +231,7 @@ class FAB:
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
         """Forward and backward passes of an example."""
         steps = self.steps * self.restarts
-        return 2 * steps, (1 if targeted else classes - 1) * steps
+        return 2 * steps + 1, (1 if targeted else classes - 1) * steps
 
 
 @jax.tree_util.register_dataclass

@@ -24,28 +24,38 @@ class _Boundary(NamedTuple):
     grad: Array
 
 
-def boundary_to(evaluate: LogitsFn, labels: Array, targets: Array) -> Linearise:
-    """Linearises `z_target - z_label`: one backward pass."""
+def boundaries(
+    evaluate: LogitsFn, labels: Array, x: Array
+) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+    """Logits of one forward pass, and the linearisation at `x` of `z_c - z_label` for classes c.
 
-    def linearise(x: Array) -> tuple[Array, Array]:
-        logits, pull = jax.vjp(evaluate, x)
-        difference = _difference(targets, labels, logits)
+    Returns:
+      Logits `[b, k]`; a function that takes classes `[b]` to values `[b]` and gradients like `x`,
+      with one backward pass.
+    """
+    logits, pull = jax.vjp(evaluate, x)
+
+    def linearise(classes: Array) -> tuple[Array, Array]:
+        difference = _difference(classes, labels, logits)
         values = jnp.sum(_weighed(difference, logits), -1)
         return finite(values).astype(x.dtype), finite(pull(difference)[0])
 
-    return linearise
+    return logits, linearise
+
+
+def boundary_to(evaluate: LogitsFn, labels: Array, targets: Array) -> Linearise:
+    """Linearises `z_target - z_label`: one backward pass."""
+    return lambda x: boundaries(evaluate, labels, x)[1](targets)
 
 
 def nearest_boundary(evaluate: LogitsFn, labels: Array, norm: Norm) -> Linearise:
     """Linearises `z_c - z_label` for the class whose linearised boundary is nearest."""
 
     def linearise(x: Array) -> tuple[Array, Array]:
-        logits, pull = jax.vjp(evaluate, x)
+        logits, boundary = boundaries(evaluate, labels, x)
 
         def consider(nearest: _Boundary, classes: Array) -> tuple[_Boundary, None]:
-            difference = _difference(classes, labels, logits)
-            value = finite(jnp.sum(_weighed(difference, logits), -1)).astype(x.dtype)
-            grad = finite(pull(difference)[0])
+            value, grad = boundary(classes)
             distance = jnp.abs(value) / (1e-12 + norm_of(grad, DUAL[norm]))
             new = _Boundary(distance, value, grad)
             return where(distance < nearest.distance, new, nearest), None

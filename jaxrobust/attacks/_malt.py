@@ -6,7 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attackable import checked_logits, network
-from jaxrobust.attacks._fab_boundaries import DUAL, boundary_to, norm_of
+from jaxrobust.attacks._fab_boundaries import DUAL, boundaries, norm_of
 from jaxrobust.inputs import InputError, as_batch, as_choice, as_count, as_logits, at_label
 from jaxrobust.precision import shown, widened
 from jaxrobust.typing import NORMS, LogitsFn, Norm
@@ -70,14 +70,15 @@ def malt_targets(
         return as_logits(checked_logits(prepared(shown(x, images)), labels), "logits")
 
     wide = jax.lax.stop_gradient(widened(images))
-    clean, own = at_label(evaluate(wide), labels)
+    logits, boundary = boundaries(evaluate, labels, wide)
+    clean, own = at_label(logits, labels)
     if clean.shape[-1] < 2:
         raise InputError(f"logits_fn must return at least two logits, got {clean.shape[-1]}")
     likely = jnp.argsort(-jnp.where(own, -jnp.inf, clean), -1, stable=True)
     likely = likely[:, : min(candidates, clean.shape[-1] - 1)].astype(jnp.int32)
 
     def score(classes: Array) -> Array:
-        values, grads = boundary_to(evaluate, labels, classes)(wide)
+        values, grads = boundary(classes)
         size = norm_of(grads, DUAL[norm])
         return jnp.where(size > 0, -values / jnp.where(size > 0, size, 1), jnp.inf)
 
