@@ -26,15 +26,25 @@ def onto_ball(delta: Array, radius: Array, norm: AnyNorm) -> Array:
 
 def largest_values(delta: Array, count: Array) -> Array:
     """The `count` `[b]` largest values, and those as large as the last of them; at least one."""
-    size = jnp.abs(delta.reshape(len(delta), -1))
-    places = jnp.broadcast_to(jnp.arange(size.shape[-1], dtype=jnp.int32)[None], size.shape)
-    rising, order = jax.lax.sort((-size, places), num_keys=1)
-    last = jnp.clip(count.astype(jnp.int32), 1, size.shape[-1]) - 1
-    threshold = jnp.take_along_axis(rising, last[:, None], -1)
-    # By rank: a value that is computed once more, elsewhere, may differ from itself by rounding.
-    kept = jnp.sum(rising <= threshold, -1, dtype=jnp.int32, keepdims=True)
-    rank = jax.lax.sort((order, places), num_keys=1)[1]
-    return jnp.where(rank < kept, delta.reshape(size.shape), 0).reshape(delta.shape)
+    values = delta.reshape(len(delta), -1)
+    width = jnp.finfo(values.dtype).bits
+    # Floats that are not negative are ordered as their bits are. One bit of the threshold after the
+    # other, from the top, is less work than sorting.
+    bits = jax.lax.bitcast_convert_type(jnp.abs(values), f"uint{width}")
+    wanted = jnp.clip(count.astype(jnp.int32), 1, values.shape[-1])[:, None]
+
+    def next_bit(i: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        threshold, kept = found
+        higher = threshold | (jnp.ones_like(threshold) << (width - 2 - i).astype(threshold.dtype))
+        reaching = bits >= higher
+        enough = jnp.sum(reaching, -1, dtype=jnp.int32, keepdims=True) >= wanted
+        # The mask comes from here: a value that is computed once more, elsewhere, may differ from
+        # itself by rounding.
+        return jnp.where(enough, higher, threshold), jnp.where(enough, reaching, kept)
+
+    start = jnp.zeros((len(bits), 1), bits.dtype), jnp.ones(bits.shape, bool)
+    kept = jax.lax.fori_loop(0, width - 1, next_bit, start)[1]
+    return jnp.where(kept, values, 0).reshape(delta.shape)
 
 
 def _onto_l1(delta: Array, radius: Array) -> Array:
