@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO
 def beside(path: os.PathLike[str]) -> Iterator[pathlib.Path]:
     """The path of a temporary file, which is renamed to `path` at the end.
 
+    A device or a pipe, such as `/dev/null`, is written to instead of being replaced.
+
     Args:
       path: the name that it gets; after an error there is what was there before.
 
@@ -22,6 +25,11 @@ def beside(path: os.PathLike[str]) -> Iterator[pathlib.Path]:
       A context manager of the temporary path, with the ending of `path`.
     """
     path = pathlib.Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder, path.name)
+            path.write_bytes(pathlib.Path(folder, path.name).read_bytes())
+        return
     # Each process has a name of its own: several may write the same file at the same time.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
