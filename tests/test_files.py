@@ -9,12 +9,17 @@ import pytest
 from jaxrobust.files import beside, replace_text
 
 
+def fail_half_way(path):
+    with beside(path) as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "rows.json"
     replace_text(path, "old")
-    with pytest.raises(RuntimeError), beside(path) as temporary:
-        temporary.write_text("ne")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail_half_way(path)
     assert path.read_text() == "old"
     replace_text(path, "new")
     assert path.read_text() == "new"
