@@ -122,7 +122,7 @@ def distances(path: pathlib.Path | None, **settings: Any) -> None:
     keep_rows(path, "distances", settings, host, rows=rows)
 
 
-def minimum_norm_peers(path: pathlib.Path | None, **settings: int) -> None:
+def minimum_norm_peers(path: pathlib.Path | None, **settings: Any) -> None:
     """Times minimum-norm attacks of this library and of adversarial-library, if it is installed.
 
     Args:

@@ -36,7 +36,10 @@ CASES = (
     ("superdeepfool", "l2"),
 )
 OWN = {"fmn": {"escape": False}}  # the library's FMN has no escape from corners of the box
-THEIRS = {"ddn": {"levels": None}, "deepfool": {"return_unsuccessful": True}}
+THEIRS: dict[str, dict[str, Any]] = {
+    "ddn": {"levels": None},
+    "deepfool": {"return_unsuccessful": True},
+}
 AGREE = 0.05  # relative, of the medians; points found, as a share of all
 
 

@@ -1,33 +1,33 @@
 """Whether a robust accuracy can be trusted: the points that an attack has left, attacked anew."""
 
+import contextlib
+import os
+import pathlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from jaxrobust import threats
-from jaxrobust.evaluation._audit_probe import Probe, probe
+from jaxrobust.digests import digest_of
+from jaxrobust.evaluation._audit_case import ITEM, VOTES, Case, Progress
+from jaxrobust.evaluation._audit_probe import Probe
 from jaxrobust.evaluation._audit_report import AuditReport
-from jaxrobust.evaluation._audit_stages import Route, Stage, stages
+from jaxrobust.evaluation._audit_stages import Stage, stages
 from jaxrobust.evaluation._autoattack import autoattack
-from jaxrobust.evaluation._cascade import batch_shapes, checked_ball
-from jaxrobust.evaluation._checks import check_labels_fit, verify_images
+from jaxrobust.evaluation._cascade import batch_shapes, checked_ball, network_digests, store_in
+from jaxrobust.evaluation._checks import check_labels_fit
 from jaxrobust.evaluation._clean import clean_batch, clean_pass, forward
-from jaxrobust.evaluation._examples import over_examples
+from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._work import attack_batch
 from jaxrobust.inputs import InputError, as_count, as_seed
-from jaxrobust.keys import key_of
+from jaxrobust.processes import from_first
 from jaxrobust.twins import gradient_stops
 from jaxrobust.typing import LogitsFn, Norm
 
-VOTES = 9  # passes of a network that answers differently each time; most of them decide
 SMALLEST = 32  # of the batch shapes: another program for fewer points costs more than it saves
-Progress = Callable[[str, int, int], None]
 
 
 def audit(
@@ -44,6 +44,7 @@ def audit(
     steps: int = 100,
     queries: int = 1000,
     rounds: int = 3,
+    folder: str | os.PathLike[str] | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> AuditReport:
     """Whether a robust accuracy can be trusted.
@@ -71,6 +72,9 @@ def audit(
       steps: of the gradient attacks in the first round.
       queries: of random search.
       rounds: the most rounds that are run.
+      folder: where finished attacks are kept; the same call continues there after an interruption,
+        and one with more rounds goes on. A network that answers differently each time is audited
+        anew. Default: nothing is kept.
       progress: told the stage, how many of its runs on points are done, and of how many.
 
     Returns:
@@ -78,7 +82,7 @@ def audit(
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range, or the logits of an
-        image depend on the rest of its batch.
+        image depend on the rest of its batch, or `folder` holds another evaluation.
       AttackResultError: if an attack returns an image outside its set.
 
     Example:
@@ -108,9 +112,11 @@ def audit(
     shapes = [size for size in sizes if size >= SMALLEST] or sizes[:1]
     once = Compiled(clean_batch, logits_fn, static=(False,))
     unsure, logits, wrong = _clean(once, images, labels, shapes)
+    kept = None if folder is None or unsure else pathlib.Path(folder).expanduser()
     if mask is None:
         quick: dict[str, Any] = {"version": "custom", "attacks": ["apgd-ce", "apgd-t"]}
         quick |= {"steps": steps, "seed": seed, "batch_size": batch_size, "progress": progress}
+        quick["folder"] = None if kept is None else kept / "before"
         first = autoattack(logits_fn, images, labels, norm=norm, eps=eps, **quick)
         mask = first.masks["apgd-t"]
     left = mask & ~wrong
@@ -120,16 +126,19 @@ def audit(
     case.masks |= {"clean": ~wrong, "before": left}
     made: dict[str, Any] = {"norm": norm, "eps": np.float32(eps), "shape": images.shape[1:]}
     made |= {"classes": logits.shape[1], "stopped": bool(found), "others": others, "seed": seed}
-    threat = getattr(threats, norm)(np.float32(eps))
-    gradients = case.probed(threat, logits_fn)
-    settled, number, programs = False, 0, {}
-    while number < rounds and not settled:
-        if number < 2:  # of the third round on, the programs are those of the second
-            long = steps * (1 + (number > 0))
-            planned = stages(logits_fn, steps=long, queries=queries, **made)
-            programs = {s.name: Compiled(attack_batch, s.attack, s.network) for s in planned}
-        counts = [case.run(s, programs[s.name], number, progress) for s in planned]
-        settled, number = not any(counts), number + 1
+    gradients = case.probed(getattr(threats, norm)(np.float32(eps)), logits_fn)
+    with contextlib.ExitStack() as stack:
+        if kept is not None:
+            counts = {"norm": norm, "eps": float(eps), "seed": seed, "steps": steps}
+            asked = counts | {"queries": queries, "robust": digest_of(mask)}
+            asked["others"] = [_digests(other, images, labels) for other in others]
+            identity = _identity(logits_fn, once, images, labels, logits, gradients)
+            case.store = from_first(lambda: store_in(stack, kept, asked, identity, needs=ITEM))
+
+        def planned(number: int) -> list[Stage]:
+            return stages(logits_fn, steps=steps * (1 + (number > 0)), queries=queries, **made)
+
+        number, settled = case.rounds(planned, rounds, progress)
     return AuditReport(
         norm=norm,
         eps=float(eps),
@@ -171,74 +180,22 @@ def _clean(
     return True, logits, np.mean([found[1] for found in passes], axis=0) > 0.5
 
 
-@dataclass
-class Case:
-    """An audit while it goes on."""
+def _identity(
+    network: LogitsFn,
+    once: Compiled,
+    images: np.ndarray,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    gradients: Probe,
+) -> Identity:
+    """What the audited network and its data are."""
+    digests = network_digests(network, once, images, labels, logits)
+    slopes = np.stack([gradients.ce_gradient, gradients.margin_gradient], -1)
+    return identity_of(digests, images, labels, logits=logits, slopes=slopes)
 
-    once: Compiled
-    images: np.ndarray
-    labels: np.ndarray
-    order: np.ndarray  # wrong classes by falling clean logits
-    seed: int
-    shapes: list[int]
-    unsure: bool
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
-    routes: dict[str, Route] = field(default_factory=dict)
-    adversarial: np.ndarray = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.adversarial = self.images.copy()
-
-    def left(self) -> np.ndarray:
-        """The places of the points that nothing has felled."""
-        return np.flatnonzero(next(reversed(self.masks.values())))
-
-    def probed(self, threat: Any, logits_fn: LogitsFn) -> Probe:
-        """The gradients of the points that are left."""
-        rows = self.left()
-        if not len(rows):
-            return Probe(*[np.zeros(0, np.float32)] * len(Probe._fields))
-        program = Compiled(probe, threat, logits_fn)
-        key = jax.random.fold_in(key_of(self.seed), 0)
-        arrays = self.images[rows], self.labels[rows]
-        return over_examples(program, key, rows, *arrays, shapes=self.shapes)
-
-    def run(self, stage: Stage, program: Compiled, number: int, progress: Progress) -> int:
-        """Runs a stage on the points that are left; returns how many fell."""
-        name = stage.name + (f", round {number + 1}" if number else "")
-        self.routes[name] = stage.route
-        mask = next(reversed(self.masks.values())).copy()
-        self.masks[name] = mask
-        runs = max(1, stage.targets)
-        for rank in range(runs):
-            rows = np.flatnonzero(mask)
-            progress(name, rank, runs)
-            if len(rows):
-                key = key_of(self.seed)
-                for part in (number + 1, len(self.masks), rank):
-                    key = jax.random.fold_in(key, part)
-                targets = (self.order[rows, rank].astype(np.int32),) if stage.targets else ()
-                arrays = self.images[rows], self.labels[rows], *targets
-                found = over_examples(program, key, rows, *arrays, shapes=self.shapes)
-                mask[self._confirmed(stage, name, rows, found)] = False
-        progress(name, runs, runs)
-        return int((list(self.masks.values())[-2] & ~mask).sum())
-
-    def _confirmed(
-        self, stage: Stage, name: str, rows: np.ndarray, found: dict[str, np.ndarray]
-    ) -> np.ndarray:
-        """The points whose images are inside the set and fool the true network."""
-        claimed = np.flatnonzero(found["success"])
-        rows, images = rows[claimed], found["images"][claimed].astype(np.float32)
-        if not len(rows):
-            return rows
-        threat = stage.attack.threat
-        norm: Any = threats.norm_of(threat)
-        verify_images(norm, float(threat.eps), self.images[rows], images, name)
-        passes = VOTES if self.unsure else 1
-        votes = [
-            forward(self.once, images, self.labels[rows], self.shapes)[1] for _ in range(passes)
-        ]
-        fooled = np.mean(votes, axis=0) > 0.5
-        self.adversarial[rows[fooled]] = images[fooled]
-        return rows[fooled]
+def _digests(network: LogitsFn, images: np.ndarray, labels: np.ndarray) -> dict[str, str]:
+    """What another network is, by its arrays and programs."""
+    once = Compiled(clean_batch, network, static=(False,))
+    logits = np.asarray(once(images[:1], labels[:1], np.zeros(1, np.int32))[0])
+    return network_digests(network, once, images, labels, logits)

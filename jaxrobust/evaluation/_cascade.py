@@ -28,7 +28,7 @@ from jaxrobust.evaluation._examples import bucket_sizes
 from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Protocol, WorkItem
-from jaxrobust.evaluation._store import Store, model_digest
+from jaxrobust.evaluation._store import ITEM, Store, model_digest
 from jaxrobust.evaluation._work import Outcome, Points, Programs, Told, run_item
 from jaxrobust.inputs import InputError, as_count, check_number
 from jaxrobust.locks import held
@@ -157,15 +157,28 @@ def opened_on(
     logits, wrong, predictions = clean_pass(once, images, labels, shapes)
     plan = wanted(classes=logits.shape[-1])
     checks, slopes = _checks(network, once, images, labels, wrong, plan, stochastic)
+    digests = network_digests(network, once, images, labels, logits, stochastic=stochastic)
+    identity = identity_of(digests, images, labels, logits=logits, slopes=slopes)
+    return Opened(once, logits, wrong, predictions, plan, checks, shapes, identity)
+
+
+def network_digests(
+    network: Any,
+    once: Compiled,
+    images: np.ndarray,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    *,
+    stochastic: bool = False,
+) -> dict[str, str]:
+    """Of the network's arrays and of what it computes, given its compiled `clean_batch`."""
     # Traced for two images, whatever the batch size.
     two = images[[0, 0]], labels[[0, 0]], np.zeros(2, np.int32)
-    digests = {
+    return {
         "arrays": model_digest(once.held(), logits),
         "program": once.structure(*two),
         "derivatives": Compiled(derivatives, network, static=(stochastic,)).structure(*two),
     }
-    identity = identity_of(digests, images, labels, logits=logits, slopes=slopes)
-    return Opened(once, logits, wrong, predictions, plan, checks, shapes, identity)
 
 
 def _helped(ensemble: Ensemble, plan: Protocol) -> list[Check]:
@@ -189,11 +202,13 @@ def store_in(
     folder: pathlib.Path | None,
     settings: dict[str, Any],
     identity: Identity,
+    *,
+    needs: frozenset[str] = ITEM,
 ) -> Store:
     """The store of finished items; its folder is this evaluation's alone until the stack closes."""
     if folder is not None:
         stack.enter_context(held(folder, work="evaluation"))
-    return Store(folder, settings, identity)
+    return Store(folder, settings, identity, needs=needs)
 
 
 def _checks(

@@ -16,7 +16,7 @@ from jaxrobust.files import replace_text, replacing
 from jaxrobust.inputs import InputError
 from jaxrobust.reasons import one_line
 
-ITEM = {"indices", "fooled", "images", "predictions", "distance", "seconds"}  # of every item
+ITEM = frozenset({"indices", "fooled", "images", "predictions", "distance", "seconds"})
 DAMAGE = (OSError, ValueError, EOFError, KeyError)
 ELSEWHERE = "choose another folder, or delete this one"
 
@@ -30,15 +30,21 @@ class Store:
       folder: where the files live; made if missing.
       settings: eps, norm, version, attacks, seed and the like: JSON types.
       identity: of network and data.
+      needs: names of the arrays that every item has.
 
     Raises:
       ValueError: if the folder holds items of another evaluation; names what differs.
     """
 
     def __init__(
-        self, folder: pathlib.Path | None, settings: dict[str, Any], identity: Identity
+        self,
+        folder: pathlib.Path | None,
+        settings: dict[str, Any],
+        identity: Identity,
+        *,
+        needs: frozenset[str] = ITEM,
     ) -> None:
-        self.folder, self._keeps = folder, folder is not None
+        self.folder, self._keeps, self._needs = folder, folder is not None, needs
         self._mark = _mark(settings, identity)
         if folder is None:
             return
@@ -68,7 +74,10 @@ class Store:
         try:
             with np.load(self._path(number), allow_pickle=False) as archive:
                 arrays = dict(archive)
-            whole = str(arrays.pop("of", "")) == f"{self._mark} {number}" and arrays.keys() >= ITEM
+            whole = (
+                str(arrays.pop("of", "")) == f"{self._mark} {number}"
+                and arrays.keys() >= self._needs
+            )
             return arrays if whole else None
         except DAMAGE:
             return None

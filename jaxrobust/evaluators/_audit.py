@@ -20,8 +20,9 @@ DEFAULTS = {"steps": 100, "queries": 1000, "rounds": 3}
 class Audit:
     """An audit of the points that AutoAttack leaves, see `evaluation.audit`.
 
-    AutoAttack runs first, or is taken from the run's folder where it is finished. The report is in
-    `audit/` of that folder, as `report.txt` and `report.json`.
+    AutoAttack runs first, or is taken from the run's folder where it is finished. Finished attacks
+    of the audit are kept in `audit/` of that folder and taken up again after an interruption;
+    `report.txt` and `report.json` are there too.
 
     Args:
       attack: the evaluator `autoattack` with the norm, the radius and the images.
@@ -52,7 +53,7 @@ class Audit:
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
         """Attacks the test images; all noise is of the seed of `attack`."""
         first = self.attack.report(logits_fn, dataset, work)
-        left = list(first.masks.values())[-1]
+        left, folder = list(first.masks.values())[-1], self._folder(work)
         report = audit(
             logits_fn,
             *first_images(dataset, self.attack.images),
@@ -61,16 +62,21 @@ class Audit:
             robust=left,
             seed=self.attack.seed,
             batch_size=work.autoattack_batch_size,
+            folder=None if folder is None else folder / "items",
             progress=work.progress,
             **{name: getattr(self, name) for name in DEFAULTS},
         )
         work.say(report.text())
-        kept = self.attack.folder(work)
-        if work.folder is not None and kept is not None:
-            folder = work.folder / "audit" / (kept.name + self._changed("_", ""))
-            if work.write(lambda: _save(report, folder)):
-                work.say(f"report: {folder}")
+        if folder is not None and work.write(lambda: _save(report, folder)):
+            work.say(f"report: {folder}")
         return self._row(report, dataset.num_classes)
+
+    def _folder(self, work: Work) -> pathlib.Path | None:
+        """Of the report and of finished attacks."""
+        first = self.attack.folder(work)
+        if work.folder is None or first is None:
+            return None
+        return work.folder / "audit" / (first.name + self._changed("_", ""))
 
     def _row(self, report: AuditReport, classes: int) -> Row:
         clean, *_, robust = report.masks.values()

@@ -15,6 +15,7 @@ from jax.experimental import io_callback
 
 from jaxrobust import attacks, evaluation, losses, mixing, threats
 from jaxrobust.evaluation import AttackResultError
+from jaxrobust.evaluation._audit_case import Case
 from jaxrobust.evaluation._audit_stages import deviation, smoothed, stages
 from jaxrobust.inputs import InputError
 
@@ -126,6 +127,67 @@ def test_nothing_falls_at_radius_0_and_wrong_points_are_never_left():
     none = evaluation.audit(coarse, IMAGES, LABELS, robust=np.zeros(40, bool), **options)
     assert none.verdict == "nothing to trust: another attack has left no point"
     assert none.robust_accuracy.value == 0
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping(name):
+    """Told of progress; stops the audit when the stage begins."""
+
+    def told(stage, done, total):
+        if stage == name:
+            raise Stopped
+
+    return told
+
+
+def test_an_interrupted_audit_continues_and_one_with_more_rounds_goes_on(tmp_path, monkeypatch):
+    left = np.asarray(coarse(IMAGES)).argmax(-1) == LABELS
+    settings = {"robust": left, **QUICK, "rounds": 2}
+    whole = evaluation.audit(coarse, IMAGES, LABELS, **settings)
+    kept = {"folder": tmp_path / "items", **settings}
+    with pytest.raises(Stopped):
+        evaluation.audit(coarse, IMAGES, LABELS, progress=stopping("straight-through twin"), **kept)
+    finished = len(list(kept["folder"].glob("item_*.npz")))
+    assert finished
+    runs, run = [], Case._confirmed
+    monkeypatch.setattr(Case, "_confirmed", lambda *a: runs.append(a[2]) or run(*a))
+    first = evaluation.audit(coarse, IMAGES, LABELS, **{**kept, "rounds": 1})
+    assert "straight-through twin" in runs
+    assert "multi-targeted" not in runs
+    every = evaluation.audit(coarse, IMAGES, LABELS, **kept)
+    assert all(name in first.masks for name in whole.masks if "round 2" not in name)
+    assert every.fell == whole.fell
+    assert every.masks.keys() == whole.masks.keys()
+    for name, mask in whole.masks.items():
+        np.testing.assert_array_equal(every.masks[name], mask)
+    np.testing.assert_array_equal(every.adversarial_images, whole.adversarial_images)
+    runs.clear()
+    evaluation.audit(coarse, IMAGES, LABELS, **kept)
+    assert runs == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": 2 * EPS}, "eps"),
+        ({"robust": np.arange(40) > 0}, "robust"),
+        ({"others": (linear,)}, "others"),
+        ({"network": lambda x: linear(1.001 * x)}, "model"),
+        ({"images": IMAGES[::-1].copy()}, "images"),
+    ],
+)
+def test_the_folder_of_another_audit_is_refused(tmp_path, change, message):
+    given = {"network": linear, "images": IMAGES, "robust": np.ones(40, bool), **QUICK}
+
+    def run(network, images, **settings):
+        evaluation.audit(network, images, LABELS, folder=tmp_path / "items", **settings)
+
+    run(**given)
+    with pytest.raises(InputError, match=f"holds another evaluation: .*{message}"):
+        run(**{**given, **change})
 
 
 def test_transfer_uses_the_other_networks_gradients():
