@@ -88,7 +88,7 @@ def pdpgd(
     through its proximal operator in Adam's metric, by a few iterations of its own. The dual
     variable rises while the image is classified correctly and falls otherwise.
 
-    A step costs one forward and one backward pass. A start costs one more forward pass.
+    A step costs one forward and one backward pass. A given `start` costs one more forward pass.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -102,7 +102,7 @@ def pdpgd(
         traced.
       primal_lr_decrease: factor in (0, 1] that the rate has fallen to after the last step.
       dual_ratio_init: weight of the norm over that of the margin at first, above 0, at most 1.
-      dual_lr: first step of the dual variable.
+      dual_lr: initial step size of the dual variable.
       dual_lr_decrease: factor in [0, 1] that this has fallen to in the last step.
       dual_ema: decay in [0, 1] of the running mean of the weights.
       dual_min_ratio: bound in (0, 1] of the ratio of the weights, either way.
@@ -169,7 +169,7 @@ def _begin(task: Task, settings: _Settings, dual: Array, start: Array | None) ->
 
 
 def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
-    """Looks at the iterate, then moves: the last iterate is never looked at."""
+    """Evaluates the iterate, then moves; the last iterate is never evaluated."""
     delta = state.delta
     logits, _, grad = follow(task, delta, lambda logits: jax.nn.softplus(gap(task, logits)))
     sign = _sign(task, logits, delta)

@@ -69,8 +69,9 @@ def pgd(
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over; Linen, NNX,
-        Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out. A
-        method `judge` of it, as `mixing.guided` has, decides what is differentiated.
+        Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out. If it
+        has a method `judge`, as `mixing.guided` does, that method determines what is
+        differentiated.
       key: one PRNG key, or one per example `[b]`.
       images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32, and
         rounded towards the clean image for each query.

@@ -31,14 +31,14 @@ RUNS = 2  # one lowers the label's probability first, the other raises the best 
 
 
 class PMAState(NamedTuple):
-    """How far an example has come; per example in every leaf.
+    """The progress of the attack; every leaf is per example.
 
     Attributes:
       images: `[b, h, w, c]`, the misclassified image, else the latest one.
       loss: `[b]`, its probability margin.
       success: `[b]` bool, it is misclassified.
-      queries: `[b]` int32, forward passes that the example had use of.
-      backwards: `[b]` int32, likewise backward passes.
+      queries: `[b]` int32, forward passes used by the example.
+      backwards: `[b]` int32, backward passes used by the example.
     """
 
     images: Array
@@ -79,8 +79,8 @@ def pma(
     margin are not blind there.
 
     Args:
-      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over. A method
-        `judge` of it, as `mixing.guided` has, decides what is differentiated.
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over. If it has
+        a method `judge`, as `mixing.guided` does, that method determines what is differentiated.
       key: one PRNG key, or one per example `[b]`.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
@@ -151,7 +151,7 @@ def _starts(start: ArrayLike | None, images: Array) -> Array | None:
 
 
 def pma_begin(problem: Problem) -> PMAState:
-    """What the clean images say."""
+    """The verdict on the clean images."""
     logits = _forward(problem, problem.images)
     once = jnp.ones(len(problem.labels), jnp.int32)
     return PMAState(
@@ -246,7 +246,7 @@ def _judged(
 
 
 def pma_end(clean: Array, state: PMAState) -> Attacked:
-    """What was found, in the precision of the clean images."""
+    """The result, in the precision of the clean images."""
     found = shown(state.images, clean)
     passes = {"queries": state.queries, "backwards": state.backwards}
     return jax.lax.stop_gradient(Attacked(found, state.success, state.loss, **passes))

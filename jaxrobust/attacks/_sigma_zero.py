@@ -83,7 +83,7 @@ def sigma_zero(
         traced.
       sigma: squared change at which a value counts as half changed.
       threshold: absolute value in [0, 1] below which changes are undone at first.
-      threshold_rate: change of the threshold, in units of the current rate.
+      threshold_rate: change of the threshold per step, in units of the current learning rate.
 
     Returns:
       `Attacked`. `images` are the nearest adversarial images found, the clean ones where there are
@@ -131,7 +131,7 @@ def _begin(task: Task, limit: Array) -> _State:
 
 
 def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
-    """Looks at the iterate, then moves: the last iterate is never looked at."""
+    """Evaluates the iterate, then moves; the last iterate is never evaluated."""
     delta = state.delta
     logits, _, grad = follow(task, delta, lambda logits: jnp.maximum(gap(task, logits), 0))
     hit = reached(task, logits)

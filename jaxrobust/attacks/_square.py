@@ -20,7 +20,7 @@ from jaxrobust.verdicts import hard_labels, has_nan, misclassified
 
 
 class SquareState(NamedTuple):
-    """How far a run has come; per example in every leaf, so a scheduler may drop and reorder.
+    """The progress of a run; every leaf is per example, so examples may be dropped and reordered.
 
     Attributes:
       images: `[b, h, w, c]`, the best images so far, inside the ball and the box.

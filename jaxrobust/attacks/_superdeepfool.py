@@ -81,8 +81,8 @@ def superdeepfool(
       `Attacked`. `images` are the adversarial images found, the clean ones where there are none;
       `distance` `[b]` is the l_2 norm of `perturbation` `[b, h, w, c]` (0 where the clean image is
       misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is the
-      margin of the returned image, `queries` and `backwards` `[b]` are the forward and
-      backward passes that the example had use of.
+      margin of the returned image, `queries` and `backwards` `[b]` are the forward and backward
+      passes used by the example.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.

@@ -163,8 +163,8 @@ def protocol(
       `Protocol`.
 
     Raises:
-      ValueError: for an unknown version or attack, a threat that is no norm's ball, both a version
-        and a list, or a stochastic model and an attack that cannot take it.
+      ValueError: for an unknown version or attack, a threat that is not the ball of a norm, both a
+        version and a list, or a stochastic model and an attack that cannot take it.
 
     Example:
       >>> from jaxrobust import evaluation, threats
