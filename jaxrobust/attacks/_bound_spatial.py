@@ -56,7 +56,7 @@ class WorstOfK:
     Args:
       threat: any threat; its random starts are the draws.
       k: number of draws.
-      clean: whether the untouched image competes too.
+      clean: whether the unchanged image is also a candidate.
 
     Raises:
       ValueError: if `k` is less than 1.

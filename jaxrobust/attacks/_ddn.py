@@ -88,9 +88,9 @@ def ddn(
         reached.
 
     Returns:
-      `Attacked`. `images` are the nearest adversarial images found, the clean ones where there are
-      none; `distance` `[b]` is the l_2 norm of `perturbation` `[b, h, w, c]` (0 where the clean
-      image is misclassified, inf where nothing was found); `success` is whether it is finite.
+      `Attacked`. `images` are the nearest adversarial images found, or the clean ones where none
+      was found; `distance` `[b]` is the l_2 norm of `perturbation` `[b, h, w, c]` (0 where the
+      clean image is misclassified, inf where nothing was found); `success` is whether it is finite.
       `loss` is the margin of the returned image.
 
     Raises:

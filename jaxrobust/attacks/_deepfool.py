@@ -81,10 +81,10 @@ def deepfool(
         traced.
 
     Returns:
-      `Attacked`. `images` are the first misclassified images, the clean ones where there are none;
-      `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image is
-      misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is the
-      margin of the returned image, `queries` `[b]` is the number of evaluated points, and
+      `Attacked`. `images` are the first misclassified images, or the clean ones where none was
+      found; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image
+      is misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is
+      the margin of the returned image, `queries` `[b]` is the number of evaluated points, and
       `backwards` `[b]` the number of backward passes: `k - 1` at each correctly classified one.
 
     Raises:

@@ -113,10 +113,10 @@ def fmn(
         radius is never estimated.
 
     Returns:
-      `Attacked`. `images` are the nearest adversarial images found, the clean ones where there are
-      none; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image
-      is misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is
-      the margin of the returned image.
+      `Attacked`. `images` are the nearest adversarial images found, or the clean ones where none
+      was found; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean
+      image is misclassified, inf where nothing was found); `success` is whether it is finite.
+      `loss` is the margin of the returned image.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range, or `escape` is set for

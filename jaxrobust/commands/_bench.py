@@ -51,7 +51,7 @@ def bench_many(path: pathlib.Path | None, **settings: Any) -> Rows:
 
 
 def bench_step(path: pathlib.Path | None, *, objectives: Sequence[str], **settings: Any) -> Rows:
-    """Times train steps against the passes that they consist of.
+    """Times train steps and, for comparison, their forward and backward passes.
 
     Args:
       path: the JSON file, or `None`.
@@ -77,7 +77,7 @@ def bench_step(path: pathlib.Path | None, *, objectives: Sequence[str], **settin
 def bench_throughput(
     experiments: Sequence[Experiment], path: pathlib.Path | None, **settings: Any
 ) -> Rows:
-    """Times the train steps of experiments on the devices that are here.
+    """Times the train steps of experiments on the available devices.
 
     Args:
       experiments: to time.
@@ -127,7 +127,7 @@ def keep_rows(
     host: dict[str, Any],
     **found: Any,
 ) -> None:
-    """Writes what a benchmark found as JSON, with its settings and where it ran.
+    """Writes the results of a benchmark as JSON, with its settings and the machine.
 
     Args:
       path: the file; with `None` nothing is written.

@@ -1,4 +1,4 @@
-"""Measurements of speed as Markdown, with the machine that they are of in the first cell."""
+"""Measurements of speed as Markdown, with their machine in the first cell."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def bench_rows(results: dict[str, Any]) -> Rows:
       The rows.
 
     Raises:
-      ValueError: if there is no table of its kind.
+      ValueError: if there is no table for this kind of benchmark.
     """
     kind = results["bench"]
     if kind not in RENDERED:

@@ -32,12 +32,12 @@ def plan_for_budget(
     Args:
       experiment: whose recipe is scaled.
       budget: a number and its unit, "FLOP" or "chip-hours".
-      topologies: slices that the experiment's step is compiled for, such as "v5e:16x16"; with none
-        durations are those of one chip at its peak. Chip-hours need exactly one.
+      topologies: slices that the experiment's step is compiled for, such as "v5e:16x16"; without
+        any, durations are those of one chip at its peak. Chip-hours need exactly one.
       fid: of the generated images.
       generated_size: number of generated images; as in `bench.plan`.
       path: the JSON file, or `None`.
-      say: where lines go.
+      say: called with each line of output.
 
     Returns:
       `bench.BudgetPlan`.
@@ -67,7 +67,7 @@ def plan_for_budget(
 
 
 def budget_lines(found: BudgetPlan) -> list[str]:
-    """A budget's plan in words.
+    """A budget's plan as text.
 
     Args:
       found: the plan.

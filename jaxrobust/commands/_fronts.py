@@ -1,4 +1,4 @@
-"""The lines of a trade-off: what the figure, the table and the comparison of fronts are made of."""
+"""The lines of a trade-off, for the figure, the table and the comparison of fronts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -38,12 +38,12 @@ class Plane(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What tables of fronts say.
+    """The settings of tables of fronts.
 
     Attributes:
       reference: corner of the dominated area, a clean and a robust accuracy.
-      clean_at: clean accuracies at which robust ones are told; none for round ones.
-      compared: pairs of lines; none for the best line with each other one.
+      clean_at: clean accuracies at which robust ones are shown; empty for round ones.
+      compared: pairs of lines; empty to compare the best line with every other one.
     """
 
     reference: tuple[float, float] = (0.0, 0.0)
@@ -69,7 +69,7 @@ def plane_in(results: Mapping[str, Any]) -> Plane | None:
 
 
 def usual_plane(rows: Sequence[Row]) -> Plane | None:
-    """Clean accuracy against the first AutoAttack's, else the worst of PGD."""
+    """Clean accuracy against that of the first AutoAttack, or else the worst of PGD."""
     for kind in ("autoattack", "pgd"):
         for row in rows:
             if row.kind == kind:
@@ -78,7 +78,7 @@ def usual_plane(rows: Sequence[Row]) -> Plane | None:
 
 
 class Measured(NamedTuple):
-    """A line with everything measured of it.
+    """A line with all its measurements.
 
     Attributes:
       line: for figures.
@@ -199,7 +199,8 @@ def compared(
     """Pairs of lines compared by a paired bootstrap over images and seeds.
 
     Args:
-      lines: of the trade-off; those of one point, or without masks in their rows, are left out.
+      lines: the lines of the trade-off; those with one point, or without masks in their rows, are
+        left out.
       settings: reference point and pairs.
 
     Returns:
@@ -234,7 +235,7 @@ def fronts_text(results: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]
       results: of a trade-off.
 
     Returns:
-      Cells by row, none without a member that has a sweep; and the sentences.
+      Cells by row (empty if no member has a sweep), and the sentences.
     """
     plane = plane_in(results)
     swept = any(member.get("sweep") for member in results["members"].values())

@@ -1,4 +1,4 @@
-"""What an experiment would need and cost on a TPU slice, as text and as JSON."""
+"""The requirements and the cost of an experiment on a TPU slice, as text and as JSON."""
 
 import pathlib
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def plan_experiment(
       experiment: to plan.
       topology: of the slice, such as "v5e:16x16".
       path: the JSON file, or `None`.
-      say: where lines go.
+      say: called with each line of output.
       **settings: of `bench.plan`.
 
     Returns:
@@ -54,7 +54,7 @@ def plan_experiment(
 
 
 def plan_lines(found: Plan) -> list[str]:
-    """A plan in words.
+    """A plan as text.
 
     Args:
       found: the plan.

@@ -1,4 +1,4 @@
-"""Results as Markdown, so that a table in a text is never typed by hand."""
+"""Results as Markdown, so that no table in a text is typed by hand."""
 
 import json
 import pathlib
@@ -23,12 +23,12 @@ def markdown_table(path: pathlib.Path) -> str:
     """The results in a file as a Markdown table.
 
     Args:
-      path: `results.json` of a trade-off, `rows.jsonl` of a run, or what a `bench` command wrote
-        with `--json`.
+      path: `results.json` of a trade-off, `rows.jsonl` of a run, or the file of a `bench` command's
+        `--json`.
 
     Returns:
-      The table: times, with the machine in the first cell; or accuracies in per cent, with half
-      of the range over seeds, or half of the 95 % interval where there is one seed.
+      The table: times, with the machine in the first cell; or accuracies in per cent, with half of
+        the range over seeds, or half of the 95 % interval for one seed.
 
     Raises:
       ValueError: if the file does not exist or holds no results.

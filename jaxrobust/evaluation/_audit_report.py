@@ -27,13 +27,14 @@ class AuditReport:
       labels: `[n]`.
       masks: `{"clean": [n], "before": [n], stage: [n]}`, True where the network withstands that
         stage and all before it; "before" are the points that another attack had left.
-      routes: `{stage: "more" or "around"}`: whether it follows the network's own gradients.
-      adversarial_images: `[n, h, w, c]`; the clean image where nothing fell.
+      routes: `{stage: "more" or "around"}`: whether the stage follows the network's own gradients
+        or bypasses them.
+      adversarial_images: `[n, h, w, c]`; the clean image where the point did not fall.
       findings: operations that stop or quantise gradients.
-      probe: gradients of the points that were left.
-      rounds: that were run.
-      settled: nothing fell in the last of them.
-      random: the same images got different logits.
+      probe: gradients of the remaining points.
+      rounds: number of rounds that ran.
+      settled: no point fell in the last round.
+      random: whether the same images got different logits.
       seconds: of the whole audit, compilation included.
     """
 
@@ -63,12 +64,12 @@ class AuditReport:
 
     @property
     def robust_accuracy(self) -> Accuracy:
-        """The robust accuracy that is left."""
+        """The robust accuracy after the audit."""
         return accuracy(next(reversed(self.masks.values())))
 
     @property
     def fell(self) -> dict[str, int]:
-        """How many points fell to each stage that were robust before it."""
+        """The number of points that fell to each stage."""
         pairs = itertools.pairwise(list(self.masks.items())[1:])
         return {name: int((was & ~now).sum()) for (_, was), (name, now) in pairs}
 
@@ -79,9 +80,10 @@ class AuditReport:
 
     @property
     def masked(self) -> np.ndarray:
-        """`[n]` bool, the points that hidden gradients had saved.
+        """`[n]` bool, the points that had survived because of hidden gradients.
 
-        They fell around the network's own gradients, or where these vanish on the clean image.
+        They fell to attacks that bypass the network's own gradients, or where these vanish on the
+        clean image.
         """
         found = np.zeros(len(self.labels), bool)
         flat = np.zeros(len(self.labels), bool)
@@ -112,7 +114,7 @@ class AuditReport:
 
     @property
     def suspicions(self) -> list[str]:
-        """What makes the network's gradients suspect; no point has fallen by that alone."""
+        """Reasons to suspect the network's gradients; none of them alone makes a point fall."""
         size = len(self.probe.dead)
         counts = {
             "points where the cross-entropy has no gradient": self.probe.vanishing,
@@ -126,7 +128,7 @@ class AuditReport:
         return found
 
     def text(self) -> str:
-        """One page: the verdict, what fell to what, and what is suspect."""
+        """One page: the verdict, the points that fell to each stage, and suspicions."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:

@@ -18,7 +18,7 @@ def draw_classes(
     title: str,
     class_names: Sequence[str] = (),
 ) -> None:
-    """A PNG of classes by methods, in one panel per quantity; dark is low.
+    """A PNG of classes by methods, in one panel per quantity; dark means low.
 
     Args:
       path: the file to write.
@@ -28,7 +28,7 @@ def draw_classes(
       class_names: by class; without names the numbers are shown.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

@@ -10,7 +10,7 @@ from jaxrobust.drawing import pyplot, style
 
 
 class Curve(NamedTuple):
-    """A line: places on the horizontal axis, and shares in [0, 1] there with an interval or none.
+    """A line: horizontal positions, and shares in [0, 1] there with or without an interval.
 
     Attributes:
       x: `[n]`.
@@ -41,10 +41,11 @@ def draw_curves(
         one colour in all panels.
       title: over the figure.
       axis_label: of the horizontal axis, with its unit.
-      steps: shares that hold up to a place and change there, such as certified ones; no markers.
+      steps: whether to draw steps without markers, for shares that stay constant between positions,
+        such as certified ones.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

@@ -36,7 +36,7 @@ def draw_tradeoff(
       clean_label: of the horizontal axis.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

@@ -10,7 +10,7 @@ from jaxrobust.drawing import COLOURS, pyplot
 
 
 def class_name(number: int, names: Sequence[str], *, prefix: str = "", longest: int = 14) -> str:
-    """What a class is called in a figure: its name, shortened, or its number."""
+    """The label of a class in a figure: its shortened name, or its number."""
     if number >= len(names):
         return f"{prefix}{number}"
     name = str(names[number]).replace("$", r"\$")  # no mathematics
@@ -37,11 +37,11 @@ def draw_adversarial_images(
       labels: `[n]`.
       predictions: `[n]` classes of the adversarial images.
       title: over the figure; names attack and eps.
-      columns: how many examples are shown, from the first on.
+      columns: the number of examples shown, from the first on.
       class_names: by class; without names the numbers are shown.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.
@@ -87,7 +87,7 @@ def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str
       title: over the figure.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.
@@ -114,7 +114,7 @@ def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title
       title: over the figure; names norm and attack.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.
@@ -146,7 +146,7 @@ def draw_bars(
       label: of the horizontal axis, with its unit.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""What a fast verdict runs: attacks that find most, at a fifth of AutoAttack's passes."""
+"""The stages of a fast verdict: effective attacks within a fifth of AutoAttack's passes."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ def verdict_plan(threat: Any, *, classes: int) -> Protocol:
     """The stages for the ball of a norm; an example that survives them all takes at most a fifth
     of the passes that it takes in the standard AutoAttack.
 
-    Square comes last and stays in: where gradients are masked it finds what the others miss.
+    Square comes last. It is included because it finds examples that the others miss if gradients
+    are masked.
 
     Args:
       threat: the ball.

@@ -1,4 +1,4 @@
-"""What a fast verdict found, and what it took."""
+"""The result of a fast verdict, and its cost."""
 
 import pathlib
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Verdict:
       masks: `{"clean": [n], stage: [n]}`, True where still robust after that stage and all before
         it.
       unconfirmed: `{stage: int}`, successes in `precision` that float32 did not confirm; those
-        points went on as robust.
+        points count as robust.
       adversarial_images: `[n, h, w, c]`; the clean image where nothing fooled the network.
       predictions: `[n]` classes of `adversarial_images`.
       largest_norm: of all returned perturbations.
-      checks: warnings and what they rest on.
+      checks: warnings with their measured values.
       nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
         misclassified.
       cost: `{stage: {"forwards", "backwards", "seconds"}}`; passes of single examples.
@@ -105,7 +105,7 @@ class Verdict:
         }
 
     def text(self) -> str:
-        """The verdict for people."""
+        """The verdict as text."""
         lines = [
             f"Fast verdict: {self.norm}, eps {self.eps:.6g} (image units), seed {self.seed}, "
             f"{len(self.labels)} points, attacks in {self.precision}",
@@ -130,7 +130,7 @@ class Verdict:
         """Writes `verdict.json`, `verdict.txt` and, if wanted, `adversarial.npz`.
 
         Args:
-          folder: made if missing.
+          folder: created if missing.
           images: also write masks, predictions and adversarial images.
 
         Returns:
