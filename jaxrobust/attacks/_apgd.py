@@ -259,7 +259,7 @@ def _check_options(*, norm: str, eps_schedule: bool, steps: int, eot: int, unrol
     for name, value, least in (("steps", steps, 0), ("eot", eot, 1), ("unroll", unroll, 1)):
         as_count(value, name=name, least=least)
     if eps_schedule and norm != "l1":
-        raise InputError(f"eps_schedule is the schedule of norm='l1'; got norm={norm!r}")
+        raise InputError(f"eps_schedule needs norm='l1', got norm={norm!r}")
 
 
 def _check_sparsity(sparsity: ArrayLike | None, *, norm: str, eps_schedule: bool) -> None:

@@ -24,7 +24,7 @@ def bench_rows(results: dict[str, Any]) -> Rows:
     kind = results["bench"]
     if kind not in RENDERED:
         raise ValueError(
-            f"there is no table of bench {kind!r}; there is of {', '.join(RENDERED)}; tables of "
+            f"there is no table for bench {kind!r}, only for {', '.join(RENDERED)}; tables of "
             "other benchmarks are printed by `python -m benchmarks table` in a clone"
         )
     return with_machine(results, RENDERED[kind](results))

@@ -11,8 +11,8 @@ from jaxrobust.experiment import Experiment, to_dict
 from jaxrobust.inputs import InputError
 
 LOSS_ONLY = (
-    "The law predicts this loss and nothing else: no clean accuracy, no AutoAttack. An expectation "
-    "is no result."
+    "The law predicts this loss and nothing else: no clean accuracy, no AutoAttack. An "
+    "expected value is not a result."
 )
 UNITS = ("FLOP", "chip-hours")
 
@@ -93,7 +93,7 @@ def budget_lines(found: BudgetPlan) -> list[str]:
         "published results, nearest in size of network (clean, AutoAttack):",
         *(
             f"  {row.name}: {row.params / 1e6:,.4g}M parameters, "
-            + (f"{row.images / 1e6:,.4g}M images seen" if row.images else "images seen: not known")
+            + (f"{row.images / 1e6:,.4g}M images seen" if row.images else "images seen: unknown")
             + f": {row.clean:.2f}, {row.autoattack:.2f}"
             for row in found.published
         ),

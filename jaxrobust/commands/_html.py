@@ -56,7 +56,7 @@ def write_report(
         *(
             _figure(
                 path,
-                f"{shown}: images, attacked, and what was added",
+                f"{shown}: clean images, attacked images and perturbations",
                 _links({shown: members[shown]}, "pgd", members),
             )
             for path, shown in examples

@@ -91,8 +91,8 @@ class RunRows:
         )
         if run.step != self._checkpoint["step"]:
             raise ValueError(
-                f"{self._folder}: the {self._checkpoint['kind']} checkpoint is of step {run.step}, "
-                f"its evaluation of step {self._checkpoint['step']}; run the same command again"
+                f"{self._folder}: the {self._checkpoint['kind']} checkpoint has step {run.step} "
+                f"but its evaluation step {self._checkpoint['step']}; run the same command again"
             )
         return run
 

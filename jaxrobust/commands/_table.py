@@ -48,14 +48,14 @@ def markdown_table(path: pathlib.Path) -> str:
             raise ValueError(f"{path} holds no results of a trade-off; {WANTED}")
         return _members(path, results["members"])
     except InputError as error:
-        raise ValueError(f"{path} holds rows of another shape ({error}); {WANTED}") from None
+        raise ValueError(f"{path} holds rows in an unknown format ({error}); {WANTED}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text file; {WANTED}") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON or damaged ({error}); {WANTED}") from None
+        raise ValueError(f"{path} is not valid JSON or is damaged ({error}); {WANTED}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(
-            f"{path} holds rows of another shape ({type(error).__name__}: {error}); {WANTED}"
+            f"{path} holds rows in an unknown format ({type(error).__name__}: {error}); {WANTED}"
         ) from None
 
 

@@ -107,8 +107,8 @@ def run_tradeoff(
     results = _results(tradeoff, members, seconds)
     _print_table(tradeoff, members, threat_text(first), say)
     say(
-        f"{seconds['total']:.1f} s in all, of them {seconds['tracing']:.1f} s tracing and "
-        f"{seconds['compilation']:.1f} s compilation"
+        f"{seconds['total']:.1f} s in total, including {seconds['tracing']:.1f} s of tracing "
+        f"and {seconds['compilation']:.1f} s of compilation"
     )
     _print_fronts(results, say)
     written = keeper.write(write_json, path, results)
@@ -218,7 +218,7 @@ def _train_together(
     except ENDS:
         raise
     except Exception as error:  # alone each of them says what is wrong with it
-        say(f"not in one program: {one_line(error)[:200]}")
+        say(f"not trained in one program: {one_line(error)[:200]}")
 
 
 def _missing(run: PlannedRun, tried: Tried) -> bool:

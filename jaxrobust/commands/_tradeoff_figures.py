@@ -252,7 +252,7 @@ def _training(keeper: Keeper, shown: Members, title: str) -> list[Drawn]:
     heading = f"{title}: cost of training (mean over seeds)"
     draw = partial(draw_bars, parts=costs, title=heading, label="seconds")
     caption = (
-        "Seconds of training, compilation and validation included (mean over seeds; of runs "
-        "trained as one program, each one's share). A method made of others costs theirs too."
+        "Seconds of training, compilation and validation included (mean over seeds; for runs "
+        "trained as one program, each run's share). For a method built from others, add their cost."
     )
     return drawn + _drawn(keeper, "cost.png", draw, caption, "training")

@@ -108,7 +108,7 @@ class AuditReport:
             )
         return (
             f"not to be trusted: {count} of {left} points fell that another attack had left, "
-            f"{int(self.masked.sum())} of them around gradients of the network that vanish or "
+            f"{int(self.masked.sum())} of them because the network's own gradients vanish or "
             f"mislead{end}"
         )
 
@@ -119,7 +119,7 @@ class AuditReport:
         counts = {
             "points where the cross-entropy has no gradient": self.probe.vanishing,
             "points where the margin has no gradient": self.probe.dead,
-            "points where random search climbs higher than gradients": self.probe.outclimbed,
+            "points where random search beats gradient ascent": self.probe.outclimbed,
             "points where a change of 1e-6 makes the logits jump": self.probe.jumping,
         }
         found = [f"{int(m.sum())} of {size} {words}" for words, m in counts.items() if m.any()]

@@ -195,7 +195,7 @@ def finite_check(nan_logits: dict[str, int], clean_logits: np.ndarray) -> Check:
         float(sum(counts.values())),
         0,
         f"logits that are not finite ({found or 'none'}); NaN and +inf count as misclassified, and "
-        "neither has a gradient that means something",
+        "neither has a meaningful gradient",
     )
 
 
@@ -214,8 +214,8 @@ def check_labels_fit(labels: np.ndarray, logits: np.ndarray) -> None:
     # Of few points, or of two classes, this may be a network that is wrong.
     if len(labels) >= 10 and len(np.unique(labels)) >= 3 and shifted > max(0.5, 4 * right):
         raise InputError(
-            f"labels must be classes 0..{logits.shape[1] - 1}, but look as if they were counted "
-            f"from 1: {100 * shifted:.0f} % of the predictions are the label minus 1, "
+            f"labels must be classes 0..{logits.shape[1] - 1}, but seem to be counted "
+            f"from 1: {100 * shifted:.0f} % of the predictions equal the label minus 1, "
             f"{100 * right:.0f} % the label"
         )
 
@@ -264,8 +264,8 @@ def check_batch_independence(
         with np.errstate(invalid="ignore"):
             by = np.nanmax(np.abs(now - before), initial=0.0, where=differ)
         raise InputError(
-            "logits_fn gives the same images other logits in another batch (of "
-            f"{size} images, not {shape}), by up to {by:.3g} beside logits of up to "
+            f"logits_fn returns other logits for the same images in a batch of {size} than in one "
+            f"of {shape}: they differ by up to {by:.3g}, with logits of up to "
             f"{np.abs(numbers).max():.3g}: {SWITCH}"
         )
 

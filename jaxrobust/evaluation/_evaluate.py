@@ -141,7 +141,7 @@ def evaluate(
     as_count(batch_size, name="batch_size")
     seed = as_seed(seed)
     if "clean" in attacks:
-        raise InputError("attacks must not be named 'clean', the name of the images as they are")
+        raise InputError("attacks must not be named 'clean', which names the unattacked images")
     for name, attack in attacks.items():
         check_one_radius(name, attack)
     if keep_images is None:

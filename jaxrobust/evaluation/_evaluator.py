@@ -26,7 +26,7 @@ def _called(function: Callable[..., Any], *arrays: Array) -> Any:
 
 
 def _no_row(evaluator: "Evaluator") -> Row:
-    raise InputError(f"work has no rows of a run, so none of {type(evaluator).__name__}")
+    raise InputError(f"work has no run, and so no row of {type(evaluator).__name__}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
         return np.asarray(value).tolist()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"is": _named(type(value)), **settings_of(value)}
-    raise InputError(f"a setting of an evaluator must be plain JSON types, got {value!r}")
+    raise InputError(f"settings of an evaluator must be plain JSON types, got {value!r}")
 
 
 def _named(kind: type) -> str:

@@ -58,7 +58,7 @@ def over_examples(
     """
     indices = np.asarray(indices, np.int32)
     if not len(indices):
-        raise InputError("indices must be those of at least one example, got none")
+        raise InputError("indices must contain at least one example, got none")
     sizes = sorted({_divisible(as_count(size, name="shapes")) for size in shapes}, reverse=True)
 
     def work(bucket: Bucket) -> Outputs:

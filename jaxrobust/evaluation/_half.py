@@ -43,7 +43,7 @@ def in_half(logits_fn: Any, precision: str, images: np.ndarray) -> Half:
     if not is_container(logits_fn) or hasattr(logits_fn, "judge"):
         raise InputError(
             f"precision must be 'float32' for this network, got {precision!r}: half precision "
-            "wants a pytree of its arrays without a method judge, such as models.logits_fn(model, "
+            "needs a pytree of its arrays without a method judge, such as models.logits_fn(model, "
             f"variables) or jax.tree_util.Partial(fn, params); got {logits_fn!r:.80}"
         )
 

@@ -186,7 +186,9 @@ def protocol(
         loss = next((loss for fewest, loss in recipe.losses if classes >= fewest), None)
         attack = recipe.bind(Asked(threat, steps, queries, stochastic, variant), loss)
         if stochastic and not getattr(attack, "stochastic", False):
-            raise InputError(f"stochastic models cannot be attacked by {name}, which gives no keys")
+            raise InputError(
+                f"stochastic models cannot be attacked by {name}, which passes no keys"
+            )
         targets = min(variant.targets, classes - 1)
         deviations += _few_classes(name, recipe, variant, classes, loss)
         number = list(RECIPES).index(name)

@@ -128,7 +128,7 @@ def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
     except Exception as error:  # also zipfile's own
         raise InputError(
             f"{folder} holds an evaluation of another version, or a damaged one "
-            f"({type(error).__name__} while reading what it is of); {ELSEWHERE}"
+            f"({type(error).__name__} while reading its identity); {ELSEWHERE}"
         ) from error
 
 
