@@ -17,8 +17,7 @@ from jaxrobust.progress import progress_bar
 
 
 class EvaluationBar:
-    """A transient bar on standard error; unless both outputs are terminals, also lines through
-    `say`.
+    """A transient bar on standard error; without two terminals, lines also go through `say`.
 
     Args:
       name: the name of the evaluated run.

@@ -33,7 +33,7 @@ class AuditReport:
       findings: operations that stop or quantise gradients.
       probe: gradients of the remaining points.
       rounds: number of rounds that ran.
-      settled: no point fell in the last round.
+      settled: whether no point fell in the last round.
       random: whether the same images got different logits.
       seconds: of the whole audit, compilation included.
     """
