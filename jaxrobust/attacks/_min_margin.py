@@ -49,7 +49,7 @@ def min_margin(
       targets: target classes (on the targeted DLR), static; the most likely wrong ones first.
 
     Returns:
-      `Attacked`. `loss` is minus the margin, so it is positive where the prediction changed;
+      `Attacked`. `loss` is minus the margin, so it is positive for misclassified images;
       `images` attain it.
 
     Raises:

@@ -75,8 +75,8 @@ def pgd(
       key: one PRNG key, or one per example `[b]`.
       images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32, and
         rounded towards the clean image for each query.
-      labels: integer class indices `[b]`, or other labels that `loss` accepts (for soft labels `[b,
-        k]`, success is measured against their argmax).
+      labels: integer class indices `[b]`, or other labels that `loss` accepts. For soft labels
+        `[b, k]`, success is measured against their argmax.
       threat: the set to stay in, see `jaxrobust.threats`; radii may be traced.
       loss: `(logits [b, k], labels) -> [b]`, maximised.
       steps: number of steps, static, or an integer array, which may be traced. 0 evaluates the
@@ -84,8 +84,8 @@ def pgd(
       step_size: in the threat's units (image units for norms), `[]` or `[b]`, may be traced; for a
         composed threat a tuple with one step size per part.
       start: the initial perturbation `[b, ...]`, added unchanged: it is neither clipped nor
-        projected before the first gradient (the papers differ in this). With restarts `[restarts,
-        b, ...]`. Default: the threat's random start.
+        projected before the first gradient (the papers differ in this). With restarts
+        `[restarts, b, ...]`. Default: the threat's random start.
       restarts: independent runs; each example keeps a misclassified image if any run has one, then
         the highest loss, then the later run.
       momentum: decay of the accumulated, l_1-normalised gradient; 0 for plain PGD. An array, `[]`

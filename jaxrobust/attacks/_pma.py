@@ -71,7 +71,7 @@ def pma(
 ) -> Attacked:
     r"""The probability-margin attack (PMA): two l_inf runs on the parts of the margin.
 
-    In half of its steps, the first run lowers the label's probability and the second raises the
+    In half of their steps, the first run lowers the label's probability and the second raises the
     largest other probability. In the other half, both raise the margin of the probabilities. Every
     visited point counts, and an example stops at its first misclassified one. The cost is at most
     `2 steps` forward and backward passes, and three more forward passes. If a network's softmax
@@ -210,8 +210,7 @@ def pma_step(
 
 
 def objective(index: ArrayLike, number: ArrayLike, steps: int, dtype: jnp.dtype) -> Array:
-    """`[2]`: the weights of the label's probability and of the largest other one at a step of a
-    run.
+    """`[2]`: the weights of the label's and of the largest other probability at a step of a run.
 
     The first step goes up the label's probability, away from the error, as published.
     """

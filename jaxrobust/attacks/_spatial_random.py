@@ -111,8 +111,7 @@ def average_case(
     loss: Loss = cross_entropy,
     draws: int = 1,
 ) -> AverageCase:
-    """Accuracy under random members of a threat: the average case, where attacks give the worst
-    case.
+    """Accuracy under random members of a threat: an average case, not a worst case.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.

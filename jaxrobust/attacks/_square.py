@@ -181,7 +181,7 @@ def square_chunk(
     """Some queries of `square`; fewer if all examples are done earlier.
 
     A run may be cut into any chunks, and examples may be dropped, reordered and regrouped in
-      between: an example's result stays the same as long as its key does.
+    between: an example's result stays the same as long as its key does.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.

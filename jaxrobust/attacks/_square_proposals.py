@@ -110,8 +110,7 @@ def propose(
 def _moved(
     changes: Array, pattern: Array, window: Array, drained: Array, eps: Array, norm: str
 ) -> Array:
-    """The changes after moving the norm of both windows, and the unused part of `eps`, into the
-    first.
+    """The changes with the norm of both windows, and the unused part of `eps`, in the first.
 
     The window gets the scaled sum of the pattern and its current content; each channel keeps its
     own norm.

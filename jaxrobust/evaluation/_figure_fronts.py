@@ -39,8 +39,7 @@ def draw_fronts(
     robust_label: str,
     bands: bool,
 ) -> None:
-    """A PNG of clean against robust accuracy: a line per method, with its points labelled by its
-    knob.
+    """A PNG of clean against robust accuracy: a line per method, with points labelled by its knob.
 
     Points on the front of all methods are filled and the staircase that they dominate is shaded.
 

@@ -12,8 +12,7 @@ NETWORK = ("arrays", "program", "derivatives")
 
 
 class Identity(NamedTuple):
-    """The network, by its content and its behaviour, and the data; names and addresses do not
-    count.
+    """The network, by its content and its behaviour, and the data; no names or addresses.
 
     Attributes:
       digests: of the network's arrays (of keys their data), of what it computes and of its

@@ -10,8 +10,9 @@ CANDIDATES = 9  # classes that MALT ranks; each is a backward pass
 
 
 def verdict_plan(threat: Any, *, classes: int) -> Protocol:
-    """The stages for the ball of a norm; an example that survives them all takes at most a fifth
-    of the passes that it takes in the standard AutoAttack.
+    """The stages for the ball of a norm.
+
+    An example that survives them all takes at most a fifth of the passes of the standard AutoAttack.
 
     Square comes last. It is included because it finds examples that the others miss if gradients
     are masked.
