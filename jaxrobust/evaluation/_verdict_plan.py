@@ -12,7 +12,7 @@ CANDIDATES = 9  # classes that MALT ranks; each is a backward pass
 def verdict_plan(threat: Any, *, classes: int) -> Protocol:
     """The stages for the ball of a norm.
 
-    An example that survives them all takes at most a fifth of the passes of the standard AutoAttack.
+    An example that survives them all takes at most a fifth of the standard AutoAttack's passes.
 
     Square comes last. It is included because it finds examples that the others miss if gradients
     are masked.
