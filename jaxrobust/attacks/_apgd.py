@@ -86,7 +86,7 @@ def apgd(
       images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32
         and rounded towards the clean image before each query.
       labels: integer class indices `[b]`.
-      norm: of the ball: "linf", "l2" or "l1".
+      norm: the norm of the ball: "linf", "l2" or "l1".
       eps: radius in image units (8/255, not 8; l_2 and l_1 over the whole image), `[]` or `[b]`,
         may be traced.
       loss: "ce", "dlr" (k >= 3), "dlr_targeted" (k >= 4), "margin", "margin_targeted", or a

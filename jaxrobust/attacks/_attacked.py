@@ -19,7 +19,7 @@ class Attacked(NamedTuple):
       perturbation: the threat's own description of the returned images (a pytree), or `None`.
       distance: `[b]`; norm of the smallest perturbation found, from minimum-norm attacks only.
       queries: `[b]` int32; forward passes used by the example; only from attacks that stop early.
-      state: of a stateful model after the attack's forward passes, or `None`.
+      state: the state of a stateful model after the attack's forward passes, or `None`.
       backwards: `[b]` int32; backward passes, counted like `queries`.
     """
 

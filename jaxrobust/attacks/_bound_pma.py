@@ -29,7 +29,7 @@ class PMA:
 
     Args:
       threat: the l_inf ball.
-      steps: of each of the two runs.
+      steps: number of steps of each of the two runs.
 
     Raises:
       ValueError: if the threat is not the l_inf ball, or the number of steps is out of range.

@@ -124,8 +124,8 @@ def cr(
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       eps: l_inf radius in image units, `[]` or `[b]`; may be traced.
-      steps: of an attempt, static. A relaxed step costs two forward passes and one backward pass,
-        any other step one of each.
+      steps: number of steps of an attempt, static. A relaxed step costs two forward passes and one
+        backward pass, any other step one of each.
       period: steps with one s, at least 3, static.
       targets: target classes, static; all wrong ones where there are fewer.
       restarts: calls, static.
@@ -197,8 +197,8 @@ def cr_begin(problem: Problem, noise: Array) -> CRState:
     """The clean images, and a short walk on cross-entropy that ranks the targets.
 
     Args:
-      problem: what is attacked.
-      noise: `[b, h, w, c]` in [-1, 1), of the walk's start.
+      problem: the constants of the attack.
+      noise: `[b, h, w, c]` in [-1, 1), noise of the walk's start.
     """
     clean, plan = _forward(problem, problem.images), problem.plan
     nothing = jnp.zeros((len(problem.labels), plan.targets), bool)
@@ -245,10 +245,10 @@ def cr_period(problem: Problem, state: CRState, start: Array, middle: Array) -> 
     """The next period of each example.
 
     Args:
-      problem: what is attacked.
-      state: of `cr_begin` or of the period before.
-      start: `[b, h, w, c]` in [-1, 1), of the attempts that begin.
-      middle: likewise, of the noise in the middle of the period.
+      problem: the constants of the attack.
+      state: from `cr_begin` or the previous period.
+      start: `[b, h, w, c]` in [-1, 1), noise for the attempts that begin.
+      middle: the same for the noise in the middle of the period.
     """
     begins = (state.period == 0) & ~cr_done(problem.plan, state)
     first = _noisy(problem, problem.images, start, problem.eps)

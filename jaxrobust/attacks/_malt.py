@@ -34,7 +34,7 @@ def malt_targets(
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
-      norm: of the perturbation: "linf", "l2" or "l1". Static.
+      norm: the norm of the perturbation: "linf", "l2" or "l1". Static.
       candidates: the most likely wrong classes that are compared, static.
       targets: how many are returned, static.
 

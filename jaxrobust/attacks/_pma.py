@@ -85,7 +85,7 @@ def pma(
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       eps: l_inf radius in image units, `[]` or `[b]`; may be traced.
-      steps: of each run, static.
+      steps: number of steps of each run, static.
       start: perturbations `[2, b, h, w, c]` from which the runs start, added unchanged. A start
         outside ball and box is used but cannot count as a success. Default: uniform in the ball,
         clipped to the box.

@@ -104,8 +104,8 @@ def placed(vectors: Array, corner: Array, turned: Array, height: int, width: int
       vectors: `[3, s]`, a profile padded with 0.
       corner: `[b, 2]`.
       turned: `[b]` bool; transpose the pattern.
-      height: of the image, in pixels.
-      width: of the image, in pixels.
+      height: height of the image, in pixels.
+      width: width of the image, in pixels.
     """
     by_row = _shifted(vectors, corner[:, 0], height)
     by_col = _shifted(vectors, corner[:, 1], width)

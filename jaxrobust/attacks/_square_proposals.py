@@ -79,7 +79,7 @@ def propose(
     """The images to query next.
 
     Args:
-      draws: of this query.
+      draws: the draws of this query.
       iteration: 0-based number of the query, `[]`; may be traced.
       best: `[b, h, w, c]`, the best images so far.
       images: `[b, h, w, c]`, the clean images.

@@ -31,7 +31,7 @@ def autoattack_run(
       workdir: the run's folder.
       norm: "linf", "l2" or "l1".
       eps: one or several radii in image units.
-      attacks: for version "custom".
+      attacks: the attacks, for version "custom".
       n: the first n test images; default all.
       checkpoint: "best" or "last".
       quiet: no progress bar, and no lines about progress in a log.

@@ -13,7 +13,7 @@ def bench_rows(results: dict[str, Any]) -> Rows:
     """A file that `jaxrobust bench` wrote, as rows of cells; the first names the columns.
 
     Args:
-      results: what the JSON file holds.
+      results: the content of the JSON file.
 
     Returns:
       The rows.

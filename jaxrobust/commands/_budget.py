@@ -34,7 +34,7 @@ def plan_for_budget(
       budget: a number and its unit, "FLOP" or "chip-hours".
       topologies: slices that the experiment's step is compiled for, such as "v5e:16x16"; without
         any, durations are those of one chip at its peak. Chip-hours need exactly one.
-      fid: of the generated images.
+      fid: the FID of the generated images.
       generated_size: number of generated images; as in `bench.plan`.
       path: the JSON file, or `None`.
       say: called with each line of output.

@@ -76,8 +76,8 @@ class Mixture:
         """The mixed classifier.
 
         Args:
-          num_classes: of the data that it is for.
-          images: of these data.
+          num_classes: number of classes of its data.
+          images: images of these data.
           bases: the two networks, if they are loaded already.
         """
         std, rob = bases or (load_base(x, num_classes=num_classes) for x in (self.std, self.rob))
@@ -109,12 +109,12 @@ class MixedEvaluation:
         MixedNUTS' surrogate, or its APGD attacks on a loss that also evades the mixing network.
       norm: "linf", "l2" or "l1".
       eps: radius in image units.
-      steps: of PGD.
+      steps: number of steps of PGD.
       n: the first n test images; default all.
-      weight: of the mixing network's output in the adaptive loss.
-      version: of AutoAttack.
-      attacks: of AutoAttack, version "custom".
-      seed: of all noise.
+      weight: the weight of the mixing network's output in the adaptive loss.
+      version: the version of AutoAttack.
+      attacks: AutoAttack's attacks, for version "custom".
+      seed: the seed of all noise.
       batch_size: examples per forward pass.
     """
 

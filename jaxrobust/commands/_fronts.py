@@ -29,8 +29,8 @@ class Plane(NamedTuple):
     """Two columns of the table.
 
     Attributes:
-      clean: on the horizontal axis.
-      robust: on the vertical axis.
+      clean: the column on the horizontal axis.
+      robust: the column on the vertical axis.
     """
 
     clean: str
@@ -81,7 +81,7 @@ class Measured(NamedTuple):
     """A line with all its measurements.
 
     Attributes:
-      line: for figures.
+      line: the line for figures.
       seeds: `[points, seeds, 2]` clean and robust accuracies.
       right: clean and robust masks `[points, seeds, images]`, or `None` where rows have none.
     """
@@ -152,7 +152,7 @@ def fronts_table(lines: Sequence[Measured], settings: Settings) -> list[list[str
     """Each line's dominated area, and its robust accuracy at given clean accuracies.
 
     Args:
-      lines: with a sweep or without.
+      lines: the lines, with or without a sweep.
       settings: reference point and clean accuracies.
 
     Returns:
@@ -232,7 +232,7 @@ def fronts_text(results: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]
     """The table of the fronts and a sentence for each pair, from what `results.json` holds.
 
     Args:
-      results: of a trade-off.
+      results: the results of a trade-off.
 
     Returns:
       Cells by row (empty if no member has a sweep), and the sentences.
@@ -254,7 +254,7 @@ def compared_fronts(
     """Members with sweeps compared by their fronts, from what `results.json` holds.
 
     Args:
-      results: of a trade-off.
+      results: the results of a trade-off.
       pairs: names of two members each.
 
     Returns:

@@ -31,7 +31,7 @@ def write_report(
 
     Args:
       folder: the folder that already contains `results.json`.
-      results: what `results.json` holds.
+      results: the content of `results.json`.
       figures: the figures, in order.
       examples: PNG files of attacked images, and the members that they belong to.
 

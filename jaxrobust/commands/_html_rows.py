@@ -15,8 +15,8 @@ def anchor(number: int, kind: str) -> str:
     """The anchor of a member's rows of one kind; the name of a kind from outside is an import path.
 
     Args:
-      number: of the member, from 0.
-      kind: of the rows.
+      number: the number of the member, from 0.
+      kind: the kind of the rows.
 
     Returns:
       An id.
@@ -42,9 +42,9 @@ def places(number: int, member: Mapping[str, Any], numbers: Mapping[str, Number]
     """The lines that have the numbers of a member.
 
     Args:
-      number: of the member, from 0.
+      number: the number of the member, from 0.
       member: as in `results.json`.
-      numbers: of the member, as a table shows them.
+      numbers: the numbers of the member, as a table shows them.
 
     Returns:
       By column, the id of the line that has exactly this number.
@@ -61,8 +61,8 @@ def section(number: int, name: str, member: Mapping[str, Any]) -> str:
     """The rows of a member.
 
     Args:
-      number: of the member, from 0.
-      name: of the member.
+      number: the number of the member, from 0.
+      name: the name of the member.
       member: as in `results.json`.
 
     Returns:

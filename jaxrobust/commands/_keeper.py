@@ -21,7 +21,7 @@ class Keeper:
 
     Args:
       folder: an existing one.
-      say: where warnings go.
+      say: called with each warning.
 
     Attributes:
       usable: whether the folder is writable.
@@ -43,7 +43,7 @@ class Keeper:
 
         Args:
           call: writes.
-          *arguments: of the call.
+          *arguments: arguments of the call.
 
         Returns:
           Whether they were written.

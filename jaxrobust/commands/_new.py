@@ -32,7 +32,7 @@ def new_experiment(
     """Writes an experiment file.
 
     Args:
-      path: of the new file. Its stem becomes the experiment's name.
+      path: the path of the new file. Its stem becomes the experiment's name.
       like: name of an experiment of the library to copy; default a short one on digits.
       say: called with a line that says what was written and what to run next.
 

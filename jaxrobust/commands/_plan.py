@@ -25,11 +25,11 @@ def plan_experiment(
     """Plans an experiment on a slice; prints the numbers, writes JSON.
 
     Args:
-      experiment: to plan.
-      topology: of the slice, such as "v5e:16x16".
+      experiment: the experiment to plan.
+      topology: the topology of the slice, such as "v5e:16x16".
       path: the JSON file, or `None`.
       say: called with each line of output.
-      **settings: of `bench.plan`.
+      **settings: settings of `bench.plan`.
 
     Returns:
       `bench.Plan`.

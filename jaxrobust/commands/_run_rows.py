@@ -46,8 +46,8 @@ class RunRows:
     contents of the checkpoint and of the test data. Pictures are drawn in `draw`, after the rows.
 
     Args:
-      folder: of the run.
-      experiment: of the run.
+      folder: the run's folder.
+      experiment: the run's experiment.
       checkpoint: as rows name it, `{"kind": "best", "step": ...}`.
       keeper: writes the rows; rows that cannot be written are still computed.
       quiet: no progress bars, and no lines about progress in a log.

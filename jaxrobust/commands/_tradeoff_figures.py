@@ -36,9 +36,9 @@ class Drawn(NamedTuple):
     """A figure of the report.
 
     Attributes:
-      path: of the PNG.
+      path: the path of the PNG.
       caption: a description of the figure.
-      kind: of the rows that it is drawn from, or "training".
+      kind: the kind of rows that it is drawn from, or "training".
     """
 
     path: pathlib.Path
@@ -59,8 +59,8 @@ def draw_figures(
     Args:
       keeper: the keeper of the folder for the PNGs.
       members: as in `results.json`.
-      name: of the trade-off.
-      evaluators: that the rows are of; those with a method `draw` draw their own.
+      name: the name of the trade-off.
+      evaluators: the evaluators of the rows; those with a method `draw` draw their own figures.
       planes: pairs of columns, each drawn against the other; default: chosen from the rows.
 
     Returns:
@@ -130,7 +130,7 @@ def draw_planes(
     Args:
       keeper: the keeper of the folder for the PNGs.
       members: the finished ones, as in `results.json`.
-      name: of the trade-off.
+      name: the name of the trade-off.
       planes: as `draw_figures` takes them.
 
     Returns:

@@ -66,7 +66,7 @@ def audit(
       robust: `[n]` bool, the points that another attack has left, such as
         `report.masks["square"]`. Default: those that APGD on cross-entropy and targeted APGD leave.
       others: networks to transfer from, such as the same one without its defence.
-      seed: of all noise.
+      seed: the seed of all noise.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
       steps: number of steps of the gradient attacks in the first round.
       queries: number of queries of random search.

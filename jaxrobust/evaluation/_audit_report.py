@@ -21,9 +21,9 @@ class AuditReport:
     """The result of `audit`.
 
     Attributes:
-      norm: of the ball.
+      norm: the norm of the ball.
       eps: radius in image units.
-      seed: of all noise.
+      seed: the seed of all noise.
       labels: `[n]`.
       masks: `{"clean": [n], "before": [n], stage: [n]}`, True where the network withstands that
         stage and all before it; "before" are the points that another attack had left.
@@ -35,7 +35,7 @@ class AuditReport:
       rounds: number of rounds that ran.
       settled: whether no point fell in the last round.
       random: whether the same images got different logits.
-      seconds: of the whole audit, compilation included.
+      seconds: the time of the whole audit, including compilation.
     """
 
     norm: Norm
@@ -54,7 +54,7 @@ class AuditReport:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.masks["clean"])
 
     @property

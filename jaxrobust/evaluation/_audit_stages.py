@@ -22,9 +22,9 @@ class Stage(NamedTuple):
     """One attack of an audit.
 
     Attributes:
-      name: as reports show it.
+      name: its name in reports.
       route: "more" if it follows the network's own gradients, "around" if it bypasses them.
-      attack: with its settings bound.
+      attack: the attack with its settings bound.
       network: the network that it attacks, with the true network's verdicts.
       targets: number of target classes, one run for each; 0 for an untargeted attack.
     """
@@ -73,15 +73,15 @@ def stages(
 
     Args:
       logits_fn: the network.
-      norm: of the ball.
-      eps: its radius.
+      norm: the norm of the ball.
+      eps: the radius of the ball.
       shape: `[h, w, c]` of an image.
       classes: number of logits.
       stopped: whether an operation in the network stops gradients, so that its twin differs from
         it.
       others: networks to transfer from.
-      seed: of the noise of the smoothed copy.
-      steps: of the gradient attacks.
+      seed: the seed of the smoothed copy's noise.
+      steps: number of steps of the gradient attacks.
       queries: number of queries of random search.
     """
     threat = getattr(threats, norm)(eps)

@@ -57,8 +57,9 @@ def autoattack(
       eps: radius in image units (8/255, not 8).
       version: "standard"; "plus" (more restarts, more attacks); "rand" for randomised models;
         "custom" with `attacks`.
-      attacks: for "custom", some of "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square".
-      seed: of all noise.
+      attacks: names for version "custom": some of "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t",
+        "square".
+      seed: the seed of all noise.
       individual: run every attack on all correctly classified points, not only on those that
         earlier attacks left; the ensemble is the pointwise AND.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.

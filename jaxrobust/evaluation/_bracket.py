@@ -44,7 +44,7 @@ class Bracket:
       falsified: `[n]` bool; the image itself or one that an attack found is misclassified.
       decided_by: `[n]` text: "clean", an attack, a method of bounds, or "" for open points.
       margins: `[n]` the best lower bound of the smallest margin; NaN where none was computed.
-      seconds: of each stage that ran, compilation included.
+      seconds: the time of each stage that ran, including compilation.
       threat: the set in words.
       slack: a margin counts if it is above `slack * (1 + largest margin)`.
     """
@@ -149,7 +149,7 @@ def bracket(
       bound_batch_size: number of examples bounded at once; for each, CROWN needs the memory of
         about a thousand layers.
       slack: see above; 0 uses the computed bounds unchanged.
-      seed: of the attacks' noise.
+      seed: the seed of the attacks' noise.
       advance: called with the stage and the number of examples after each batch (for a progress
         bar).
 

@@ -43,9 +43,9 @@ class Evaluated(NamedTuple):
 
     Attributes:
       ensemble: masks, images and costs.
-      plan: what was run.
+      plan: the items that were run.
       checks: warnings with their measured values.
-      seconds: in total, compilation included.
+      seconds: the total time, including compilation.
     """
 
     ensemble: Ensemble
@@ -79,7 +79,7 @@ def cascade(
       wanted: `(classes=...)` -> the items to run.
       settings: JSON types that distinguish this evaluation from others of the same network and
         data.
-      seed: of all noise.
+      seed: the seed of all noise.
       individual: run every attack on all correctly classified points.
       stochastic: whether the network also takes the indices of the images.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
@@ -128,10 +128,10 @@ class Opened(NamedTuple):
       logits: `[n, k]` of the clean images.
       wrong: `[n]` bool, the clean errors.
       predictions: `[n]` of the clean images.
-      plan: what is to be run.
-      checks: of the network.
-      shapes: of batches.
-      identity: of network and data.
+      plan: the items to run.
+      checks: checks of the network.
+      shapes: the batch shapes.
+      identity: the identity of network and data.
     """
 
     once: Compiled

@@ -235,7 +235,7 @@ def check_batch_independence(
       images: `[n, h, w, c]`.
       labels: `[n]`.
       logits: `[n, k]`, from batches of `shape` images.
-      shape: of their batch.
+      shape: the size of their batch.
       size: `b`, of the other batch; at least 2.
 
     Raises:

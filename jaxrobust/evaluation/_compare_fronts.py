@@ -110,7 +110,7 @@ def compare_fronts(
       second: the same for the other method, with the same seeds and images.
       reference: corner of the hypervolume, a clean and a robust accuracy.
       resamples: the number of resamples.
-      seed: of the draws.
+      seed: the seed of the draws.
 
     Returns:
       `FrontComparison`, whose `sentence` says the result.

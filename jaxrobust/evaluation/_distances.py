@@ -64,7 +64,7 @@ def distances(
       norm: "linf", "l2", "l1", or "l0", which counts changed values.
       attacks: bound minimum-norm attacks of that norm, by name; images beyond an attack's radius do
         not count. Default: `minimum_norm_attacks(norm)`.
-      seed: of all noise.
+      seed: the seed of all noise.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
       folder: keeps finished attacks and continues from them, as `autoattack` does.
       progress: called with the attack's name, the number of finished points, and their total

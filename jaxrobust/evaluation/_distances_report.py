@@ -26,7 +26,7 @@ class Distances:
 
     Attributes:
       norm: norm of the distances; l0 counts changed values.
-      seed: of all noise.
+      seed: the seed of all noise.
       items: the attacks that were run, in order.
       labels: `[n]`.
       clean: `[n]` bool, True where the image itself is classified correctly.
@@ -41,7 +41,7 @@ class Distances:
       cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples, as
         AttackBench counts them: one per example and pass, and `k - 1` backward passes for the
         gradients of all classes. Finished points, the clean pass and the confirmation do not count.
-      seconds: of the whole evaluation, compilation included.
+      seconds: the time of the whole evaluation, including compilation.
     """
 
     norm: AnyNorm
@@ -76,7 +76,7 @@ class Distances:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.clean)
 
     def robust_accuracy_at(self, eps: ArrayLike) -> np.ndarray:

@@ -59,14 +59,14 @@ class EvaluationResult(NamedTuple):
     """The result of `evaluate`.
 
     Attributes:
-      clean: accuracy on the images as they are.
+      clean: accuracy on the clean images.
       robust: accuracy under each attack; clean errors count as errors.
       worst: accuracy on the points that are robust to every attack.
       masks: `{"clean": bool [n], attack: bool [n]}`, True where classified correctly.
       adversarial_images: `{attack: [n, h, w, c]}`, for the attacks whose images were kept.
       nan_logits: `{"clean": int, attack: int}`, images with NaN or +inf among their logits. They
         count as misclassified.
-      checks: of the network; a failed one is a warning.
+      checks: checks of the network; a failed one is a warning.
     """
 
     clean: Accuracy
@@ -113,7 +113,7 @@ def evaluate(
       labels: `[n]` integers in 0..k-1.
       attacks: by name, `(logits_fn, keys, images, labels) -> Attacked`, such as `pgd_attacks`.
       batch_size: examples per forward pass.
-      seed: of the attacks' noise.
+      seed: the seed of the attacks' noise.
       keep_images: whether the result has the adversarial images; default: if those of all attacks
         take at most 256 MiB.
       advance: called with the attack's name and the number of examples after each batch (for a

@@ -36,7 +36,7 @@ class Work:
     Args:
       threat: the run's own threat, or `None`.
       threat_text: the threat in words, such as "linf eps 0.1".
-      seed: of the attacks' noise.
+      seed: the seed of the attacks' noise.
       batch_size: examples per forward pass.
       autoattack_batch_size: largest batch of AutoAttack; default its own.
       folder: the run's folder, where finished parts may be kept, or `None`.

@@ -24,8 +24,8 @@ def draw_classes(
       path: the file to write.
       panels: by quantity (over the panel), the shares in [0, 1] of each class by method, the
         same methods in all.
-      title: over the figure.
-      class_names: by class; without names the numbers are shown.
+      title: the title of the figure.
+      class_names: names by class; without them, the numbers are shown.
 
     Returns:
       None.

@@ -39,8 +39,8 @@ def draw_curves(
       path: the file to write.
       panels: by quantity (the label of the vertical axis), the curve of each method. A method has
         one colour in all panels.
-      title: over the figure.
-      axis_label: of the horizontal axis, with its unit.
+      title: the title of the figure.
+      axis_label: the label of the horizontal axis, with its unit.
       steps: whether to draw steps without markers, for shares that stay constant between positions,
         such as certified ones.
 

@@ -16,7 +16,7 @@ class Line(NamedTuple):
     """A method in the trade-off plane.
 
     Attributes:
-      name: of the method.
+      name: the name of the method.
       knob: the setting that its points differ in, such as "beta"; empty for a single point.
       values: `[n]` of the knob, as texts, in the order of the line.
       clean: `[n, 3]` accuracy with the ends of its interval.
@@ -46,9 +46,9 @@ def draw_fronts(
     Args:
       path: the file to write.
       lines: the methods, with shares in [0, 1].
-      title: over the figure.
-      clean_label: of the horizontal axis.
-      robust_label: of the vertical axis; names the attack and eps.
+      title: the title of the figure.
+      clean_label: the label of the horizontal axis.
+      robust_label: the label of the vertical axis; it names the attack and eps.
       bands: draw the intervals as bands, and those of single points as bars; for ranges over seeds.
 
     Returns:

@@ -37,7 +37,7 @@ def norms_of_attack(name: str) -> tuple[AnyNorm, ...]:
     """The norms that a minimum-norm attack supports.
 
     Args:
-      name: such as "fmn".
+      name: the name of the attack, such as "fmn".
 
     Returns:
       At least one of "linf", "l2", "l1", "l0".

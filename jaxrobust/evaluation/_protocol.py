@@ -12,9 +12,9 @@ class WorkItem(NamedTuple):
     """The smallest unit that is run, stored and resumed.
 
     Attributes:
-      name: of the attack.
-      number: of the attack, folded into the keys of its noise.
-      attack: with its settings bound.
+      name: the name of the attack.
+      number: the number of the attack, folded into the keys of its noise.
+      attack: the attack with its settings bound.
       restart: number of the random start.
       rank: rank of the target class by clean logits (2 is the runner-up); 0 for untargeted.
     """
@@ -58,7 +58,7 @@ class Variant(NamedTuple):
       within: restarts in one item, because FAB's noise depends on the result of its earlier runs.
       targets: largest number of target classes, for targeted attacks.
       eot: passes over which gradients of randomised models are averaged.
-      eps_schedule: of APGD.
+      eps_schedule: whether APGD uses its schedule of radii.
     """
 
     restarts: int = 1

@@ -24,10 +24,10 @@ class Report:
     """The result of `autoattack`.
 
     Attributes:
-      norm: of the ball.
+      norm: the norm of the ball.
       eps: radius in image units, as given.
       version: "standard", "plus", "rand" or "custom".
-      seed: of all noise.
+      seed: the seed of all noise.
       items: the work items that were run, in order.
       deviations: where this differs from the published AutoAttack; empty if it does not.
       individual: whether every attack ran on all correctly classified points.
@@ -39,12 +39,12 @@ class Report:
       predictions: `[n]` classes of `adversarial_images`.
       distances: `{attack: [n]}` smallest perturbation found by FAB; NaN where not attacked,
         infinite where none was found.
-      largest_norm: of all returned perturbations.
+      largest_norm: the largest norm of all returned perturbations.
       checks: warnings with their measured values.
       nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
         misclassified.
       cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples.
-      seconds: of the whole evaluation, compilation included.
+      seconds: the time of the whole evaluation, including compilation.
     """
 
     norm: Norm
@@ -68,12 +68,12 @@ class Report:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.masks["clean"])
 
     @property
     def robust_accuracy(self) -> Accuracy:
-        """Accuracy on points that no attack fooled, of all points."""
+        """The share of all points that no attack fooled."""
         return accuracy(next(reversed(self.masks.values())))
 
     def __repr__(self) -> str:

@@ -36,7 +36,7 @@ def unpacked_right(packed: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The masks that `packed_right` wrote.
 
     Args:
-      packed: its result.
+      packed: the result of `packed_right`.
 
     Returns:
       By column, `[n]` bool.

@@ -63,7 +63,7 @@ class Row:
       run: the run's name.
       task: the parts of the experiment that the numbers of a checkpoint depend on.
       checkpoint: `{"kind": "best" or "last", "step": ...}`.
-      seed: of the attacks' noise.
+      seed: the seed of the attacks' noise.
       evaluated: digests of the test "images" and "labels", and of the "checkpoint"; rows of schema
         1 have none.
       provenance: versions, devices and the git commit.
@@ -157,7 +157,7 @@ def over_seeds(numbers: Sequence[Number]) -> Number:
     """The numbers of several seeds in one: their mean and range.
 
     Args:
-      numbers: of one column, at least one.
+      numbers: numbers of one column, at least one.
 
     Returns:
       A single number unchanged; of several the mean, with the lowest and the highest value.

@@ -29,7 +29,7 @@ class Store:
     Args:
       folder: the folder of the files; created if missing.
       settings: eps, norm, version, attacks, seed and the like: JSON types.
-      identity: of network and data.
+      identity: the identity of network and data.
 
     Raises:
       ValueError: if the folder holds items of another evaluation; the message names the

@@ -19,7 +19,7 @@ class Equations:
 
     Attributes:
       inputs: variables of those arrays, then of the arguments.
-      eqns: in order.
+      eqns: the equations, in order.
       outputs: variables or literals.
     """
 

@@ -55,11 +55,11 @@ def verdict(
       labels: `[n]` integers in 0..k-1.
       norm: "linf", "l2" or "l1".
       eps: radius in image units (8/255, not 8).
-      seed: of all noise.
+      seed: the seed of all noise.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
       folder: keeps finished stages and continues from them, as `autoattack` does.
-      precision: of the network in the attacks: "float32" (the default), "bfloat16" or "float16".
-        Half precision needs the network as a pytree of its arrays, such as the result of
+      precision: the precision of the network in the attacks: "float32" (the default), "bfloat16" or
+        "float16". Half precision needs the network as a pytree of its arrays, such as the result of
         `models.logits_fn`. A success that float32 does not confirm counts as robust, so the bound
         may be looser.
       progress: called with the stage's name, the number of finished points, and their total number.

@@ -19,7 +19,7 @@ def verdict_plan(threat: Any, *, classes: int) -> Protocol:
 
     Args:
       threat: the ball.
-      classes: of the network.
+      classes: number of classes of the network.
 
     Returns:
       `Protocol`, each stage an item.

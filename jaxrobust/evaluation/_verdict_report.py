@@ -20,10 +20,10 @@ class Verdict:
     """The result of `verdict`: an upper bound of robust accuracy.
 
     Attributes:
-      norm: of the ball.
+      norm: the norm of the ball.
       eps: radius in image units, as given.
-      seed: of all noise.
-      precision: of the network in the attacks; successes are confirmed in float32.
+      seed: the seed of all noise.
+      precision: the precision of the network in the attacks; successes are confirmed in float32.
       items: the stages that were run, in order.
       labels: `[n]`.
       masks: `{"clean": [n], stage: [n]}`, True where still robust after that stage and all before
@@ -32,12 +32,12 @@ class Verdict:
         points count as robust.
       adversarial_images: `[n, h, w, c]`; the clean image where nothing fooled the network.
       predictions: `[n]` classes of `adversarial_images`.
-      largest_norm: of all returned perturbations.
+      largest_norm: the largest norm of all returned perturbations.
       checks: warnings with their measured values.
       nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
         misclassified.
       cost: `{stage: {"forwards", "backwards", "seconds"}}`; passes of single examples.
-      seconds: of the whole evaluation, compilation included.
+      seconds: the time of the whole evaluation, including compilation.
     """
 
     norm: Norm
@@ -58,12 +58,12 @@ class Verdict:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.masks["clean"])
 
     @property
     def robust_accuracy(self) -> Accuracy:
-        """Accuracy on points that no stage fooled, of all points; an upper bound."""
+        """The share of all points that no stage fooled; an upper bound of robust accuracy."""
         return accuracy(next(reversed(self.masks.values())))
 
     @property
