@@ -1,7 +1,7 @@
 """Attacks: traceable functions of a logits function; wrap them in `jax.jit` yourself.
 
-Beside each function is a class with a capital, which binds its settings: a pytree that is called as
-`(logits_fn, keys, images, labels) -> Attacked`, as evaluations do.
+Each function has a class with a capitalised name that binds its settings. It is a pytree, and
+evaluations call it as `(logits_fn, keys, images, labels) -> Attacked`.
 """
 
 from jaxrobust.attacks._apgd import apgd as apgd

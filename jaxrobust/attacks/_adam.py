@@ -22,7 +22,7 @@ def no_moments(images: Array) -> Moments:
 
 
 def after_gradient(moments: Moments, grad: Array) -> Moments:
-    """The moments with one gradient more."""
+    """The moments after one more gradient."""
     first, second = DECAYS
     return Moments(
         first * moments.first + (1 - first) * grad,
@@ -38,7 +38,7 @@ def scales(moments: Moments, step: Array) -> tuple[Array, Array]:
 
 
 def adam_step(moments: Moments, grad: Array, step: Array) -> tuple[Moments, Array]:
-    """The moments after a gradient, and the direction that they give."""
+    """The moments after a gradient, and the resulting direction."""
     moments = after_gradient(moments, grad)
     mean, divisor = scales(moments, step)
     return moments, mean / divisor

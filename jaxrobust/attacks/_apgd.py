@@ -69,52 +69,54 @@ def apgd(
 ) -> Attacked:
     """Auto-PGD (APGD), the attack that AutoAttack is built on.
 
-    Gradient ascent with momentum whose step is halved, and which returns to its best point,
-    wherever the loss stops rising; in l_1, sparse steps whose sparsity follows the best point's.
+    Gradient ascent with momentum. Where the loss stops rising, the step is halved and the search
+    returns to its best point. In l_1 the steps are sparse, and their sparsity follows that of the
+    best point.
 
-    Every iteration is one forward and backward pass of the whole batch; examples already fooled
-    go on iterating within a run. Use a loss callable with further traced values closed over for
-    anything else.
+    Every iteration is one forward and backward pass of the whole batch; within a run, examples that
+    are already fooled continue. For any other loss, pass a callable; it may close over traced
+    values.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over, treated as a
-        constant. With `stochastic`, `(images, keys [b]) -> logits`. A method `judge` of it, as
-        `mixing.guided` has, decides what is differentiated and tracked.
-      key: one PRNG key, or one per example `[b]`: then no result depends on batch or order.
+        constant. With `stochastic`, `(images, keys [b]) -> logits`. If it has a method `judge`, as
+        `mixing.guided` does, that method determines what is differentiated and tracked.
+      key: one PRNG key, or one per example `[b]`, which makes results independent of batch and
+        order.
       images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32
         and rounded towards the clean image before each query.
       labels: integer class indices `[b]`.
-      norm: of the ball: "linf", "l2" or "l1".
+      norm: the norm of the ball: "linf", "l2" or "l1".
       eps: radius in image units (8/255, not 8; l_2 and l_1 over the whole image), `[]` or `[b]`,
         may be traced.
       loss: "ce", "dlr" (k >= 3), "dlr_targeted" (k >= 4), "margin", "margin_targeted", or a
         function `(logits [b, k], labels) -> [b]`; maximised.
       targets: classes `[b]` of a targeted loss. Any wrong class counts as success.
       steps: iterations, static; the checkpoints are computed from it. 0 evaluates the start.
-      iterations: integer `[]`, may be traced: run so many, of at most `steps`, with the checkpoints
-        of that number.
+      iterations: integer `[]`, may be traced: the number of iterations to run, at most `steps`,
+        with the checkpoints of that number.
       restarts: independent runs, static; an example keeps its first success. Runs stop when all
         are fooled.
       eot: passes of the model per iteration, static. The gradient is their mean; loss and
         prediction are the last pass's, so one wrong prediction counts as success.
       stochastic: the model draws fresh randomness from the keys of each pass.
       eps_schedule: run 30 %, 30 % and 40 % of the steps with radii 3, 2 and 1 times `eps`, each
-        from the best point of the one before; l_1 only. Only the last can succeed.
-      sparsity: the share of values in (0, 1] that the first l_1 steps move, whatever the start; it
-        then follows the best point's. May be traced. Default: 0.2 from noise, as AutoAttack, and
-        the share of the start's non-zeros from a start. Training attacks use 0.05.
-      keep: "fooling" returns misclassified images and else the clean ones; "loss" returns the
-        images of the highest loss (training), of one run.
+        from the best point of the previous stage; l_1 only. Only the last stage can succeed.
+      sparsity: the share of values in (0, 1] that the first l_1 steps change; it then follows the
+        sparsity of the best point. May be traced. Default: 0.2 for a random start, as in
+        AutoAttack, and the share of non-zeros of a given `start`. Training attacks use 0.05.
+      keep: "fooling" returns misclassified images, or the clean images where there are none; "loss"
+        returns the images of highest loss (for training) and needs one run.
       start: perturbation `[b, h, w, c]` to start from, projected into the ball and the box.
         With restarts `[restarts, b, h, w, c]`. Default: random.
-      noise: what the random start is made of, shaped as `start`: uniform in [-1, 1) for l_inf,
-        standard normal for l_2 and l_1. Default: drawn from `key`.
+      noise: random numbers for the random start, in the shape of `start`: uniform in [-1, 1) for
+        l_inf, standard normal for l_2 and l_1. Default: drawn from `key`.
       unroll: iterations per iteration of the compiled loop, static.
 
     Returns:
-      `Attacked`. `images`: of the first successful run the latest misclassified image, else the
-      clean image (see `keep`). `success`: whether any visited image was misclassified. `loss`: the
-      highest seen in that run, or over all runs where none succeeded.
+      `Attacked`. `images`: the latest misclassified image of the first successful run, or the clean
+      image if no run succeeded (see `keep`). `success`: whether any visited image was
+      misclassified. `loss`: the highest in that run, or over all runs if none succeeded.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range, or does not fit another.
@@ -257,7 +259,7 @@ def _check_options(*, norm: str, eps_schedule: bool, steps: int, eot: int, unrol
     for name, value, least in (("steps", steps, 0), ("eot", eot, 1), ("unroll", unroll, 1)):
         as_count(value, name=name, least=least)
     if eps_schedule and norm != "l1":
-        raise InputError(f"eps_schedule is the schedule of norm='l1'; got norm={norm!r}")
+        raise InputError(f"eps_schedule needs norm='l1', got norm={norm!r}")
 
 
 def _check_sparsity(sparsity: ArrayLike | None, *, norm: str, eps_schedule: bool) -> None:

@@ -12,7 +12,7 @@ from jaxrobust.precision import rounded_inward
 
 
 class Checkpoints(NamedTuple):
-    """What an iteration needs to know; arrays `[T]` for all of them."""
+    """The parameters of each iteration, as arrays `[T]`."""
 
     momentum: Any  # weight of the new step; the rest goes to the previous one
     due: Any  # the step size is examined after this iteration
@@ -20,7 +20,7 @@ class Checkpoints(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What the checks remember, `[b]` in every leaf."""
+    """The state of the checks, `[b]` in every leaf."""
 
     last_loss: Array  # of the previous iteration
     increases: Array  # of the loss since the last check
@@ -32,7 +32,8 @@ def checkpoints(steps: int) -> Checkpoints:
     """The schedule of `steps` iterations.
 
     The first check comes after 22 % of the iterations, each later period is 3 % shorter, and
-    none is below 6 %. AutoAttack truncates the products of binary floats; so must we.
+    none is below 6 %. AutoAttack truncates the products of binary floats, and so does this
+    function.
     """
     period = max(int(0.22 * steps), 1)
     shrink, smallest = max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)
@@ -56,7 +57,7 @@ class CheckpointSteps:
     norm: str
 
     def start(self, noise: Array) -> Array:
-        """l_inf: a uniform draw stretched to the ball's wall; l_2: on the sphere."""
+        """l_inf: a uniform draw scaled to the boundary of the ball; l_2: a point on the sphere."""
         if self.norm == "linf":
             largest = jnp.max(jnp.abs(noise), (1, 2, 3), keepdims=True)
             direction = noise / (largest + 1e-12)
@@ -73,20 +74,21 @@ class CheckpointSteps:
         return jnp.clip(self.images + _unit(moved) * jnp.minimum(eps, _norm(moved)), 0, 1)
 
     def visible(self, x: Array) -> Array:
-        """`x` as the model is shown it."""
+        """`x` as the model sees it."""
         if self.norm == "linf":
             return x
         return shrunk(x, self.images, _norm(x - self.images), per_image(self.eps), slack=5e-7)
 
     def begin(self, x: Array) -> Array:
-        """Where a run starts that is handed `x`."""
+        """The start of a run that is given `x`."""
         return x if self.fresh else self.project(x)
 
     def first(self, _: Array, losses: Array) -> tuple[Array, Progress]:
         """The first step size and memory, from the start and its losses.
 
-        The loss "before" the first iteration is 0 whatever the start's is: AutoAttack compares
-        with a row of its history that is still empty, and its reported accuracies contain that.
+        The loss "before" the first iteration is 0, whatever the loss of the start: AutoAttack
+        compares with a row of its history that is still empty, and reported accuracies include this
+        behaviour.
         """
         nothing = jnp.zeros_like(losses)
         memory = Progress(
@@ -116,8 +118,8 @@ class CheckpointSteps:
     ) -> tuple[Array, Progress, Array]:
         """Step size and memory after an iteration, and `[b]`: go back to the best point.
 
-        A check halves the step where the loss rose in at most three quarters of the iterations
-        since the last check, or where nothing was gained though the step was kept.
+        A check halves the step if the loss rose in at most three quarters of the iterations since
+        the last check, or if the best loss did not improve although the step was kept.
         """
         _, best_loss = best
         increases = memory.increases + (losses > memory.last_loss).astype(jnp.int32)
@@ -137,9 +139,9 @@ def per_image(values: Array) -> Array:
 
 
 def shrunk(x: Array, centre: Array, size: Array, radius: Array, *, slack: float) -> Array:
-    """`x`, brought back to `radius` where rounding put it beyond by a share of more than `slack`.
+    """`x`, scaled back to `radius` where rounding exceeded it by a share of more than `slack`.
 
-    Rounding a sum in [0, 1] is not small beside a small radius, or summed over a large image.
+    Rounding a sum in [0, 1] matters if the radius is small, or if it adds up over a large image.
     """
     shorter = (x - centre) * (radius / jnp.where(size > 0, size, 1))
     inside = rounded_inward(centre + shorter, centre, jnp.abs(shorter))

@@ -17,14 +17,14 @@ FIRST_SHARE = 0.2  # AutoAttack's
 
 
 class Sparsity(NamedTuple):
-    """What the checks remember, `[b]` in every leaf."""
+    """The state of the checks, `[b]` in every leaf."""
 
     share: Array  # of the values that a step moves
     changed: Array  # number of values in which the best point differed at the last check
 
 
 def radius_stages(steps: int) -> list[tuple[float, int]]:
-    """(factor of the radius, iterations) of the three stages that AutoAttack's L1 runs in."""
+    """(factor of the radius, iterations) of the three stages of AutoAttack's l_1 attack."""
     first = min(math.ceil(0.3 * steps), steps)
     second = min(first, steps - first)
     return [(3.0, first), (2.0, second), (1.0, steps - first - second)]
@@ -39,8 +39,8 @@ def sparsity_checks(steps: int) -> np.ndarray:
 class SparseSteps:
     """Steps of the images `[b, h, w, c]` in an l_1 ball of radius `eps` `[b]`.
 
-    The sparsity follows counts of exact nonzeros, in which the residues of float32 rounding
-    take part. So the order of every sum here is AutoAttack's, and nothing is clipped.
+    The sparsity follows counts of exact non-zeros, which include residues of float32 rounding. So
+    every sum uses AutoAttack's order, and nothing is clipped.
     """
 
     images: Array
@@ -57,13 +57,13 @@ class SparseSteps:
         return self._added(x - self.images)
 
     def visible(self, x: Array) -> Array:
-        """`x` as the model is shown it: in the box and, residues included, in the ball."""
+        """`x` as the model sees it: in the box and, including residues, in the ball."""
         x = jnp.clip(x, 0, 1)
         size = jnp.sum(jnp.abs(x - self.images), (1, 2, 3), keepdims=True)
         return shrunk(x, self.images, size, per_image(self.eps), slack=5e-6)
 
     def begin(self, x: Array) -> Array:
-        """Where a run starts that is handed `x`."""
+        """The start of a run that is given `x`."""
         return x if self.fresh else jnp.clip(self.project(x), 0, 1)
 
     def first(self, start: Array, losses: Array) -> tuple[Array, Sparsity]:
@@ -98,7 +98,7 @@ class SparseSteps:
     ) -> tuple[Array, Sparsity, Array]:
         """Step size and memory after an iteration, and `[b]`: go back to the best point.
 
-        Where the best point has become sparser, the search starts from it with a full step.
+        If the best point has become sparser, the search restarts from it with a full step.
         """
         changed = self._changed(best[0])
         before = memory.changed

@@ -39,7 +39,7 @@ class Problem(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What an iteration needs to know; arrays `[T + 1]`, or `[T + 3]` with a radius schedule.
+    """The parameters of each iteration: arrays `[T + 1]`, or `[T + 3]` with a radius schedule.
 
     The start of a run is an iteration too: the model is compiled once, not once for the start
     and once for the loop.
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What one query of the model tells."""
+    """The result of one query of the model."""
 
     images: Array  # as the model was shown them
     grads: Array
@@ -79,7 +79,7 @@ class State(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The visited points and what was decided there, `[T + 1, b, ...]`."""
+    """The visited points and the decisions there, `[T + 1, b, ...]`."""
 
     x: Array
     step_size: Array  # that led there; eps or 2 eps, unused, at the start
@@ -164,7 +164,7 @@ def _padded(rows: Row, length: int) -> Row:
 
 
 def _rows_of(problem: Problem, steps: int) -> Row:
-    """So many iterations, those of the radius schedule's stages one after the other."""
+    """The given number of iterations; with a radius schedule, stage after stage."""
     stages = radius_stages(steps) if problem.eps_schedule else [(1.0, steps)]
     rows = []
     for radius, steps in stages:
@@ -207,7 +207,7 @@ def _look(problem: Problem, keys: Array, x: Array) -> Seen:
 
 
 def _rounded(problem: Problem, x: Array) -> Array:
-    """In the caller's precision, not farther from the image."""
+    """Rounded to the caller's precision, never farther from the image."""
     if problem.dtype == x.dtype:
         return x
     bound = jnp.abs(x - problem.images)
@@ -215,7 +215,7 @@ def _rounded(problem: Problem, x: Array) -> Array:
 
 
 def best_images(problem: Problem, state: State) -> Array:
-    """The images of the highest loss, as the model was shown them."""
+    """The images of highest loss, as the model saw them."""
     return _rounded(problem, _steps(problem, 1.0, fresh=True).visible(state.best_x))
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation asks of an attack."""
+"""The interface of attacks that evaluations use."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,9 +16,9 @@ class Attack(Protocol):
 
     A pytree with its radii as leaves is compiled once for all radii. A targeted attack takes the
     target classes `[b]` as a fifth argument. AutoAttack's attacks also have a `threat`, `settings`
-    for reports, and `passes(classes, targeted=...)`, the forward and backward passes of an example;
-    `gradients = False` and `distances = True` mark those that follow no gradient and those that
-    look for the smallest perturbation.
+    for reports, and `passes(classes, targeted=...)`, the forward and backward passes per example.
+    `gradients = False` marks attacks that use no gradients, and `distances = True` those that
+    search for the smallest perturbation.
     """
 
     def __call__(
@@ -35,13 +35,13 @@ class Attack(Protocol):
 
 
 class InParts(Protocol):
-    """An attack that AutoAttack runs in parts; finished examples leave between two parts.
+    """An attack that AutoAttack runs in parts; finished examples are dropped between parts.
 
     The state is a pytree with the batch on the leading axis of every leaf. Examples are dropped and
-    put together anew between parts, so nothing in it may depend on the rest of the batch.
+    regrouped between parts, so nothing in it may depend on the rest of the batch.
 
     Attributes:
-      parts: how often `go_on` is called at most.
+      parts: the largest number of calls of `go_on`.
     """
 
     parts: int
@@ -58,24 +58,24 @@ class InParts(Protocol):
         images: Array,
         labels: Array,
     ) -> Any:
-        """The state after part `number`, an integer `[]` from 0 on. The keys stay the same."""
+        """The state after part `number`, an integer `[]` counted from 0. The keys stay the same."""
 
     def done(self, state: Any) -> Array:
         """`[b]` bool: further parts would not change the example."""
 
     def end(self, state: Any, images: Array) -> Attacked:
-        """What was found."""
+        """The result."""
 
 
 def check_ball(attack: Any, norms: Sequence[str] = NORMS) -> None:
-    """Refuses to bind an attack on norms to a threat that is no ball of one of them.
+    """Raises unless the threat of an attack is the ball of a norm that the attack supports.
 
     Args:
-      attack: its field `threat` is checked.
-      norms: those that the attack takes.
+      attack: the attack whose field `threat` is checked.
+      norms: the norms that the attack supports.
 
     Raises:
-      InputError: if it is none.
+      InputError: if the threat is not such a ball.
     """
     threat = attack.threat
     if not hasattr(threat, "project"):  # JAX rebuilds pytrees around anything
@@ -88,10 +88,10 @@ def check_ball(attack: Any, norms: Sequence[str] = NORMS) -> None:
 
 
 def check_linf(attack: Any) -> None:
-    """Refuses to bind an l_inf attack to another threat.
+    """Raises unless the threat of an attack is the l_inf ball.
 
     Raises:
-      InputError: if it is another one.
+      InputError: if it is another threat.
     """
     threat = attack.threat
     if hasattr(threat, "project") and not (norm_of(threat) == "linf" and hasattr(threat, "eps")):

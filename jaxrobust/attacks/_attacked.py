@@ -1,4 +1,4 @@
-"""What every attack takes and returns."""
+"""The result that every attack returns."""
 
 from typing import Any, NamedTuple
 
@@ -15,13 +15,12 @@ class Attacked(NamedTuple):
       success: `[b]` bool; the returned image is misclassified.
       loss: `[b]`; the attack's loss at the returned image.
       kappa: `[b]` int32; how many of the visited iterates before the last were classified
-        correctly (GAIRAT's measure), or `None` from attacks that do not count.
+        correctly (GAIRAT's measure), or `None` from attacks that do not count this.
       perturbation: the threat's own description of the returned images (a pytree), or `None`.
       distance: `[b]`; norm of the smallest perturbation found, from minimum-norm attacks only.
-      queries: `[b]` int32; forward passes that the example had use of, from attacks that stop
-        early only.
-      state: of a stateful model after the attack's forward passes, or `None`.
-      backwards: `[b]` int32; like `queries`, backward passes.
+      queries: `[b]` int32; forward passes used by the example; only from attacks that stop early.
+      state: the state of a stateful model after the attack's forward passes, or `None`.
+      backwards: `[b]` int32; backward passes, counted like `queries`.
     """
 
     images: Array
@@ -50,5 +49,5 @@ def where(mask: Array, new: Any, old: Any) -> Any:
 
 
 def finite(grads: Any) -> Any:
-    """Gradients that cannot poison an iterate: NaN moves nothing, infinities are clipped."""
+    """Gradients made finite: NaN becomes 0, and infinities are clipped."""
     return jax.tree.map(jnp.nan_to_num, grads)

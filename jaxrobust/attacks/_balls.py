@@ -11,8 +11,8 @@ from jaxrobust.typing import AnyNorm
 def onto_ball(delta: Array, radius: Array, norm: AnyNorm) -> Array:
     """The nearest perturbations `[b, h, w, c]` of norm at most `radius` `[b]`.
 
-    In "l0" values as large as the last one that fits are all kept, so ties may keep more. At least
-    one value stays.
+    In "l0", all values as large as the last one that fits are kept, so ties may keep more. At least
+    one value is kept.
     """
     if norm == "linf":
         return jnp.clip(delta, -column(radius), column(radius))
@@ -50,7 +50,7 @@ def largest_values(delta: Array, count: Array) -> Array:
 def _onto_l1(delta: Array, radius: Array) -> Array:
     """Soft thresholding by the number at which the absolute values sum to the radius.
 
-    Of the sorted values, as many are kept as exceed the threshold that they themselves would give.
+    It keeps as many of the sorted values as exceed the threshold that those values imply.
     """
     size = jnp.abs(delta.reshape(len(delta), -1))
     falling = -jnp.sort(-size, -1)

@@ -1,4 +1,4 @@
-"""Gradient attacks with their settings bound: pytrees, so a new radius compiles nothing."""
+"""Gradient attacks with their settings bound, as pytrees: a new radius does not recompile."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ from jaxrobust.typing import LogitsFn, Loss
 class PGD:
     """`attacks.pgd` with its settings bound; the worst iterate of all restarts is kept.
 
-    Of a union every member is attacked in turn, and the worst of all is kept.
+    For a union, every member is attacked in turn, and the worst result is kept.
 
     Args:
       threat: the set to stay in.
@@ -71,7 +71,7 @@ class PGD:
         )  # fmt: skip
 
     def _worst_of(self, union: Union, *given: Any) -> Attacked:
-        """The worst over the members; it has no perturbation, whose kind may differ."""
+        """The worst result over the members, without perturbation, whose kind may differ."""
         members, sizes = union.threats, self.step_size
         each = sizes if isinstance(sizes, tuple) else (sizes,) * len(members)
         bound = [replace(self, threat=m, step_size=s) for m, s in zip(members, each, strict=True)]
@@ -124,11 +124,11 @@ class APGD:
       steps: iterations.
       restarts: independent runs.
       eot: passes of the model per iteration.
-      stochastic: the model draws noise from keys that it is given.
+      stochastic: whether the model draws noise from keys that it receives.
       eps_schedule: three radii, one after the other; l_1 only.
 
     Raises:
-      ValueError: if the threat is no norm's ball, or a count is out of range.
+      ValueError: if the threat is not the ball of a norm, or a count is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -168,7 +168,7 @@ class APGD:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         words: dict[str, Any] = {"loss": str(getattr(self.loss, "__name__", self.loss))}
         words |= {"steps": self.steps, "restarts": self.restarts, "eot": self.eot}
         return words | {"eps_schedule": self.eps_schedule, "stochastic": self.stochastic}
@@ -182,7 +182,7 @@ class APGD:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class FAB:
-    """`attacks.fab` with its settings bound; with targets FAB-T.
+    """`attacks.fab` with its settings bound; with targets, it is FAB-T.
 
     Args:
       threat: the ball of a norm; its radius decides what counts as success.
@@ -191,7 +191,7 @@ class FAB:
       eta: overshoot of the projections.
 
     Raises:
-      ValueError: if the threat is no norm's ball, or a count is out of range.
+      ValueError: if the threat is not the ball of a norm, or a count is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -225,7 +225,7 @@ class FAB:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"steps": self.steps, "restarts": self.restarts}
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -245,7 +245,7 @@ class MinMargin:
       targets: target classes, the most likely wrong ones first.
 
     Raises:
-      ValueError: if the threat is no norm's ball, or a count is out of range.
+      ValueError: if the threat is not the ball of a norm, or a count is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats

@@ -1,4 +1,4 @@
-"""CR with its settings bound, in parts between which finished examples leave."""
+"""CR with its settings bound, in parts; finished examples are dropped between parts."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,17 +29,17 @@ from jaxrobust.typing import LogitsFn
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class CR:
-    """`attacks.cr` with its settings bound; `attacks.InParts` as well, a part is a period.
+    """`attacks.cr` with its settings bound; also an `attacks.InParts` whose parts are periods.
 
     Args:
       threat: the l_inf ball.
-      steps: of an attempt at a target.
+      steps: number of steps of an attempt at a target.
       period: steps after which the relaxation is halved.
       targets: target classes.
       restarts: calls.
 
     Raises:
-      ValueError: if the threat is another one, or a count is out of range.
+      ValueError: if the threat is not the l_inf ball, or a count is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -64,7 +64,7 @@ class CR:
 
     @property
     def parts(self) -> int:
-        """Periods of all attempts in all calls."""
+        """The number of periods of all attempts in all calls."""
         return self._plan.periods * self.targets * self.restarts
 
     def begin(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> CRState:
@@ -90,7 +90,7 @@ class CR:
         return cr_done(self._plan, state)
 
     def end(self, state: CRState, images: Array) -> Attacked:
-        """What was found, and the passes that it took."""
+        """The result, and the passes that it took."""
         return cr_end(images, state)
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -104,7 +104,7 @@ class CR:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"loss": "margin_targeted", **self._counts}
 
     @property

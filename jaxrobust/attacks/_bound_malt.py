@@ -16,14 +16,14 @@ from jaxrobust.typing import LogitsFn
 
 
 class MALTState(NamedTuple):
-    """How far an example has come; per example in every leaf.
+    """The progress of the attack; every leaf is per example.
 
     Attributes:
       images: `[b, h, w, c]`, the misclassified image, else the clean one.
-      loss: `[b]`, of the attack there; the highest where nothing was found.
+      loss: `[b]`, the attack's loss at these images; the highest where nothing was found.
       success: `[b]` bool, it is misclassified.
       targets: `[b, t]` int32.
-      tried: `[b]` int32, how many of them.
+      tried: `[b]` int32, how many of them were tried.
       queries: `[b]` int32, forward passes.
       backwards: `[b]` int32, backward passes.
     """
@@ -40,7 +40,7 @@ class MALTState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class MALT:
-    """A targeted attack on the nearest boundaries first; `attacks.InParts` as well.
+    """A targeted attack on the nearest boundaries first; also an `attacks.InParts`.
 
     The targets are those of `attacks.malt_targets` in the norm of the attack's threat. Any wrong
     class counts as success, whichever was the target.
@@ -99,7 +99,7 @@ class MALT:
 
     @property
     def parts(self) -> int:
-        """Targets at most."""
+        """The largest number of targets."""
         return min(self.targets, self.candidates)
 
     def begin(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> MALTState:
@@ -149,7 +149,7 @@ class MALT:
         return state.success | (state.tried >= state.targets.shape[1])
 
     def end(self, state: MALTState, images: Array) -> Attacked:
-        """What was found, and the passes that it took."""
+        """The result, and the passes that it took."""
         passes = {"queries": state.queries, "backwards": state.backwards}
         return Attacked(state.images, state.success, state.loss, **passes)
 
@@ -162,5 +162,5 @@ class MALT:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {**self.attack.settings, "targets": self.targets, "candidates": self.candidates}

@@ -1,4 +1,4 @@
-"""Minimum-norm attacks with their settings bound: pytrees, so a new radius compiles nothing."""
+"""Minimum-norm attacks with their settings bound, as pytrees: a new radius does not recompile."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from jaxrobust.typing import ANY_NORMS, LogitsFn
 
 
 def _within(threat: Any, images: Array, found: Attacked) -> Attacked:
-    """Success within the threat's radius alone; the distance and the perturbation stay."""
+    """Success only within the threat's radius; the distance and the perturbation are unchanged."""
     distance = jnp.asarray(found.distance)
     success = distance <= jnp.asarray(threat.eps).astype(distance.dtype)
     kept = where(success, found.images, jnp.asarray(images).astype(found.images.dtype))
@@ -36,21 +36,21 @@ class FMN:
     """`attacks.fmn` with its settings bound, and with `escape` as the default.
 
     The function's default is the published algorithm, for comparisons with published numbers. This
-    class serves ensembles and the command line, where a stalled run would count an image as robust
-    that it is not.
+    class serves ensembles and the command line, where a stalled run would wrongly count an image as
+    robust.
 
     Args:
       threat: the ball of a norm, or `threats.l0`; its radius decides what counts as success.
       steps: number of steps.
-      step_size: Euclidean length of the first step.
-      final_step_size: of the last step; default `step_size / 100`.
-      gamma: share by which the radius changes at first.
-      final_gamma: the same at the end.
-      escape: keep the radius from falling before the first success. Of no effect for l_0, whose
+      step_size: Euclidean length of the first step, in image units.
+      final_step_size: length of the last step; default `step_size / 100`.
+      gamma: initial relative change of the radius per step.
+      final_gamma: relative change of the radius in the last step.
+      escape: keep the radius from falling before the first success. Without effect for l_0, whose
         radius is never estimated.
 
     Raises:
-      ValueError: if the threat is no norm's ball, or a count is out of range.
+      ValueError: if the threat is not the ball of a norm, or a count is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -91,7 +91,7 @@ class FMN:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"steps": self.steps, "escape": self.escape}
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -107,9 +107,9 @@ class DDN:
     Args:
       threat: `threats.l2`; its radius decides what counts as success.
       steps: number of steps.
-      gamma: share by which the radius changes.
+      gamma: relative change of the radius per step.
       init_norm: radius of the first sphere.
-      levels: round images to this many values; default: not at all.
+      levels: round images to this many values; default: no rounding.
 
     Raises:
       ValueError: if the threat is not the l_2 ball, or a count is out of range.
@@ -150,7 +150,7 @@ class DDN:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"steps": self.steps, "levels": self.levels}
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -166,18 +166,18 @@ class PDPGD:
     Args:
       threat: the ball of a norm, or `threats.l0`; its radius decides what counts as success.
       steps: number of steps.
-      primal_lr: Adam's first rate.
-      primal_lr_decrease: factor that it has fallen to after the last step.
-      dual_ratio_init: weight of the norm over that of the margin at first.
-      dual_lr: first step of the dual variable.
-      dual_lr_decrease: factor that it has fallen to in the last step.
+      primal_lr: Adam's initial learning rate.
+      primal_lr_decrease: factor of Adam's learning rate after the last step.
+      dual_ratio_init: initial ratio of the norm's weight to the margin's weight.
+      dual_lr: initial step size of the dual variable.
+      dual_lr_decrease: factor of the dual variable's step size in the last step.
       dual_ema: decay of the running mean of the weights.
-      dual_min_ratio: bound of the ratio of the weights.
-      proximal_steps: iterations of the proximal operator at most.
-      proximal_tolerance: relative change at which they stop.
+      dual_min_ratio: lower bound of the ratio of the weights, in both directions.
+      proximal_steps: largest number of iterations of the proximal operator.
+      proximal_tolerance: relative change at which the proximal iterations stop.
 
     Raises:
-      ValueError: if the threat is no norm's ball, or a count is out of range.
+      ValueError: if the threat is not the ball of a norm, or a count is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -225,7 +225,7 @@ class PDPGD:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"steps": self.steps}
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -241,10 +241,10 @@ class SigmaZero:
     Args:
       threat: `threats.l0`; its number of values decides what counts as success.
       steps: number of steps.
-      step_size: Adam's first rate.
+      step_size: Adam's initial learning rate.
       sigma: squared change at which a value counts as half changed.
-      threshold: absolute value below which changes are undone at first.
-      threshold_rate: change of the threshold, in units of the current rate.
+      threshold: initial absolute value below which changes are undone.
+      threshold_rate: change of the threshold per step, in units of the current learning rate.
 
     Raises:
       ValueError: if the threat is not `threats.l0`, or a count is out of range.
@@ -277,7 +277,7 @@ class SigmaZero:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"steps": self.steps}
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -292,8 +292,8 @@ class DeepFool:
 
     Args:
       threat: the ball of l_2 or l_inf; its radius decides what counts as success.
-      steps: points that are looked at.
-      overshoot: share by which a step goes beyond the boundary.
+      steps: number of points that are evaluated.
+      overshoot: relative length by which a step goes beyond the boundary.
 
     Raises:
       ValueError: if the threat is neither ball, or a count is out of range.
@@ -322,7 +322,7 @@ class DeepFool:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"steps": self.steps}
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -337,10 +337,10 @@ class SuperDeepFool:
 
     Args:
       threat: `threats.l2`; its radius decides what counts as success.
-      steps: outer steps at most.
-      deepfool_steps: of each DeepFool.
-      overshoot: of DeepFool.
-      search_steps: bisections.
+      steps: largest number of outer steps.
+      deepfool_steps: number of steps of each DeepFool run.
+      overshoot: overshoot of DeepFool's steps.
+      search_steps: number of bisections.
 
     Raises:
       ValueError: if the threat is not the l_2 ball, or a count is out of range.
@@ -375,7 +375,7 @@ class SuperDeepFool:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"steps": self.steps, "deepfool_steps": self.deepfool_steps}
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:

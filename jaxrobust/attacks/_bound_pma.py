@@ -1,4 +1,4 @@
-"""PMA with its settings bound, in parts between which finished examples leave."""
+"""PMA with its settings bound, in parts; finished examples are dropped between parts."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,14 +25,14 @@ from jaxrobust.typing import LogitsFn
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class PMA:
-    """`attacks.pma` with its settings bound; `attacks.InParts` as well, a part is a run.
+    """`attacks.pma` with its settings bound; also an `attacks.InParts` whose parts are runs.
 
     Args:
       threat: the l_inf ball.
-      steps: of each of the two runs.
+      steps: number of steps of each of the two runs.
 
     Raises:
-      ValueError: if the threat is another one, or the number of steps is out of range.
+      ValueError: if the threat is not the l_inf ball, or the number of steps is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -58,7 +58,7 @@ class PMA:
         return RUNS
 
     def begin(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> PMAState:
-        """What the clean images say."""
+        """The verdict on the clean images."""
         return pma_begin(self._problem(logits_fn, images, labels))
 
     def go_on(
@@ -78,7 +78,7 @@ class PMA:
         return state.success
 
     def end(self, state: PMAState, images: Array) -> Attacked:
-        """What was found, and the passes that it took."""
+        """The result, and the passes that it took."""
         return pma_end(images, state)
 
     def passes(self, classes: int, *, targeted: bool) -> tuple[int, int]:
@@ -87,7 +87,7 @@ class PMA:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"loss": "probability_margin", "steps": self.steps, "restarts": RUNS}
 
     def _problem(self, logits_fn: LogitsFn, images: Array, labels: Array) -> Problem:

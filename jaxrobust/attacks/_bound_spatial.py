@@ -1,4 +1,4 @@
-"""Searches over transforms with their settings bound: pytrees, so new limits compile nothing."""
+"""Searches over transforms with their settings bound, as pytrees: new limits do not recompile."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +56,7 @@ class WorstOfK:
     Args:
       threat: any threat; its random starts are the draws.
       k: number of draws.
-      clean: whether the untouched image competes too.
+      clean: whether the unchanged image is also a candidate.
 
     Raises:
       ValueError: if `k` is less than 1.
@@ -83,10 +83,10 @@ class WorstOfK:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class RandomTransform:
-    """One random member of a threat per image: the average case, not an attack.
+    """One random member of a threat per image: an average case, not an attack.
 
     Args:
-      threat: the set that is drawn from.
+      threat: the set to draw from.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -97,5 +97,5 @@ class RandomTransform:
     threat: Any
 
     def __call__(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> Attacked:
-        """The transformed images, whatever they do."""
+        """The transformed images, misclassified or not."""
         return worst_of_k(logits_fn, key, images, labels, threat=self.threat, k=1, clean=False)

@@ -1,4 +1,4 @@
-"""Square with its settings bound, in parts between which finished examples leave."""
+"""Square with its settings bound, in parts; finished examples are dropped between parts."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -19,10 +19,9 @@ from jaxrobust.typing import LogitsFn
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """`attacks.square` with its settings bound, one run; `attacks.InParts` as well.
+    """`attacks.square` with its settings bound, one run; also an `attacks.InParts`.
 
-    Its noise is drawn from the keys as they are; that of run `r` of `attacks.square` from the keys
-    with `r` folded in.
+    Its noise is drawn from the unchanged keys; run `r` of `attacks.square` folds `r` into the keys.
 
     Args:
       threat: the ball of a norm.
@@ -31,7 +30,7 @@ class Square:
       chunk: queries of a part.
 
     Raises:
-      ValueError: if the threat is no norm's ball, or a number is out of range.
+      ValueError: if the threat is not the ball of a norm, or a number is out of range.
 
     Example:
       >>> from jaxrobust import attacks, threats
@@ -66,7 +65,7 @@ class Square:
 
     @property
     def parts(self) -> int:
-        """Parts that all queries make."""
+        """The number of parts for all queries."""
         return -(-self.queries // self.chunk)
 
     def begin(self, logits_fn: LogitsFn, key: Array, images: Array, labels: Array) -> SquareState:
@@ -104,7 +103,7 @@ class Square:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As reports name them."""
+        """The settings as shown in reports."""
         return {"loss": "margin", "steps": self.queries}
 
     @property

@@ -1,4 +1,4 @@
-"""CR, constraint relaxation: targeted sign steps in a ball that is wider than eps at first."""
+"""CR, constraint relaxation: targeted sign steps in a ball that is initially wider than eps."""
 
 from typing import NamedTuple
 
@@ -25,10 +25,10 @@ class Plan(NamedTuple):
     """The counts, all static.
 
     Attributes:
-      steps: of an attempt at a target.
+      steps: number of steps of an attempt at a target.
       period: steps after which the relaxation is halved; a third of them is relaxed.
       targets: target classes.
-      restarts: calls; later ones try the targets again that came near.
+      restarts: calls; later ones retry the targets that came near.
     """
 
     steps: int
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
     @property
     def periods(self) -> int:
-        """Periods of an attempt; the last may be cut."""
+        """The number of periods of an attempt; the last may be shorter."""
         return -(-self.steps // self.period)
 
 
@@ -59,7 +59,7 @@ class Problem(NamedTuple):
 
 
 class CRState(NamedTuple):
-    """How far an example has come; per example in every leaf.
+    """The progress of the attack; every leaf is per example.
 
     Attributes:
       x: `[b, h, w, c]`, the iterate, which may be outside of the ball.
@@ -69,12 +69,12 @@ class CRState(NamedTuple):
       order: `[b, targets]` int32, target classes.
       due: `[b, targets]` bool, targets that this call tries.
       near: `[b, targets]` bool, those that came near in this call.
-      call: `[b]` int32, number of the call; that of all calls when nothing is left to do.
-      target: `[b]` int32, place in `order` of the target that is attempted.
+      call: `[b]` int32, number of the call; the number of all calls when nothing is left to do.
+      target: `[b]` int32, index in `order` of the attempted target.
       period: `[b]` int32, number of the attempt's next period.
-      left: `[b]` bool, the attempt is over.
-      queries: `[b]` int32, forward passes that the example had use of.
-      backwards: `[b]` int32, likewise backward passes.
+      left: `[b]` bool, whether the attempt is over.
+      queries: `[b]` int32, forward passes used by the example.
+      backwards: `[b]` int32, backward passes used by the example.
     """
 
     x: Array
@@ -104,28 +104,28 @@ def cr(
     targets: int = 3,
     restarts: int = 5,
 ) -> Attacked:
-    r"""Constraint relaxation (CR): l_inf, targeted, cheap where the answer is plain.
+    r"""Constraint relaxation (CR): an l_inf targeted attack that is cheap on clear cases.
 
     A short walk on cross-entropy ranks the target classes. Each target is then attempted with sign
     steps of size :math:`s\,\epsilon`. In every period a third of the steps stays in the ball of
     radius :math:`(1 + s)\epsilon`, the rest in the ball itself; s is halved from period to period,
-    down to 0.05. An attempt ends at the first misclassified image, or early where the label still
-    leads the target by more than s. Later calls try again, with other noise, the targets that came
-    within 0.05.
+    down to 0.05. An attempt ends at the first misclassified image, or early if the label still
+    leads the target by more than s. Later calls retry the targets that came within 0.05, with new
+    noise.
 
     The two thresholds are compared with differences of raw logits, as published, so the attack is
     not invariant to the scale of the logits: a network with logits a hundred times as large always
     ends its attempts early, one with logits a tenth as large never does.
 
     Args:
-      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over. A method
-        `judge` of it, as `mixing.guided` has, decides what is differentiated.
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over. If it has
+        a method `judge`, as `mixing.guided` does, that method determines what is differentiated.
       key: one PRNG key, or one per example `[b]`.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       eps: l_inf radius in image units, `[]` or `[b]`; may be traced.
-      steps: of an attempt, static. A relaxed step is two forward and one backward pass, another
-        one each.
+      steps: number of steps of an attempt, static. A relaxed step costs two forward passes and one
+        backward pass, any other step one of each.
       period: steps with one s, at least 3, static.
       targets: target classes, static; all wrong ones where there are fewer.
       restarts: calls, static.
@@ -133,7 +133,7 @@ def cr(
     Returns:
       `Attacked`. `images`: the first misclassified image, else the clean one. `loss`: the margin
       there. A clean error is a success with the clean image. `queries` and `backwards` are the
-      passes that an example had use of.
+      passes used by the example.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -197,8 +197,8 @@ def cr_begin(problem: Problem, noise: Array) -> CRState:
     """The clean images, and a short walk on cross-entropy that ranks the targets.
 
     Args:
-      problem: what is attacked.
-      noise: `[b, h, w, c]` in [-1, 1), of the walk's start.
+      problem: the constants of the attack.
+      noise: `[b, h, w, c]` in [-1, 1), noise of the walk's start.
     """
     clean, plan = _forward(problem, problem.images), problem.plan
     nothing = jnp.zeros((len(problem.labels), plan.targets), bool)
@@ -242,13 +242,13 @@ def cr_walk(problem: Problem, state: CRState, index: ArrayLike) -> CRState:
 
 
 def cr_period(problem: Problem, state: CRState, start: Array, middle: Array) -> CRState:
-    """The next period of each example, whichever it is.
+    """The next period of each example.
 
     Args:
-      problem: what is attacked.
-      state: of `cr_begin` or of the period before.
-      start: `[b, h, w, c]` in [-1, 1), of the attempts that begin.
-      middle: likewise, of the noise in the middle of the period.
+      problem: the constants of the attack.
+      state: from `cr_begin` or the previous period.
+      start: `[b, h, w, c]` in [-1, 1), noise for the attempts that begin.
+      middle: the same for the noise in the middle of the period.
     """
     begins = (state.period == 0) & ~cr_done(problem.plan, state)
     first = _noisy(problem, problem.images, start, problem.eps)
@@ -314,7 +314,7 @@ def cr_step(problem: Problem, state: CRState, place: ArrayLike) -> CRState:
 
 
 def _look_inside(problem: Problem, state: CRState, active: Array) -> CRState:
-    """Whether the iterate, brought into the ball, is misclassified or nearly; it stays itself."""
+    """Whether the projected iterate is misclassified or nearly; the iterate itself is unchanged."""
     x = inside(state.x, problem.images, problem.eps)
     logits = _forward(problem, x)
     lead = -margin(logits, problem.labels)
@@ -349,7 +349,7 @@ def cr_done(plan: Plan, state: CRState) -> Array:
 
 
 def cr_end(clean: Array, state: CRState) -> Attacked:
-    """What was found, in the precision of the clean images."""
+    """The result, in the precision of the clean images."""
     found = shown(state.found, clean)
     passes = {"queries": state.queries, "backwards": state.backwards}
     return jax.lax.stop_gradient(Attacked(found, state.success, state.loss, **passes))
@@ -395,7 +395,7 @@ def _came_near(state: CRState, now: Array) -> CRState:
 
 
 def _answered(problem: Problem, state: CRState, x: Array, logits: Array, wrong: Array) -> CRState:
-    """The state with `x` as the answer of examples where it is wrong."""
+    """The state with `x` recorded for the examples that it fools."""
     new = inside(x, problem.images, problem.eps), margin(logits, problem.labels)
     found, loss = where(wrong & ~state.success, new, (state.found, state.loss))
     return state._replace(found=found, loss=loss, success=state.success | wrong)

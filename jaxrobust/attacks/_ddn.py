@@ -1,4 +1,4 @@
-"""DDN: the direction comes from the gradient, the norm from a rule of its own."""
+"""DDN: the gradient gives the direction, and a separate rule the norm."""
 
 from typing import NamedTuple
 
@@ -66,10 +66,11 @@ def ddn(
         \Big)
 
     where :math:`g_i` is the gradient of the cross-entropy. The radius shrinks by the share `gamma`
-    after an adversarial iterate and grows by it after any other. Steps fall from 1 to 0.01 along
-    half a cosine.
+    after an adversarial iterate and grows by the same share otherwise. Step sizes decrease from 1
+    to 0.01 along half a cosine.
 
-    A step costs one forward and one backward pass. One step looks at the clean image alone.
+    A step costs one forward and one backward pass. With one step, only the clean image is
+    evaluated.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -81,14 +82,15 @@ def ddn(
       init_norm: radius of the first sphere, in image units over the whole image, `[]` or `[b]`; may
         be traced.
       levels: round images to this many values, 0 and 1 among them (256 for 8-bit data, the
-        published form); static. An image off that grid is then moved everywhere. Default: none.
+        published form); static. Every value of an image off that grid is then changed. Default: no
+        rounding.
       targets: class indices `[b]` for the targeted form; success then means that the target was
         reached.
 
     Returns:
-      `Attacked`. `images` are the nearest adversarial images found, the clean ones where there are
-      none; `distance` `[b]` is the l_2 norm of `perturbation` `[b, h, w, c]` (0 where the clean
-      image is misclassified, inf where nothing was found); `success` is whether it is finite.
+      `Attacked`. `images` are the nearest adversarial images found, or the clean ones where none
+      was found; `distance` `[b]` is the l_2 norm of `perturbation` `[b, h, w, c]` (0 where the
+      clean image is misclassified, inf where nothing was found); `success` is whether it is finite.
       `loss` is the margin of the returned image.
 
     Raises:
@@ -122,7 +124,7 @@ def ddn(
 
 
 def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
-    """Looks at the iterate, then moves: the last iterate is never looked at."""
+    """Evaluates the iterate, then moves; the last iterate is never evaluated."""
 
     def objective(logits: Array) -> Array:
         if task.targets is None:
@@ -146,7 +148,7 @@ def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
 
 
 def _direction(task: Task, i: Array, grad: Array) -> Array:
-    """The gradient's direction, a random one where there is none."""
+    """The gradient's direction, or a random one where the gradient is 0."""
     length = norm_of(grad, "l2")
     draw = jax.vmap(lambda key: jax.random.normal(key, grad.shape[1:], grad.dtype))
     flat = length < 1e-12
@@ -154,7 +156,7 @@ def _direction(task: Task, i: Array, grad: Array) -> Array:
 
 
 def _rounded(task: Task, delta: Array, levels: int | None) -> Array:
-    """The perturbation whose image is cut to the box, and to the grid if there is one."""
+    """The perturbation of the image clipped to the box, and rounded to the grid if there is one."""
     image = jnp.clip(task.images + delta, 0, 1)
     if levels is not None:
         image = jnp.round(image * (levels - 1)) / (levels - 1)

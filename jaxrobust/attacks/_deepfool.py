@@ -29,7 +29,7 @@ NORMS = ("l2", "linf")
 
 
 class Walk(NamedTuple):
-    """The loop's carry; per example but for the first."""
+    """The loop's carry; per example except for the first leaf."""
 
     step: Array  # []
     delta: Array
@@ -64,10 +64,11 @@ def deepfool(
         x \leftarrow \mathrm{clip}(x + (1 + \text{overshoot})\, \rho_k\, d_k)
 
     with :math:`\rho_k` that quotient plus 1e-4 and :math:`d_k` the gradient divided by its norm in
-    "l2", its sign in "linf". The first misclassified point is returned: a quick estimate of the
-    distance from above. All classes are considered, one after the other.
+    "l2", its sign in "linf". The first misclassified point is returned, which gives a quick upper
+    estimate of the distance. All classes are considered, one after the other.
 
-    A step costs one forward and `k - 1` backward passes; the loop ends with the last example.
+    A step costs one forward and `k - 1` backward passes; the loop ends when the last example is
+    done.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -75,15 +76,16 @@ def deepfool(
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       norm: "l2" or "linf", over all values of an image. Static.
-      steps: points that are looked at, the clean image first; static.
-      overshoot: share by which a step goes beyond the boundary, `[]` or `[b]`; may be traced.
+      steps: number of points that are evaluated, the clean image first; static.
+      overshoot: relative length by which a step goes beyond the boundary, `[]` or `[b]`; may be
+        traced.
 
     Returns:
-      `Attacked`. `images` are the first misclassified images, the clean ones where there are none;
-      `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image is
-      misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is the
-      margin of the returned image, `queries` `[b]` the points that were looked at, `backwards`
-      `[b]` the backward passes: `k - 1` at each of them that is classified correctly.
+      `Attacked`. `images` are the first misclassified images, or the clean ones where none was
+      found; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image
+      is misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is
+      the margin of the returned image, `queries` `[b]` is the number of evaluated points, and
+      `backwards` `[b]` the number of backward passes: `k - 1` at each correctly classified one.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -121,7 +123,7 @@ def deepfool(
 
 
 def begin(task: Task) -> Walk:
-    """At the clean images, which have not been looked at."""
+    """At the clean images, which have not been evaluated."""
     batch = len(task.images)
     shape = jax.eval_shape(task.evaluate, task.images)
     return Walk(
@@ -136,7 +138,7 @@ def begin(task: Task) -> Walk:
 
 
 def walk_on(task: Task, walk: Walk, *, norm: Norm, steps: int, overshoot: Array) -> Walk:
-    """Up to `steps` steps; examples that are done do not move and cost nothing."""
+    """Up to `steps` steps; finished examples do not move and cost nothing."""
 
     def goes_on(walk: Walk) -> Array:
         return (walk.step < steps) & ~jnp.all(walk.done)
@@ -173,7 +175,7 @@ def toward(logits: Array, classes: Array, labels: Array) -> Array:
 
 
 def _nearest_boundary(task: Task, logits: Array, pull: Callable, norm: Norm) -> _Boundary:
-    """Over all classes but the label; the first of equals."""
+    """Over all classes except the label; ties go to the first."""
     dtype = task.images.dtype
 
     def consider(nearest: _Boundary, classes: Array) -> tuple[_Boundary, None]:

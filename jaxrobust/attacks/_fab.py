@@ -1,4 +1,4 @@
-"""FAB, the fast adaptive boundary attack: the smallest perturbation that fools."""
+"""FAB, the fast adaptive boundary attack: the smallest perturbation that fools the network."""
 
 from typing import NamedTuple
 
@@ -70,28 +70,28 @@ def fab(
 
     Every step linearises the classifier, projects both the iterate and the clean image onto the
     decision hyperplane within the box (exactly), and moves to a mean of the two that favours the
-    iterate. A misclassified iterate is remembered if it is the nearest so far and drawn back
-    towards the clean image. `eps` plays no part in this (but for the radius of the noise of
-    restarts): one run serves a whole curve of radii through `distance`.
+    iterate. A misclassified iterate is remembered if it is the nearest so far, and is then pulled
+    back towards the clean image. `eps` affects only the noise radius of restarts, so one run serves
+    a whole curve of radii through `distance`.
 
     A step costs two forward and one backward pass; the untargeted form `k - 1` backward passes.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
-      key: one PRNG key, or one per example `[b]`; used by restarts alone.
+      key: one PRNG key, or one per example `[b]`; used only by restarts.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       norm: "linf", "l2" or "l1", over all values of an image. Static.
       eps: radius in image units within which a perturbation counts as success, `[]` or `[b]`;
-        may be traced; `inf` to ask for the smallest perturbation alone.
+        may be traced; `inf` if only the smallest perturbation is wanted.
       targets: class indices `[b]` for the targeted form (FAB-T): the boundary between label and
-        target is linearised; any wrong class counts. Default: the nearest boundary of all.
+        target is linearised; any wrong class counts. Default: the nearest of all boundaries.
       steps: number of steps, static.
       restarts: runs, static; the first starts at the clean image, later ones from noise of half
         the smaller of `eps` and the distance found so far.
       alpha_max: largest weight of the clean image's projection in the mean.
       eta: overshoot of the projections.
-      beta: what a misclassified iterate keeps of its displacement.
+      beta: the share of its displacement that a misclassified iterate keeps.
       unroll: steps per iteration of the compiled loop.
 
     Returns:
@@ -99,7 +99,7 @@ def fab(
       whatever `eps` (0 where the clean image is misclassified, inf where none was found), and
       `perturbation` `[b, h, w, c]` is that perturbation (0 where none was found). `success` is
       `distance <= eps`; `images` are the adversarial images there and the clean ones elsewhere.
-      `loss` is the margin of the nearest point, of the clean image where there is none.
+      `loss` is the margin of the nearest point, or of the clean image where there is none.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -176,7 +176,7 @@ def _check(norm: str, steps: int, restarts: int, unroll: int, **numbers: ArrayLi
 
 
 def _clean(evaluate: LogitsFn, images: Array, labels: Array) -> _Best:
-    """What is known before the first step: a misclassified clean image is at distance 0."""
+    """The state before the first step: a misclassified clean image is at distance 0."""
     logits = evaluate(images)
     distance = jnp.where(misclassified(logits, labels), 0, jnp.inf).astype(images.dtype)
     return _Best(images, distance, margin(logits, labels))

@@ -1,4 +1,4 @@
-"""FAB's view of a classifier: which decision boundary it goes to, and its linearisation."""
+"""The decision boundary that FAB moves to, and its linearisation."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -79,5 +79,5 @@ def _difference(classes: Array, labels: Array, logits: Array) -> Array:
 
 
 def _weighed(difference: Array, logits: Array) -> Array:
-    """Their product, where infinite logits of other classes do not count."""
+    """The product of both; infinite logits of other classes do not count."""
     return jnp.where(difference == 0, 0, difference * logits)

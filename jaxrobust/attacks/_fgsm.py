@@ -37,8 +37,8 @@ def fgsm(
       labels: integer class indices `[b]`.
       threat: the set to stay in.
       loss: `(logits [b, k], labels) -> [b]`, maximised.
-      step_size: in the threat's units; default: its radius `eps`, or of a threat without one the
-        limits that its `default_step` tells.
+      step_size: in the threat's units; default: the threat's radius `eps`, or the limits given by
+        its `default_step` if it has no radius.
       start: the initial perturbation `[b, ...]`, added as it is; default 0. A random one makes
         this R+FGSM.
 
@@ -90,7 +90,7 @@ def whole_step(threat: Any) -> Any:
 
 
 def check_one(threat: Any) -> None:
-    """Refuses a union: a step from the clean image would be a step of its first member.
+    """Raises for a union, because a step from the clean image would only use its first member.
 
     Raises:
       InputError: for a union.

@@ -76,18 +76,18 @@ def fmn(
     .. math:: \delta_{i+1} = \mathrm{clip}\,\Pi_{r_i}(\delta_i + \alpha_i\, g_i / \|g_i\|_2)
 
     where :math:`g_i` is the gradient of the margin. The radius :math:`r_i` shrinks by the share
-    :math:`\gamma_i` while the iterate is adversarial and grows by it while it is not; before the
-    first success it is the distance to the linearised boundary. Step size and :math:`\gamma_i`
-    fall along half a cosine. One run serves a whole curve of radii through `distance`.
+    :math:`\gamma_i` while the iterate is adversarial and grows by it otherwise. Before the first
+    success it is the distance to the linearised boundary. Step size and :math:`\gamma_i` decrease
+    along half a cosine. One run serves a whole curve of radii through `distance`.
 
     The published form can stall: where many pixels are at 0 or 1, the box undoes the step, and the
-    iterate stops just inside the boundary. On 100 images of digits it finds 15 to 75 in "l2" and
-    "l1". `escape=True` never lets the radius fall before the first success and finds all of them,
-    at the same distances where the published form succeeds. It is recommended for "l1", "l2" and
-    "linf".
+    iterate stops just inside the boundary. On 100 images of digits it finds adversarial images for
+    15 to 75 in "l2" and "l1". With `escape=True` the radius never falls before the first success;
+    this finds all of them, with the same distances where the published form succeeds. It is
+    recommended for "l1", "l2" and "linf".
 
-    A step costs one forward and one backward pass. A start costs `search_steps + 2` more forward
-    passes.
+    A step costs one forward and one backward pass. A given `start` costs `search_steps + 2` more
+    forward passes.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -97,25 +97,26 @@ def fmn(
       norm: "l0", "l1", "l2" or "linf", over all values of an image; "l0" counts changed values
         (`h w c`), not pixels. Static.
       steps: number of steps, static.
-      step_size: Euclidean length of the first step in image units, whatever the norm. Like all
-        numbers below `[]` or `[b]`; may be traced.
-      final_step_size: of the last step; default `step_size / 100`.
-      gamma: share by which the radius changes at first, in [0, 1].
-      final_gamma: the same at the end.
+      step_size: Euclidean length of the first step in image units, for every norm. Like all numbers
+        below it is `[]` or `[b]` and may be traced.
+      final_step_size: length of the last step; default `step_size / 100`.
+      gamma: initial relative change of the radius per step, in [0, 1].
+      final_gamma: relative change of the radius in the last step.
       targets: class indices `[b]` for the targeted form; success then means that the target was
         reached.
-      start: a perturbation `[b, h, w, c]` whose image is adversarial, such as the way to an image
-        of another class; cut to the box. The attack begins where a bisection of the norm's own
-        path to it crosses the boundary. Where it is not adversarial it is ignored.
+      start: a perturbation `[b, h, w, c]` whose image is adversarial, such as the difference to an
+        image of another class; clipped to the box. The attack begins where the norm's path to it
+        crosses the decision boundary, found by bisection. A start that is not adversarial is
+        ignored.
       search_steps: bisections of that path, static.
       escape: keep the radius from falling before the first success; static. Not for "l0", whose
         radius is never estimated.
 
     Returns:
-      `Attacked`. `images` are the nearest adversarial images found, the clean ones where there are
-      none; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image
-      is misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is
-      the margin of the returned image.
+      `Attacked`. `images` are the nearest adversarial images found, or the clean ones where none
+      was found; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean
+      image is misclassified, inf where nothing was found); `success` is whether it is finite.
+      `loss` is the margin of the returned image.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range, or `escape` is set for
@@ -202,7 +203,7 @@ def _path(start: Array, share: Array, norm: AnyNorm) -> Array:
 
 
 def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
-    """Looks at the iterate, then moves: the last iterate is never looked at."""
+    """Evaluates the iterate, then moves; the last iterate is never evaluated."""
     norm, delta = settings.norm, state.delta
     logits, loss, grad = follow(task, delta, lambda logits: -gap(task, logits))
     hit, most = reached(task, logits), farthest(task.images, norm)
@@ -229,7 +230,7 @@ def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
 
 
 def _next_count(count: Array, gamma: Array, hit: Array, best: Array) -> Array:
-    """The radius of l_0: whole numbers, which change by at least one."""
+    """The radius of l_0: integers that change by at least one."""
     fewer = jnp.minimum(count - 1, jnp.floor(count * (1 - gamma)))
     fewer = jnp.maximum(jnp.minimum(fewer, best), 0)
     return jnp.where(hit, fewer, jnp.maximum(count + 1, jnp.floor(count * (1 + gamma))))

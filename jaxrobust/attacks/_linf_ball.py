@@ -1,4 +1,4 @@
-"""What l_inf attacks on images share: the ball cut with the box, and a look at the network."""
+"""Shared by the l_inf attacks: the intersection of ball and box, and one query of the network."""
 
 import jax
 import jax.numpy as jnp

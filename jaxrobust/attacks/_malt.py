@@ -27,20 +27,20 @@ def malt_targets(
     .. math:: s_c = \frac{z_y - z_c}{\lVert \nabla_x (z_y - z_c) \rVert_*}
 
     for the most likely wrong classes c at the clean image, with the dual norm. A targeted attack
-    that tries few classes should try these; AutoAttack takes the most likely ones. One forward pass
-    and `candidates` backward passes (k - 1 where there are fewer).
+    that tries few classes should try these; AutoAttack takes the most likely ones. The cost is one
+    forward pass and `candidates` backward passes (k - 1 if there are fewer classes).
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
-      norm: of the perturbation: "linf", "l2" or "l1". Static.
+      norm: the norm of the perturbation: "linf", "l2" or "l1". Static.
       candidates: the most likely wrong classes that are compared, static.
       targets: how many are returned, static.
 
     Returns:
-      `[b, min(targets, candidates, k - 1)]` int32, never the label. Equal scores stay in the order
-      of likelihood; a class without a gradient comes last.
+      `[b, min(targets, candidates, k - 1)]` int32, never the label. Equal scores keep the order of
+      likelihood; a class without a gradient comes last.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.

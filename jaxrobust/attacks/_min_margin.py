@@ -1,4 +1,4 @@
-"""MinMargin: APGD that keeps the point of the least margin, fooled or not."""
+"""MinMargin: APGD that keeps the point of smallest margin, misclassified or not."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ def min_margin(
     steps: int = 100,
     targets: int = 9,
 ) -> Attacked:
-    r"""The least margin that APGD on cross-entropy and on targets passes through.
+    r"""The smallest margin that APGD on cross-entropy and on targets reaches.
 
     .. math:: \min_x p_y(x) - \max_{i \ne y} p_i(x)
 
-    Other attacks keep what fools; this one keeps, over all iterations and runs, the image with the
-    least margin between the probabilities, also where the label is never flipped. Whether a
-    mixture with some alpha, or MixedNUTS with some transformation, is robust there follows from
-    the margins of its robust base: attack that base alone.
+    Other attacks keep misclassified images. This one keeps, over all iterations and runs, the image
+    with the smallest margin between the probabilities, even if the prediction never changes. The
+    robustness of a mixture with some alpha, or of MixedNUTS with some transformation, follows from
+    the margins of its robust base, so attack only that base.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`; may have a method `judge`, see `apgd`.
@@ -49,8 +49,8 @@ def min_margin(
       targets: target classes (on the targeted DLR), static; the most likely wrong ones first.
 
     Returns:
-      `Attacked`. `loss` is minus the margin, so positive where the label is flipped; `images`
-      attain it.
+      `Attacked`. `loss` is minus the margin, so it is positive for misclassified images;
+      `images` attain it.
 
     Raises:
       ValueError: if an option is out of range.

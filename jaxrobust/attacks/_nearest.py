@@ -1,4 +1,4 @@
-"""What minimum-norm attacks share: their task, and the nearest adversarial perturbation so far."""
+"""Shared by minimum-norm attacks: their task, and the nearest adversarial perturbation so far."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -68,7 +68,7 @@ def number_of(task: Task, name: str, value: ArrayLike, **bounds: Any) -> Array:
 
 
 def start_of(task: Task, start: ArrayLike) -> Array:
-    """A checked initial perturbation, cut to the box."""
+    """A checked initial perturbation, clipped to the box."""
     delta = jnp.asarray(as_number(start, name="start"))
     if delta.shape != task.images.shape:
         raise InputError(
@@ -79,12 +79,12 @@ def start_of(task: Task, start: ArrayLike) -> Array:
 
 
 def clipped(task: Task, delta: Array) -> Array:
-    """The perturbation whose image is cut to the box."""
+    """The perturbation of the image clipped to the box."""
     return jnp.clip(task.images + delta, 0, 1) - task.images
 
 
 def moved(task: Task, delta: Array) -> Array:
-    """The perturbation of the images that the network sees; rounded in half precision alone."""
+    """The perturbation of the images that the network sees; rounded only in half precision."""
     if task.clean.dtype == task.images.dtype:
         return delta
     return shown(task.images + delta, task.clean).astype(delta.dtype) - task.images
@@ -119,7 +119,7 @@ def follow(
 
 
 def nothing_found(task: Task) -> Nearest:
-    """Before the first look."""
+    """The state before the first query."""
     shape = jax.eval_shape(task.evaluate, task.images)
     far = jnp.full(len(task.images), jnp.inf, task.images.dtype)
     return Nearest(jnp.zeros_like(task.images), far, jnp.zeros(len(far), shape.dtype))
@@ -128,10 +128,10 @@ def nothing_found(task: Task) -> Nearest:
 def nearer(
     nearest: Nearest, delta: Array, size: Array, hit: Array, loss: Array, below: ArrayLike = jnp.inf
 ) -> Nearest:
-    """The nearest perturbation after a look at `delta`, whose norms are `size` `[b]`.
+    """The nearest perturbation after evaluating `delta`, whose norms are `size` `[b]`.
 
     Args:
-      nearest: what was found before.
+      nearest: the nearest perturbations so far.
       delta: perturbations `[b, h, w, c]`.
       size: their norms `[b]`.
       hit: `[b]`, which of them reach the goal.
@@ -139,7 +139,7 @@ def nearer(
       below: norms of at least this do not count.
 
     Returns:
-      Strictly smaller ones replace what was there.
+      The nearest perturbations; only strictly smaller ones replace earlier ones.
     """
     still = ~jnp.any(delta != 0, (1, 2, 3))
     # A squared value can underflow to a norm of 0, which only the clean image has.
@@ -150,7 +150,7 @@ def nearer(
 
 
 def look_at_clean(task: Task, norm: AnyNorm) -> Nearest:
-    """What is known of the clean images: those that reach the goal are at distance 0."""
+    """The state after evaluating the clean images: those that reach the goal are at distance 0."""
     delta = jnp.zeros_like(task.images)
     logits = task.evaluate(delta)
     seen = reached(task, logits), margin(logits, task.labels)

@@ -9,7 +9,7 @@ DUAL: dict[str, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
 def norm_of(values: Array, norm: AnyNorm) -> Array:
-    """The norm of each example `[b]`; "l0" counts the values that are not 0."""
+    """The norm of each example `[b]`; "l0" counts the non-zero values."""
     values = jnp.abs(values.reshape(len(values), -1))
     if norm == "linf":
         return jnp.max(values, -1)
@@ -21,7 +21,7 @@ def norm_of(values: Array, norm: AnyNorm) -> Array:
 
 
 def farthest(images: Array, norm: AnyNorm) -> Array:
-    """`[b]`: the norm of the way from each image to the farthest corner of the box."""
+    """`[b]`: the distance from each image to the farthest corner of the box."""
     return norm_of(jnp.maximum(images, 1 - images), norm)
 
 

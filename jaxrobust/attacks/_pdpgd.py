@@ -84,11 +84,11 @@ def pdpgd(
     .. math:: \min_\delta \max_\lambda \; s_0 \|\delta\| + s_1\, \mathrm{softplus}(m(x + \delta)),
         \qquad (s_0, s_1) = \mathrm{softmax}(0, \lambda)
 
-    where m is the label's margin. The margin's part is descended by Adam; the norm's part enters
-    through its proximal operator in Adam's metric, by a few iterations of its own. The dual
-    variable rises while the image is classified correctly and falls otherwise.
+    where m is the label's margin. Adam descends the margin's part. The norm's part enters through
+    its proximal operator in Adam's metric, which takes a few inner iterations. The dual variable
+    rises while the image is classified correctly and falls otherwise.
 
-    A step costs one forward and one backward pass. A start costs one more forward pass.
+    A step costs one forward and one backward pass. A given `start` costs one more forward pass.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -96,27 +96,28 @@ def pdpgd(
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       norm: "l0", "l1", "l2" or "linf", over all values of an image; "l0" counts changed values
-        (`h w c`), not pixels, and descends the sum of the 2/3-th powers in its place. Static.
+        (`h w c`), not pixels, and minimises the sum of the 2/3-th powers instead. Static.
       steps: number of steps, at least 2, static.
-      primal_lr: Adam's first rate, in image units. Like all numbers below `[]` or `[b]`; may be
-        traced.
-      primal_lr_decrease: factor in (0, 1] that the rate has fallen to after the last step.
-      dual_ratio_init: weight of the norm over that of the margin at first, above 0, at most 1.
-      dual_lr: first step of the dual variable.
-      dual_lr_decrease: factor in [0, 1] that this has fallen to in the last step.
+      primal_lr: Adam's initial learning rate, in image units. Like all numbers below it is `[]` or
+        `[b]` and may be traced.
+      primal_lr_decrease: factor in (0, 1] of the learning rate after the last step.
+      dual_ratio_init: initial ratio of the norm's weight to the margin's weight, in (0, 1].
+      dual_lr: initial step size of the dual variable.
+      dual_lr_decrease: factor in [0, 1] of the dual step size in the last step.
       dual_ema: decay in [0, 1] of the running mean of the weights.
-      dual_min_ratio: bound in (0, 1] of the ratio of the weights, either way.
+      dual_min_ratio: lower bound in (0, 1] of the ratio of the weights, in both directions.
       proximal_steps: iterations of the proximal operator at most, static.
-      proximal_tolerance: relative change at which they stop.
+      proximal_tolerance: relative change at which these iterations stop.
       targets: class indices `[b]` for the targeted form; success then means that the target was
         reached.
-      start: the initial perturbation `[b, h, w, c]`, cut to the box. Default: 0.
+      start: the initial perturbation `[b, h, w, c]`, clipped to the box. Default: 0.
 
     Returns:
-      `Attacked`. `images` are the nearest adversarial images found, the clean ones where there are
-      none; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean image
-      is misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is
-      the margin of the returned image. A tie of the two largest logits is no success.
+      `Attacked`. `images` are the nearest adversarial images found, or the clean ones where none
+      was found; `distance` `[b]` is the norm of `perturbation` `[b, h, w, c]` (0 where the clean
+      image is misclassified, inf where nothing was found); `success` is whether it is finite.
+      `loss` is the margin of the returned image. A tie of the two largest logits does not count as
+      success.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -169,7 +170,7 @@ def _begin(task: Task, settings: _Settings, dual: Array, start: Array | None) ->
 
 
 def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
-    """Looks at the iterate, then moves: the last iterate is never looked at."""
+    """Evaluates the iterate, then moves; the last iterate is never evaluated."""
     delta = state.delta
     logits, _, grad = follow(task, delta, lambda logits: jax.nn.softplus(gap(task, logits)))
     sign = _sign(task, logits, delta)

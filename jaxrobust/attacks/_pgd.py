@@ -63,46 +63,47 @@ def pgd(
 
     .. math:: z_{t+1} = \Pi(z_t + \alpha\, \mathrm{dir}\, \nabla_z \ell(f(x \oplus z_t), y))
 
-    With `loss=losses.margin` this is the CW attack of the evaluations in the papers, with
-    `momentum` it is MIM, with `stop_after` the early-stopped attack of friendly adversarial
-    training. Gradients are of the batch's sum: no example's depends on the batch size.
+    With `loss=losses.margin` this is the CW attack used in the papers' evaluations. With `momentum`
+    it is MIM, and with `stop_after` the early-stopped attack of friendly adversarial training.
+    Gradients are taken of the sum over the batch, so they do not depend on the batch size.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over; Linen, NNX,
-        Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out. A
-        method `judge` of it, as `mixing.guided` has, decides what is differentiated.
+        Haiku, Equinox or a bare function. It is treated as a constant: no gradient flows out. If it
+        has a method `judge`, as `mixing.guided` does, that method determines what is
+        differentiated.
       key: one PRNG key, or one per example `[b]`.
       images: `[b, h, w, c]`, floating point in [0, 1]. Half precision is attacked in float32, and
         rounded towards the clean image for each query.
-      labels: integer class indices `[b]`, or what `loss` takes (`[b, k]` soft labels; success
-        is then against their argmax).
+      labels: integer class indices `[b]`, or other labels that `loss` accepts. For soft labels
+        `[b, k]`, success is measured against their argmax.
       threat: the set to stay in, see `jaxrobust.threats`; radii may be traced.
       loss: `(logits [b, k], labels) -> [b]`, maximised.
       steps: number of steps, static, or an integer array, which may be traced. 0 evaluates the
         start.
-      step_size: in the threat's units (image units for norms), `[]` or `[b]`, may be traced; a
-        tuple with one for each part of a composed threat.
-      start: the initial perturbation `[b, ...]`, added as it is: neither clipped nor projected
-        before the first gradient (the papers differ there). With restarts `[restarts, b, ...]`.
-        Default: the threat's random start.
-      restarts: independent runs; each example keeps a misclassified image if any run has one,
-        and the highest loss among equals (the later run where that ties too).
+      step_size: in the threat's units (image units for norms), `[]` or `[b]`, may be traced; for a
+        composed threat a tuple with one step size per part.
+      start: the initial perturbation `[b, ...]`, added unchanged: it is neither clipped nor
+        projected before the first gradient (the papers differ in this). With restarts
+        `[restarts, b, ...]`. Default: the threat's random start.
+      restarts: independent runs; each example keeps a misclassified image if any run has one, then
+        the highest loss, then the later run.
       momentum: decay of the accumulated, l_1-normalised gradient; 0 for plain PGD. An array, `[]`
         or `[b]`, may be traced.
-      keep: return the last iterate, or the best one visited (misclassified before correct, then
-        the highest loss).
+      keep: "last" returns the last iterate, "best" the best one visited (misclassified before
+        correct, then the highest loss).
       stop_after: freeze an example this many steps after it is first found misclassified (the
         tau of friendly training); `[]` or `[b]`, may be traced. Default: never.
-      unroll: steps per iteration of the compiled loop. The default compiles fastest and, with the
-        convolutions of `jaxrobust.convolutions`, runs as fast as an unrolled loop on CPU.
-      state: of a model that changes with every forward pass (BatchNorm in training mode): any
-        pytree. `logits_fn` is then `(images, state) -> (logits, state)`, and `Attacked.state` is
-        the state after `steps` passes. One start only.
+      unroll: steps per iteration of the compiled loop. The default compiles fastest. With the
+        convolutions of `jaxrobust.convolutions` it runs as fast as an unrolled loop on CPU.
+      state: any pytree, for a model whose state changes with every forward pass (BatchNorm in
+        training mode). `logits_fn` is then `(images, state) -> (logits, state)`, and
+        `Attacked.state` is the state after `steps` passes. Only one restart is possible.
 
     Returns:
-      `Attacked`. `kappa` counts the correctly classified among the iterates
-      `x_0 ... x_{steps-1}`, each seen before its update; the last iterate is not counted, and
-      counting goes on after a first success (GAIRAT). With restarts it is the minimum.
+      `Attacked`. `kappa` counts the correctly classified iterates among `x_0 ... x_{steps-1}`, each
+      evaluated before its update; the last iterate is not counted, and counting continues after a
+      first success (GAIRAT). With restarts it is the minimum.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -187,7 +188,7 @@ def _check(
 def _of_nothing(
     images: Array, settings: _Settings, keys: Array, start: Any, state: Any, restarts: int
 ) -> Attacked:
-    """The result for an empty batch, of which a network may not know the shape of its logits."""
+    """The result for an empty batch, for which a network may not know the shape of its logits."""
     if start is None:
         start = settings.verbs.init(keys, widened(images))
     elif restarts > 1:
@@ -200,7 +201,7 @@ def _as_start(start: Any, wanted: Any, *, restarts: int) -> Any:
     """The start in the precision of the computation.
 
     Raises:
-      InputError: if it is no perturbation of the threat.
+      InputError: if it is not a perturbation of the threat.
     """
     form: Any = jax.tree.structure(wanted)
     if jax.tree.structure(start) != form:
@@ -298,8 +299,11 @@ def _accumulate(momentum: ArrayLike, velocity: Any, grads: Any) -> Any:
 
 
 def _prefer(old: tuple[Array, Array], new: tuple[Array, Array]) -> Array:
-    """Per example, whether new (loss, wrong) beats old: misclassified before correct, then the
-    higher loss, then the later one. NaN is never higher."""
+    """Per example, whether new (loss, wrong) beats old.
+
+    Misclassified ranks before correct, then the higher loss, then the later one. NaN never counts
+    as higher.
+    """
     (old_loss, old_wrong), (new_loss, new_wrong) = old, new
     return (new_wrong & ~old_wrong) | ((new_wrong == old_wrong) & (new_loss >= old_loss))
 

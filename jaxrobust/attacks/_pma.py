@@ -31,14 +31,14 @@ RUNS = 2  # one lowers the label's probability first, the other raises the best 
 
 
 class PMAState(NamedTuple):
-    """How far an example has come; per example in every leaf.
+    """The progress of the attack; every leaf is per example.
 
     Attributes:
       images: `[b, h, w, c]`, the misclassified image, else the latest one.
       loss: `[b]`, its probability margin.
       success: `[b]` bool, it is misclassified.
-      queries: `[b]` int32, forward passes that the example had use of.
-      backwards: `[b]` int32, likewise backward passes.
+      queries: `[b]` int32, forward passes used by the example.
+      backwards: `[b]` int32, backward passes used by the example.
     """
 
     images: Array
@@ -71,27 +71,27 @@ def pma(
 ) -> Attacked:
     r"""The probability-margin attack (PMA): two l_inf runs on the parts of the margin.
 
-    Half of the steps of the first run lower the label's probability, those of the second raise the
-    largest other one; the other half raise the margin of the probabilities. Every visited point
-    counts, and an example leaves at its first misclassified one. At most `2 steps` forward and
-    backward passes, and three more forward passes. A network whose softmax saturates in
-    float32 hides its gradient from this attack; `attacks.cr` and `attacks.apgd` on the
-    margin are not blind there.
+    In half of their steps, the first run lowers the label's probability and the second raises the
+    largest other probability. In the other half, both raise the margin of the probabilities. Every
+    visited point counts, and an example stops at its first misclassified one. The cost is at most
+    `2 steps` forward and backward passes, and three more forward passes. If a network's softmax
+    saturates in float32, this attack sees no gradient; `attacks.cr` and `attacks.apgd` on the
+    margin are not affected.
 
     Args:
-      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over. A method
-        `judge` of it, as `mixing.guided` has, decides what is differentiated.
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, parameters closed over. If it has
+        a method `judge`, as `mixing.guided` does, that method determines what is differentiated.
       key: one PRNG key, or one per example `[b]`.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       eps: l_inf radius in image units, `[]` or `[b]`; may be traced.
-      steps: of each run, static.
-      start: perturbations `[2, b, h, w, c]` that the runs start from, added as they are. A start
-        outside of ball and box is stepped from, but does not count. Default: uniform in the ball,
-        cut to the box.
+      steps: number of steps of each run, static.
+      start: perturbations `[2, b, h, w, c]` from which the runs start, added unchanged. A start
+        outside ball and box is used but cannot count as a success. Default: uniform in the ball,
+        clipped to the box.
 
     Returns:
-      `Attacked`. `images`: the first misclassified image, else the last one visited. `loss`: the
+      `Attacked`. `images`: the first misclassified image, or the last one visited. `loss`: the
       probability margin there. A clean error is a success with the clean image.
 
     Raises:
@@ -151,7 +151,7 @@ def _starts(start: ArrayLike | None, images: Array) -> Array | None:
 
 
 def pma_begin(problem: Problem) -> PMAState:
-    """What the clean images say."""
+    """The verdict on the clean images."""
     logits = _forward(problem, problem.images)
     once = jnp.ones(len(problem.labels), jnp.int32)
     return PMAState(
@@ -171,7 +171,7 @@ def pma_run(
     *,
     start: Array | None = None,
 ) -> PMAState:
-    """Run 0 or 1, on the examples that are not misclassified yet."""
+    """Run 0 or 1, on the examples that are not yet misclassified."""
     if start is None:
         noise = uniform(fold_keys(keys, number), problem.images)
         x = inside(problem.images + _each(problem.eps) * noise, problem.images, problem.eps)
@@ -194,7 +194,7 @@ def pma_run(
 def pma_step(
     problem: Problem, x: Array, state: PMAState, index: ArrayLike, number: ArrayLike
 ) -> tuple[Array, PMAState]:
-    """Looks at `x`, enters it, and moves on: the next point and the state."""
+    """Evaluates `x`, records it, and returns the next point and the state."""
     weights = objective(index, number, problem.steps, x.dtype)
 
     def loss(logits: Array, labels: Array) -> Array:
@@ -210,7 +210,7 @@ def pma_step(
 
 
 def objective(index: ArrayLike, number: ArrayLike, steps: int, dtype: jnp.dtype) -> Array:
-    """`[2]`: the weights of the label's and of the best other probability at a step of a run.
+    """`[2]`: the weights of the label's and of the largest other probability at a step of a run.
 
     The first step goes up the label's probability, away from the error, as published.
     """
@@ -221,7 +221,7 @@ def objective(index: ArrayLike, number: ArrayLike, steps: int, dtype: jnp.dtype)
 
 
 def step_size(index: ArrayLike, steps: int, dtype: jnp.dtype) -> Array:
-    """Two cosines over half of the steps each, from 2 down; in units of eps."""
+    """Two cosines that start at 2, over half of the steps each; in units of eps."""
     index, half = jnp.asarray(index, dtype), steps / 2
     passed = jnp.where(index > half, index - half - 1, index - 1)
     return 1 + jnp.cos(math.pi * passed / (steps - half))
@@ -230,7 +230,7 @@ def step_size(index: ArrayLike, steps: int, dtype: jnp.dtype) -> Array:
 def _judged(
     problem: Problem, x: Array, state: PMAState, logits: Array, *, backwards: int
 ) -> PMAState:
-    """The state with the verdict on `x`, for examples that were not done before."""
+    """The state with the verdict on `x`, for examples that were not finished before."""
     off = jnp.abs(x - inside(x, problem.images, problem.eps)).max((1, 2, 3))
     wrong = misclassified(logits, problem.labels) & (off <= 4 * jnp.finfo(x.dtype).eps)
     loss = probability_margin(logits, problem.labels)
@@ -246,7 +246,7 @@ def _judged(
 
 
 def pma_end(clean: Array, state: PMAState) -> Attacked:
-    """What was found, in the precision of the clean images."""
+    """The result, in the precision of the clean images."""
     found = shown(state.images, clean)
     passes = {"queries": state.queries, "backwards": state.backwards}
     return jax.lax.stop_gradient(Attacked(found, state.success, state.loss, **passes))

@@ -34,8 +34,8 @@ def proximal(values: Array, weight: Array, norm: AnyNorm) -> Array:
 def _two_thirds(values: Array, weight: Array) -> Array:
     """For the 2/3-norm: the larger root of a quartic where there is one, else 0.
 
-    It is kept from where it exists on, as published. Just there 0 is still the smaller value, up to
-    14 % beyond.
+    As published, the root is kept wherever it exists. Up to 14 % beyond that point, 0 would still
+    give the smaller value.
     """
     size = jnp.abs(values)
     square = size * size

@@ -61,14 +61,14 @@ def sigma_zero(
     threshold: ArrayLike = 0.3,
     threshold_rate: ArrayLike = 0.01,
 ) -> Attacked:
-    r"""sigma-zero: changes as few values of an image as it can (l_0).
+    r"""sigma-zero: an l_0 attack that changes as few values of an image as possible.
 
     .. math:: \min_\delta \; \max(z_y - \max_{k \ne y} z_k, 0)
         + \frac{1}{d} \sum_j \frac{\delta_j^2}{\delta_j^2 + \sigma}
 
-    by Adam on the gradient divided by its largest value. After each step values below a threshold
-    are set to 0; the threshold rises after an adversarial iterate and falls after any other. Steps
-    fall to a tenth along half a cosine.
+    by Adam on the gradient divided by its largest value. After each step, values below a threshold
+    are set to 0; the threshold rises after an adversarial iterate and falls otherwise. Step sizes
+    decrease to a tenth along half a cosine.
 
     A step costs one forward and one backward pass. The norm counts changed values (`h w c`), not
     pixels.
@@ -79,17 +79,17 @@ def sigma_zero(
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
       steps: number of steps, static.
-      step_size: Adam's first rate, in image units. Like all numbers below `[]` or `[b]`; may be
-        traced.
+      step_size: Adam's initial learning rate, in image units. Like all numbers below it is `[]` or
+        `[b]` and may be traced.
       sigma: squared change at which a value counts as half changed.
-      threshold: absolute value in [0, 1] below which changes are undone at first.
-      threshold_rate: change of the threshold, in units of the current rate.
+      threshold: initial absolute value in [0, 1] below which changes are undone.
+      threshold_rate: change of the threshold per step, in units of the current learning rate.
 
     Returns:
-      `Attacked`. `images` are the nearest adversarial images found, the clean ones where there are
-      none; `distance` `[b]` is the number of values changed in `perturbation` `[b, h, w, c]` (0
-      where the clean image is misclassified, inf where nothing was found); `success` is whether it
-      is finite. `loss` is the margin of the returned image.
+      `Attacked`. `images` are the nearest adversarial images found, or the clean ones where none
+      was found; `distance` `[b]` is the number of values changed in `perturbation` `[b, h, w, c]`
+      (0 where the clean image is misclassified, inf where nothing was found); `success` is whether
+      it is finite. `loss` is the margin of the returned image.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -131,7 +131,7 @@ def _begin(task: Task, limit: Array) -> _State:
 
 
 def _step(task: Task, settings: _Settings, i: Array, state: _State) -> _State:
-    """Looks at the iterate, then moves: the last iterate is never looked at."""
+    """Evaluates the iterate, then moves; the last iterate is never evaluated."""
     delta = state.delta
     logits, _, grad = follow(task, delta, lambda logits: jnp.maximum(gap(task, logits), 0))
     hit = reached(task, logits)

@@ -30,12 +30,13 @@ def spatial_grid(
     inner: Inner | None = None,
     chunk: int = 1,
 ) -> Attacked:
-    """The worst rotation and translation of a grid, for each example by itself.
+    """The worst rotation and translation of a grid, for each example separately.
 
-    The reference attack on `threats.spatial`: gradients in angle and shift lead nowhere far
-    (`pgd` takes the same threat). Each axis has its count of points, equally spaced from limit to
-    limit. The untouched image takes part; among equals the first in the order (right, down,
-    angle) is kept, so where nothing matters the image is returned as it is.
+    This is the reference attack on `threats.spatial`. `pgd` takes the same threat, but gradients in
+    angle and shift find little. Each axis has its own number of points, equally spaced from limit
+    to limit. The unchanged image is also a candidate and wins ties, so an image is returned
+    unchanged if no transform makes a difference. Other ties go to the first point in the order
+    (right, down, angle).
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
@@ -44,18 +45,18 @@ def spatial_grid(
       labels: integer class indices `[b]`.
       threat: `threats.spatial`, another threat with a method `on_grid`, or a composition of one
         such with others; limits may be traced.
-      loss: `(logits [b, k], labels) -> [b]`; decides among misclassified images, and among
-        correctly classified ones.
+      loss: `(logits [b, k], labels) -> [b]`; ranks misclassified images among each other, and
+        correctly classified ones likewise.
       counts: points to the right, down, and of the angle; static.
-      inner: for a composed threat, the attack on its other parts that is run at every point of
-        the grid, with the transform held: `(logits_fn, keys, images, labels, *, threat) ->
-        Attacked`, such as `functools.partial(attacks.pgd, steps=5, step_size=2 / 255)`.
-      chunk: points judged in one forward pass of `chunk * b` images; static. Memory grows with
-        it, results do not change.
+      inner: for a composed threat, the attack on its other parts; it runs at every point of the
+        grid, with the transform fixed: `(logits_fn, keys, images, labels, *, threat) -> Attacked`,
+        such as `functools.partial(attacks.pgd, steps=5, step_size=2 / 255)`.
+      chunk: points evaluated in one forward pass of `chunk * b` images; static. It affects memory,
+        not results.
 
     Returns:
       `Attacked`; `perturbation` is the chosen `threats.Transform` (`degrees` `[b]`, `shift_px`
-      `[b, 2]`), in its place of a tuple for composed threats.
+      `[b, 2]`); for composed threats it is at its index in a tuple.
 
     Raises:
       ValueError: if the threat has not exactly one spatial part, `inner` is missing or has

@@ -23,9 +23,9 @@ class AverageCase(NamedTuple):
     """What random perturbations do to each example.
 
     Attributes:
-      accuracy: `[b]`, share of the draws that are classified correctly.
-      changed: `[b]`, share of the draws whose class is not that of the unperturbed image (the
-        "fooling rate"; labels play no part).
+      accuracy: `[b]`, share of correctly classified draws.
+      changed: `[b]`, share of the draws whose predicted class differs from that of the unperturbed
+        image (the "fooling rate", which does not depend on labels).
       loss: `[b]`, mean loss over the draws.
     """
 
@@ -47,10 +47,11 @@ def worst_of_k(
     inner: Inner | None = None,
     chunk: int = 1,
 ) -> Attacked:
-    """The worst of `k` random members of a threat, drawn for each example by itself.
+    """The worst of `k` random members of a threat, drawn for each example separately.
 
-    With `threats.spatial` the random attack of Engstrom et al., and what their training uses with
-    k = 10. A misclassified image before a correct one, then the higher loss, then the earlier.
+    With `threats.spatial` this is the random attack of Engstrom et al., which their training uses
+    with k = 10. A misclassified image ranks before a correct one, then the higher loss, then the
+    earlier draw.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
@@ -60,11 +61,11 @@ def worst_of_k(
       threat: any threat; its random starts are the draws.
       loss: `(logits [b, k], labels) -> [b]`.
       k: number of draws, static. The first draws of a larger `k` are those of a smaller one.
-      clean: whether the untouched image competes too; without, an image can be misclassified and
-        its draws not, as in the published attack.
+      clean: whether the unchanged image is also a candidate; without it, an image may be
+        misclassified although its draws are not, as in the published attack.
       inner: for a threat composed of one spatial part and others, the attack on the others at
         every draw of the transform, see `spatial_grid`. Default: all parts are drawn.
-      chunk: draws judged in one forward pass of `chunk * b` images; static.
+      chunk: draws evaluated in one forward pass of `chunk * b` images; static.
 
     Returns:
       `Attacked`, with the chosen perturbation.
@@ -110,7 +111,7 @@ def average_case(
     loss: Loss = cross_entropy,
     draws: int = 1,
 ) -> AverageCase:
-    """Accuracy under random members of a threat: the average case, where attacks are the worst.
+    """Accuracy under random members of a threat: an average case, not a worst case.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.

@@ -1,4 +1,4 @@
-"""The search that the grid and the random worst case share: the worst of a list of candidates."""
+"""The search for the worst of a list of candidates, shared by the grid and the random attack."""
 
 import math
 from collections.abc import Callable
@@ -25,9 +25,9 @@ Candidates = Callable[[Array], Any]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Fixed:
-    """A threat held at one perturbation per example: nothing is left to search.
+    """A threat fixed at one perturbation per example, with nothing left to search.
 
-    The perturbation is taken apart into columns `[b]`, because a threat's leaves are numbers.
+    The perturbation is split into columns `[b]`, because a threat's leaves are numbers.
     """
 
     threat: Any
@@ -58,14 +58,14 @@ class Fixed:
 
 
 def fixed(threat: Any, z: Any) -> Fixed:
-    """A threat held at the perturbations of a batch."""
+    """A threat fixed at the perturbations of a batch."""
     leaves, tree = jax.tree.flatten(z)
     columns = [column for leaf in leaves for column in leaf.reshape(len(leaf), -1).T]
     return Fixed(threat, tuple(columns), tree, tuple(leaf.shape[1:] for leaf in leaves))
 
 
 class Search(NamedTuple):
-    """A batch and how a candidate for it is judged."""
+    """A batch, and how its candidates are evaluated."""
 
     logits_fn: Any
     images: Array
@@ -78,10 +78,10 @@ class Search(NamedTuple):
 def worst(
     search: Search, candidates: Candidates, keys: Callable, number: int, chunk: int, clean: bool
 ) -> Attacked:
-    """The worst of `number` candidates per example, `chunk` of them in each forward pass.
+    """The worst of `number` candidates per example, with `chunk` of them in each forward pass.
 
-    Misclassified before correct, then the higher loss, then the earlier; NaN is never higher.
-    `keys(numbers [m])` are PRNG keys `[m, b]` for the inner attack.
+    The order is misclassified before correct, then the higher loss, then the earlier candidate; NaN
+    never counts as higher. `keys(numbers [m])` are PRNG keys `[m, b]` for the inner attack.
     """
     batch = len(search.images)
     if not batch:
@@ -110,7 +110,7 @@ def worst(
 
 
 def _judged(search: Search, z: Any, keys: Array) -> Attacked:
-    """The images that `z` makes, after the inner attack where there is one."""
+    """The images that `z` gives, after the inner attack if there is one."""
     if search.inner is not None:
         return _attacked_inside(search, search.inner, z, keys)
     verbs = batched(search.threat, len(search.images))
@@ -122,7 +122,7 @@ def _judged(search: Search, z: Any, keys: Array) -> Attacked:
 
 
 def searched_part(threat: Any, inner: Inner | None) -> tuple[int | None, Any]:
-    """The one threat with a grid and its place among composed ones, None where it is alone."""
+    """The one threat with a grid, and its index among composed ones (None if it is alone)."""
     if hasattr(threat, "on_grid"):
         if inner is not None:
             raise InputError(
@@ -148,7 +148,7 @@ def check_counts(**counts: Any) -> None:
 
 
 def _attacked_inside(search: Search, inner: Inner, z: Any, keys: Array) -> Attacked:
-    """The inner attack on the other parts, while the transform stands still."""
+    """The inner attack on the other parts, with the transform fixed."""
     place, searched = searched_part(search.threat, inner)
     assert place is not None
     parts = list(search.threat.parts)  # type: ignore[attr-defined]
@@ -160,7 +160,7 @@ def _attacked_inside(search: Search, inner: Inner, z: Any, keys: Array) -> Attac
 
 
 def _untouched(search: Search, *, competes: bool) -> Attacked:
-    """The clean images and the perturbation that is none, which loses where it may not compete."""
+    """The clean images and the zero perturbation, which loses if it is not a candidate."""
     logits_fn = network(search.logits_fn, search.images)
     if competes:
         logits = checked_logits(logits_fn(search.images), search.labels)
@@ -175,7 +175,7 @@ def _untouched(search: Search, *, competes: bool) -> Attacked:
 
 
 def _none_of(search: Search) -> Any:
-    """The perturbation that is none."""
+    """The zero perturbation."""
     batch = len(search.images)
     keys = jax.random.split(jax.random.key(0), batch)
     shapes = jax.eval_shape(batched(search.threat, batch).init, keys, widened(search.images))
@@ -183,7 +183,7 @@ def _none_of(search: Search) -> Any:
 
 
 def _repeated(search: Search, chunk: int) -> Search:
-    """The batch several times in a row, its radii too."""
+    """The batch repeated several times, including its radii."""
 
     def repeat(leaf: Array) -> Array:
         return jnp.tile(leaf, (chunk,) + (1,) * (leaf.ndim - 1)) if leaf.ndim else leaf

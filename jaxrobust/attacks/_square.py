@@ -1,4 +1,4 @@
-"""Square, the score-based random search: no gradients, only logits."""
+"""Square, a score-based random search that uses only logits, no gradients."""
 
 import math
 from typing import Any, NamedTuple
@@ -20,15 +20,15 @@ from jaxrobust.verdicts import hard_labels, has_nan, misclassified
 
 
 class SquareState(NamedTuple):
-    """How far a run has come; per example in every leaf, so a scheduler may drop and reorder.
+    """The progress of a run; every leaf is per example, so examples may be dropped and reordered.
 
     Attributes:
       images: `[b, h, w, c]`, the best images so far, inside the ball and the box.
       loss: `[b]`, their margin (largest wrong logit less the label's), which is maximised.
-      success: `[b]` bool, they are misclassified.
-      done: `[b]` bool, the margin has reached 0 (or was NaN from the start): the example is
-        frozen. A tie is done whether or not the argmax makes it a success.
-      queries: `[b]` int32, forward passes that the example has had use of.
+      success: `[b]` bool, whether these are misclassified.
+      done: `[b]` bool, whether the margin has reached 0 (or was NaN from the start); the example is
+        then frozen. A tie counts as done even if the argmax does not make it a success.
+      queries: `[b]` int32, forward passes used by the example.
     """
 
     images: Array
@@ -52,13 +52,13 @@ def square(
 ) -> Attacked:
     """Random search over square-shaped changes, accepted when the margin improves.
 
-    Starts from stripes (l_inf) or tiles of small pyramids (l_2, l_1) of the full radius and
-    rewrites one window per query, smaller and smaller on a fixed schedule; the l_2 and l_1
-    attacks move the norm that a second window holds to the first. A query costs one forward
-    pass. Each example has windows of its own, drawn from its key and the query's number alone.
+    The search starts from stripes (l_inf) or tiles of small pyramids (l_2, l_1) of the full radius.
+    Each query rewrites one window, whose size shrinks on a fixed schedule; the l_2 and l_1 attacks
+    move the norm of a second window to the first. A query costs one forward pass. Each example has
+    its own windows, drawn only from its key and the query's number.
 
-    This runs until the last example of the batch is done. To drop the others on the way, run the
-    parts of `attacks.Square`.
+    This runs until the last example of the batch is done. To drop finished examples earlier, run
+    the parts of `attacks.Square`.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, parameters closed over.
@@ -69,8 +69,8 @@ def square(
       eps: radius in image units, `[]` or `[b]`; may be traced.
       queries: number of queries after the one for the start, static.
       p_init: the share of the image in the first windows, static.
-      restarts: independent runs, static; run `r` has the keys with `r` folded in. Examples that
-        one run fooled are frozen in the next.
+      restarts: independent runs, static; run `r` uses the keys with `r` folded in. Examples fooled
+        by one run are frozen in the next.
 
     Returns:
       `Attacked`; the best image found, misclassified or not, and its margin as the loss.
@@ -178,20 +178,20 @@ def square_chunk(
     queries: ArrayLike,
     p_init: float = 0.8,
 ) -> SquareState:
-    """Some queries of `square`, fewer where all examples are done before.
+    """Some queries of `square`; fewer if all examples are done earlier.
 
-    A run may be cut into any chunks, and examples may be dropped, reordered and put together
-    anew in between: an example's result stays the same, as long as its key does.
+    A run may be cut into any chunks, and examples may be dropped, reordered and regrouped in
+    between: an example's result stays the same as long as its key does.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`.
-      state: of `square_init` or of the chunk before.
+      state: from `square_init` or the previous chunk.
       keys: the same keys `[b]` as `square_init` had.
       images: `[b, h, w, c]`, the clean images.
       labels: integer class indices `[b]`.
       norm: "linf", "l2" or "l1".
       eps: radius in image units, `[]` or `[b]`; may be traced.
-      first_query: how many queries the chunks before had, `[]`; may be traced.
+      first_query: number of queries in all previous chunks, `[]`; may be traced.
       queries: number of queries in this chunk; may be traced.
       p_init: the share of the image in the first windows, static.
 
@@ -240,9 +240,9 @@ def _checked(
 
 
 def _accepted(state: SquareState, proposed: Array, logits: Array, labels: Array) -> SquareState:
-    """The state after a query: the better image, unless the example was done before.
+    """The state after a query, with the better image unless the example was already done.
 
-    NaN logits are never right: nothing is better for the attack.
+    NaN logits are never correct, so nothing is better for the attack.
     """
     loss = margin(logits, labels)
     broken = has_nan(logits)
@@ -258,6 +258,6 @@ def _accepted(state: SquareState, proposed: Array, logits: Array, labels: Array)
 
 
 def _better(old: SquareState, new: SquareState) -> SquareState:
-    """Per example the run that fooled; among equals the later unless its margin is smaller."""
+    """Per example, the run that fooled; ties go to the later run unless its margin is smaller."""
     no_worse = (new.success == old.success) & ~(new.loss < old.loss)
     return where((new.success & ~old.success) | no_worse, new, old)

@@ -29,10 +29,10 @@ def window_sides(height: int, width: int, *, norm: str, p_init: float = 0.8) -> 
 class Profile(NamedTuple):
     """The pattern of one side, as vectors along its axes.
 
-    Two pyramids, one up and one down, fill the halves of a square. A pyramid's height falls with
-    the larger of the two distances from its middle, so it is the smaller of two vectors'
-    entries: the pattern is `weight_i min(along_i, across_j)`. Shifted copies of vectors are
-    cheap where those of a table are not. 0 beyond the side.
+    Two pyramids, one positive and one negative, fill the halves of a square. A pyramid's height
+    falls with the larger of the two distances from its middle, so it is the smaller of two vectors'
+    entries: the pattern is `weight_i min(along_i, across_j)`. Shifting vectors is cheap, shifting a
+    table is not. Values beyond the side are 0.
     """
 
     weight: np.ndarray  # `[s]`: the height of each half, signed
@@ -80,7 +80,8 @@ def profiles(sides: tuple[int, ...], norm: str) -> np.ndarray:
 def corners(draws: Array, side: Array, height: int, width: int) -> Array:
     """Uniform draws `[..., 2]` as the rows and columns of windows' first pixels.
 
-    As in AutoAttack the last position is never drawn: the window misses the last row and column.
+    As in AutoAttack, the last position is never drawn, so the window never covers the last row and
+    column.
     """
     free = jnp.stack([height - side, width - side]).astype(draws.dtype)
     free = free.reshape((1,) * (draws.ndim - 1) + (2,))
@@ -103,8 +104,8 @@ def placed(vectors: Array, corner: Array, turned: Array, height: int, width: int
       vectors: `[3, s]`, a profile padded with 0.
       corner: `[b, 2]`.
       turned: `[b]` bool; transpose the pattern.
-      height: of the image, in pixels.
-      width: of the image, in pixels.
+      height: height of the image, in pixels.
+      width: width of the image, in pixels.
     """
     by_row = _shifted(vectors, corner[:, 0], height)
     by_col = _shifted(vectors, corner[:, 1], width)
@@ -138,8 +139,8 @@ class Tiling(NamedTuple):
 def tiling(height: int, width: int, norm: str) -> Tiling:
     """Tiles of a fifth of the height, counted from where five of them are centred.
 
-    Other heights than multiples of five have room for more than five; tiles outside of the
-    image are cut. Images of less than five pixels get tiles of one pixel.
+    Heights that are not multiples of five have room for more than five tiles; tiles are clipped at
+    the image. Images of less than five pixels get tiles of one pixel.
     """
     side = min(max(height // 5, 1), width)
     offset = max((height - 5 * side) // 2, 0)

@@ -1,4 +1,4 @@
-"""What a query of Square proposes: pure functions of explicit draws, and the draws from keys."""
+"""Square's proposals as pure functions of explicit draws, and the draws from keys."""
 
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ def propose(
     """The images to query next.
 
     Args:
-      draws: of this query.
+      draws: the draws of this query.
       iteration: 0-based number of the query, `[]`; may be traced.
       best: `[b, h, w, c]`, the best images so far.
       images: `[b, h, w, c]`, the clean images.
@@ -110,9 +110,10 @@ def propose(
 def _moved(
     changes: Array, pattern: Array, window: Array, drained: Array, eps: Array, norm: str
 ) -> Array:
-    """The changes with the norm of both windows, and what of `eps` is unused, in the first.
+    """The changes with the norm of both windows, and the unused part of `eps`, in the first.
 
-    The window gets the pattern plus what is there, scaled; each channel keeps its own norm.
+    The window gets the scaled sum of the pattern and its current content; each channel keeps its
+    own norm.
     """
     channels = changes.shape[-1]
 
@@ -131,7 +132,7 @@ def _moved(
 
 
 def _onto_ball(changes: Array, images: Array, eps: Array, norm: str) -> Array:
-    """Images with changes of norm `eps`, but for what the box cuts off; not a bit outside."""
+    """Images with changes of norm `eps`, less what the box clips; never outside by even one bit."""
     if norm == "l2":
         changes = changes * (eps / (1e-12 + _size(changes, norm, (1, 2, 3))))
     else:

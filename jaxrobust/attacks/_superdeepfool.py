@@ -1,4 +1,4 @@
-"""SuperDeepFool: DeepFool, projected onto the normal of the boundary that it finds."""
+"""SuperDeepFool: DeepFool steps projected onto the normal of the boundary that they find."""
 
 from typing import NamedTuple
 
@@ -60,11 +60,11 @@ def superdeepfool(
         v \leftarrow \mathrm{clip}(v + \langle u - x, w \rangle w)
 
     until v is misclassified, where c is the class of u; then the segment from the clean image x
-    to v is bisected. This is the authors' code, not the paper's algorithm, which starts at x anew
-    each time and cycles inside the boundary where the box cuts its steps. The sum goes too far,
-    so the bisection matters: without it the distances are about half as large again.
+    to v is bisected. This follows the authors' code, not the paper's algorithm. The latter restarts
+    at x each time, and cycles inside the boundary where the box clips its steps. The sum of the
+    steps overshoots, so the bisection matters: without it the distances are about 50 % larger.
 
-    Two or three outer steps are usual. Each costs DeepFool's passes, two more forward passes and
+    Two or three outer steps are typical. Each costs DeepFool's passes, two more forward passes and
     one more backward pass; the bisection costs `search_steps` forward passes.
 
     Args:
@@ -72,17 +72,17 @@ def superdeepfool(
       key: one PRNG key, or one per example `[b]`; the attack draws nothing.
       images: `[b, h, w, c]`, floating point in [0, 1].
       labels: integer class indices `[b]`.
-      steps: outer steps at most, static.
-      deepfool_steps: of each DeepFool, static.
-      overshoot: of DeepFool, `[]` or `[b]`; may be traced.
-      search_steps: bisections, static.
+      steps: largest number of outer steps, static.
+      deepfool_steps: number of steps of each DeepFool run, static.
+      overshoot: overshoot of DeepFool's steps, `[]` or `[b]`; may be traced.
+      search_steps: number of bisections, static.
 
     Returns:
-      `Attacked`. `images` are the adversarial images found, the clean ones where there are none;
+      `Attacked`. `images` are the adversarial images found, or the clean ones where none was found;
       `distance` `[b]` is the l_2 norm of `perturbation` `[b, h, w, c]` (0 where the clean image is
       misclassified, inf where nothing was found); `success` is whether it is finite. `loss` is the
-      margin of the returned image, `queries` and `backwards` `[b]` are the forward and
-      backward passes that the example had use of.
+      margin of the returned image, `queries` and `backwards` `[b]` are the forward and backward
+      passes used by the example.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -127,7 +127,7 @@ def superdeepfool(
 
 
 def _step(task: Task, settings: _Settings, walk: Walk) -> tuple[Walk, Array]:
-    """Looks at the iterate and moves where it is not adversarial; and DeepFool's points."""
+    """Evaluates the iterate and moves it unless adversarial; also returns DeepFool's points."""
     logits = task.evaluate(walk.delta)
     hit = reached(task, logits)
     done, told = walk.done | hit, ~walk.done & (hit | (walk.step == 0))

@@ -1,4 +1,4 @@
-"""What the subcommands of `jaxrobust` do, callable from Python."""
+"""The subcommands of `jaxrobust`, callable from Python."""
 
 from jaxrobust.commands._attack_choices import Asked as Asked
 from jaxrobust.commands._attack_choices import AttackChoice as AttackChoice

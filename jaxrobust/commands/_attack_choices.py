@@ -1,4 +1,4 @@
-"""What `jaxrobust evaluate --attack` can be: the exported evaluators and minimum-norm attacks."""
+"""The values of `jaxrobust evaluate --attack`: the exported evaluators and minimum-norm attacks."""
 
 import dataclasses
 import inspect
@@ -21,9 +21,9 @@ class Asked(NamedTuple):
     """One option.
 
     Attributes:
-      kind: what it takes.
-      help: of the docstring.
-      required: the evaluator has no default.
+      kind: the type of its value.
+      help: its text in the docstring.
+      required: whether the evaluator has no default for it.
     """
 
     kind: Kind
@@ -35,11 +35,11 @@ class AttackChoice(NamedTuple):
     """One value of `--attack`.
 
     Attributes:
-      name: on the command line.
+      name: its name on the command line.
       options: by parameter name.
       evaluator: the class of the evaluator.
       settings: names of options that go into the evaluator's `settings`.
-      attacks: names of minimum-norm attacks that it stands for, or `None`.
+      attacks: names of the minimum-norm attacks that it runs, or `None`.
     """
 
     name: str
@@ -52,8 +52,8 @@ class AttackChoice(NamedTuple):
         """The evaluator.
 
         Args:
-          experiment: of the run, for norm and radius where they are not given.
-          values: of the options that were given, by parameter name.
+          experiment: the run's experiment, for the defaults of norm and radius.
+          values: the values of the given options, by parameter name.
 
         Returns:
           The evaluator with these settings.
@@ -81,7 +81,7 @@ class AttackChoice(NamedTuple):
         return self.evaluator(**given)
 
     def _of_the_run(self, experiment: Experiment, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Norm and radius of the run's own threat, where they are asked for and fit."""
+        """Norm and radius of the run's own threat, if they are needed and fit."""
         if "norm" not in self.options:
             return {}
         threat = experiment.build("threat")
@@ -120,15 +120,15 @@ class AttackChoice(NamedTuple):
 
 
 def option_name(name: str) -> str:
-    """An option as it is written: `--bound-batch-size`."""
+    """An option as written on the command line: `--bound-batch-size`."""
     return "--" + name.replace("_", "-")
 
 
 def attack_choices() -> dict[str, AttackChoice]:
-    """The attacks by their names on the command line, but for `pgd` and `autoattack`.
+    """The attacks by their names on the command line, except `pgd` and `autoattack`.
 
     Returns:
-      One choice for each evaluator and each bound minimum-norm attack that is exported.
+      One choice for each exported evaluator and each exported bound minimum-norm attack.
     """
     found = {}
     for name in evaluators.__all__:
@@ -174,7 +174,7 @@ def _options(kind: type) -> dict[str, Asked]:
 
 
 def kind_of(annotation: Any) -> Kind | None:
-    """What an option for a field of this type takes; `None` where there can be none."""
+    """The type of an option for a field of this type; `None` if there can be no option."""
     if get_origin(annotation) is Annotated:
         return kind_of(get_args(annotation)[0])
     if get_origin(annotation) is Literal:

@@ -25,17 +25,17 @@ def autoattack_run(
 ) -> list[Row]:
     """Evaluates a run by `evaluators.autoattack` at one or several radii.
 
-    Several radii also leave `sweep.png` and `sweep.json` in a folder of their own.
+    For several radii, `sweep.png` and `sweep.json` are also written, to a separate folder.
 
     Args:
       workdir: the run's folder.
       norm: "linf", "l2" or "l1".
       eps: one or several radii in image units.
-      attacks: for version "custom".
+      attacks: the attacks, for version "custom".
       n: the first n test images; default all.
       checkpoint: "best" or "last".
       quiet: no progress bar, and no lines about progress in a log.
-      say: where lines for the user go.
+      say: called with each line of output for the user.
       **settings: `version`, `seed` and `individual` of the evaluator.
 
     Returns:

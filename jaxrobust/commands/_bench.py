@@ -19,7 +19,7 @@ def bench_attack(path: pathlib.Path | None, **settings: Any) -> Rows:
 
     Args:
       path: the JSON file, or `None`.
-      **settings: of `bench.attack_table`.
+      **settings: settings of `bench.attack_table`.
 
     Returns:
       The rows as dictionaries.
@@ -37,7 +37,7 @@ def bench_many(path: pathlib.Path | None, **settings: Any) -> Rows:
 
     Args:
       path: the JSON file, or `None`.
-      **settings: of `bench.many_table`.
+      **settings: settings of `bench.many_table`.
 
     Returns:
       The rows as dictionaries.
@@ -51,12 +51,12 @@ def bench_many(path: pathlib.Path | None, **settings: Any) -> Rows:
 
 
 def bench_step(path: pathlib.Path | None, *, objectives: Sequence[str], **settings: Any) -> Rows:
-    """Times train steps against the passes that they consist of.
+    """Times train steps and, for comparison, their forward and backward passes.
 
     Args:
       path: the JSON file, or `None`.
       objectives: names of objectives.
-      **settings: of `bench.step_table`.
+      **settings: settings of `bench.step_table`.
 
     Returns:
       The rows as dictionaries.
@@ -77,12 +77,12 @@ def bench_step(path: pathlib.Path | None, *, objectives: Sequence[str], **settin
 def bench_throughput(
     experiments: Sequence[Experiment], path: pathlib.Path | None, **settings: Any
 ) -> Rows:
-    """Times the train steps of experiments on the devices that are here.
+    """Times the train steps of experiments on the available devices.
 
     Args:
-      experiments: to time.
+      experiments: the experiments to time.
       path: the JSON file, or `None`.
-      **settings: of `bench.throughput`.
+      **settings: settings of `bench.throughput`.
 
     Returns:
       The rows as dictionaries.
@@ -107,7 +107,7 @@ def show_rows(title: str, rows: Rows, columns: Sequence[str]) -> None:
 
     Args:
       title: above the table.
-      rows: at least one.
+      rows: the rows, at least one.
       columns: the names of the values that are shown, in their order.
     """
     table = Table(title=title, title_justify="left")
@@ -127,13 +127,13 @@ def keep_rows(
     host: dict[str, Any],
     **found: Any,
 ) -> None:
-    """Writes what a benchmark found as JSON, with its settings and where it ran.
+    """Writes the results of a benchmark as JSON, with its settings and the machine.
 
     Args:
       path: the file; with `None` nothing is written.
       bench: the name of the benchmark.
-      settings: that it ran with.
-      host: of `bench.machine`, taken before the measurement.
+      settings: its settings.
+      host: the result of `bench.machine` before the measurement.
       **found: rows by the name of their table.
     """
     if path is not None:

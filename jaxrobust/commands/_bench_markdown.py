@@ -1,4 +1,4 @@
-"""Measurements of speed as Markdown, with the machine that they are of in the first cell."""
+"""Measurements of speed as Markdown, with their machine in the first cell."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +13,18 @@ def bench_rows(results: dict[str, Any]) -> Rows:
     """A file that `jaxrobust bench` wrote, as rows of cells; the first names the columns.
 
     Args:
-      results: what the JSON file holds.
+      results: the content of the JSON file.
 
     Returns:
       The rows.
 
     Raises:
-      ValueError: if there is no table of its kind.
+      ValueError: if there is no table for this kind of benchmark.
     """
     kind = results["bench"]
     if kind not in RENDERED:
         raise ValueError(
-            f"there is no table of bench {kind!r}; there is of {', '.join(RENDERED)}; tables of "
+            f"there is no table for bench {kind!r}, only for {', '.join(RENDERED)}; tables of "
             "other benchmarks are printed by `python -m benchmarks table` in a clone"
         )
     return with_machine(results, RENDERED[kind](results))

@@ -11,8 +11,8 @@ from jaxrobust.experiment import Experiment, to_dict
 from jaxrobust.inputs import InputError
 
 LOSS_ONLY = (
-    "The law predicts this loss and nothing else: no clean accuracy, no AutoAttack. An expectation "
-    "is no result."
+    "The law predicts this loss and nothing else: no clean accuracy, no AutoAttack. An "
+    "expected value is not a result."
 )
 UNITS = ("FLOP", "chip-hours")
 
@@ -32,12 +32,12 @@ def plan_for_budget(
     Args:
       experiment: whose recipe is scaled.
       budget: a number and its unit, "FLOP" or "chip-hours".
-      topologies: slices that the experiment's step is compiled for, such as "v5e:16x16"; with none
-        durations are those of one chip at its peak. Chip-hours need exactly one.
-      fid: of the generated images.
+      topologies: slices that the experiment's step is compiled for, such as "v5e:16x16"; without
+        any, durations are those of one chip at its peak. Chip-hours need exactly one.
+      fid: the FID of the generated images.
       generated_size: number of generated images; as in `bench.plan`.
       path: the JSON file, or `None`.
-      say: where lines go.
+      say: called with each line of output.
 
     Returns:
       `bench.BudgetPlan`.
@@ -67,7 +67,7 @@ def plan_for_budget(
 
 
 def budget_lines(found: BudgetPlan) -> list[str]:
-    """A budget's plan in words.
+    """A budget's plan as text.
 
     Args:
       found: the plan.
@@ -93,7 +93,7 @@ def budget_lines(found: BudgetPlan) -> list[str]:
         "published results, nearest in size of network (clean, AutoAttack):",
         *(
             f"  {row.name}: {row.params / 1e6:,.4g}M parameters, "
-            + (f"{row.images / 1e6:,.4g}M images seen" if row.images else "images seen: not known")
+            + (f"{row.images / 1e6:,.4g}M images seen" if row.images else "images seen: unknown")
             + f": {row.clean:.2f}, {row.autoattack:.2f}"
             for row in found.published
         ),

@@ -1,4 +1,4 @@
-"""How much of a command's time JAX spends on tracing and compiling."""
+"""The time that JAX spends on tracing and compiling during a command."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where tables are printed."""
+"""The console for tables."""
 
 import io
 import sys
@@ -8,12 +8,12 @@ from rich.console import Console, RenderableType
 
 
 def table_console() -> Console:
-    """The terminal as wide as it is; in a file, or a log, nothing needs to be cut."""
+    """The terminal at its own width; in a file or a log, tables are not cut."""
     return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def say_table(table: RenderableType, say: Callable[[str], None]) -> None:
-    """Says a table, so that it takes the same way as every other line."""
+    """Prints a table through `say`, like every other line."""
     width = table_console().width
     console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty())
     console.print(table)

@@ -23,9 +23,9 @@ def evaluate_run(
 ) -> list[Row]:
     """Evaluates a run's network on its test set.
 
-    Says the numbers, appends a row for each evaluator to `rows.jsonl` in the run's folder, and
-    draws the evaluators' pictures there. Several processes share the work; the first of them says
-    and writes. Where the folder cannot be written to, the numbers are said all the same.
+    Prints the numbers, appends a row for each evaluator to `rows.jsonl` in the run's folder, and
+    draws the evaluators' pictures there. Several processes share the work; the first of them prints
+    and writes. If the folder is not writable, the numbers are still printed.
 
     Args:
       workdir: the run's folder.
@@ -33,7 +33,7 @@ def evaluate_run(
       evaluators: of `jaxrobust.evaluators`, or your own; default: the experiment's.
       trust: packages whose code the run's configuration may name, as in `training.load_run`.
       quiet: no progress bar, and no lines about progress in a log.
-      say: where lines for the user go.
+      say: called with each line of output for the user.
 
     Returns:
       The rows.

@@ -76,8 +76,8 @@ class Mixture:
         """The mixed classifier.
 
         Args:
-          num_classes: of the data that it is for.
-          images: of these data.
+          num_classes: number of classes of its data.
+          images: images of these data.
           bases: the two networks, if they are loaded already.
         """
         std, rob = bases or (load_base(x, num_classes=num_classes) for x in (self.std, self.rob))
@@ -109,12 +109,12 @@ class MixedEvaluation:
         MixedNUTS' surrogate, or its APGD attacks on a loss that also evades the mixing network.
       norm: "linf", "l2" or "l1".
       eps: radius in image units.
-      steps: of PGD.
+      steps: number of steps of PGD.
       n: the first n test images; default all.
-      weight: of the mixing network's output in the adaptive loss.
-      version: of AutoAttack.
-      attacks: of AutoAttack, version "custom".
-      seed: of all noise.
+      weight: the weight of the mixing network's output in the adaptive loss.
+      version: the version of AutoAttack.
+      attacks: AutoAttack's attacks, for version "custom".
+      seed: the seed of all noise.
       batch_size: examples per forward pass.
     """
 
@@ -141,16 +141,16 @@ def evaluate_mixed(
 ) -> Row:
     """Clean and attacked accuracy of two networks, mixed, on the test set of some data.
 
-    Says the accuracies, then appends a row to `rows.jsonl` in the folder. AutoAttack leaves its
-    report there too, in a folder for each mixture and each setting.
+    Prints the accuracies, then appends a row to `rows.jsonl` in the folder. AutoAttack also writes
+    its report there, in a separate folder for each mixture and each setting.
 
     Args:
       mixture: the bases and how they are mixed.
       data: a data set of `jaxrobust.data`.
-      folder: made if missing.
+      folder: created if missing.
       evaluation: the attack.
       quiet: no progress bar, and no lines about progress in a log.
-      say: where lines for the user go.
+      say: called with each line of output for the user.
 
     Returns:
       The row.
@@ -228,7 +228,7 @@ def _evaluator(target: Any, asked: MixedEvaluation) -> Evaluator:
 
 
 def _row(found: Row, evaluator: Evaluator, what: dict[str, Any], asked: MixedEvaluation) -> Row:
-    """The evaluator's row, with what it is of."""
+    """The evaluator's row, with its origin."""
     if asked.attack == "adaptive":
         clean, attacked = found.numbers
         numbers = (clean, replace(attacked, column=f"adaptive {attacked.column}"))
@@ -246,7 +246,7 @@ def _row(found: Row, evaluator: Evaluator, what: dict[str, Any], asked: MixedEva
 
 
 def _title(mixture: Mapping[str, Any]) -> str:
-    """The mixture in words."""
+    """The mixture as text."""
     names = [b["weights"] if isinstance(b, dict) else b for b in (mixture["std"], mixture["rob"])]
     how = {k: mixture[k] for k in ("alpha", "smoothing", "nuts") if mixture[k] is not None}
     return f"{' with '.join(names)}, {', '.join(f'{k} {v}' for k, v in how.items())}"
@@ -255,7 +255,7 @@ def _title(mixture: Mapping[str, Any]) -> str:
 def _loaded(
     source: Source, num_classes: int, say: Callable[[str], None]
 ) -> tuple[Any, dict[str, Any]]:
-    """A base, and what identifies its weights: a run's step, or the hash of a file."""
+    """A base and the identity of its weights: a run's step, or the hash of a file."""
     if isinstance(source, Mapping):
         return load_base(source, num_classes=num_classes), _file(source["weights"])
     run = load_run(source, say=say)
@@ -274,7 +274,7 @@ def _file(path: str) -> dict[str, str]:
 
 
 def _name(what: dict[str, Any], evaluation: MixedEvaluation) -> str:
-    """What starts a report's folder: readable, and different wherever anything is."""
+    """The prefix of a report's folder: readable, and different for different mixtures."""
     mixture = what["mixture"]
     how = [f"{k}{mixture[k]}" for k in ("alpha", "smoothing", "nuts") if mixture[k] is not None]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The lines of a trade-off: what the figure, the table and the comparison of fronts are made of."""
+"""The lines of a trade-off, for the figure, the table and the comparison of fronts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ class Plane(NamedTuple):
     """Two columns of the table.
 
     Attributes:
-      clean: on the horizontal axis.
-      robust: on the vertical axis.
+      clean: the column on the horizontal axis.
+      robust: the column on the vertical axis.
     """
 
     clean: str
@@ -38,12 +38,12 @@ class Plane(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What tables of fronts say.
+    """The settings of tables of fronts.
 
     Attributes:
       reference: corner of the dominated area, a clean and a robust accuracy.
-      clean_at: clean accuracies at which robust ones are told; none for round ones.
-      compared: pairs of lines; none for the best line with each other one.
+      clean_at: clean accuracies at which robust ones are shown; empty for round ones.
+      compared: pairs of lines; empty to compare the best line with every other one.
     """
 
     reference: tuple[float, float] = (0.0, 0.0)
@@ -69,7 +69,7 @@ def plane_in(results: Mapping[str, Any]) -> Plane | None:
 
 
 def usual_plane(rows: Sequence[Row]) -> Plane | None:
-    """Clean accuracy against the first AutoAttack's, else the worst of PGD."""
+    """Clean accuracy against that of the first AutoAttack, or else the worst of PGD."""
     for kind in ("autoattack", "pgd"):
         for row in rows:
             if row.kind == kind:
@@ -78,10 +78,10 @@ def usual_plane(rows: Sequence[Row]) -> Plane | None:
 
 
 class Measured(NamedTuple):
-    """A line with everything measured of it.
+    """A line with all its measurements.
 
     Attributes:
-      line: for figures.
+      line: the line for figures.
       seeds: `[points, seeds, 2]` clean and robust accuracies.
       right: clean and robust masks `[points, seeds, images]`, or `None` where rows have none.
     """
@@ -152,7 +152,7 @@ def fronts_table(lines: Sequence[Measured], settings: Settings) -> list[list[str
     """Each line's dominated area, and its robust accuracy at given clean accuracies.
 
     Args:
-      lines: with a sweep or without.
+      lines: the lines, with or without a sweep.
       settings: reference point and clean accuracies.
 
     Returns:
@@ -199,7 +199,8 @@ def compared(
     """Pairs of lines compared by a paired bootstrap over images and seeds.
 
     Args:
-      lines: of the trade-off; those of one point, or without masks in their rows, are left out.
+      lines: the lines of the trade-off; those with one point, or without masks in their rows, are
+        left out.
       settings: reference point and pairs.
 
     Returns:
@@ -231,10 +232,10 @@ def fronts_text(results: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]
     """The table of the fronts and a sentence for each pair, from what `results.json` holds.
 
     Args:
-      results: of a trade-off.
+      results: the results of a trade-off.
 
     Returns:
-      Cells by row, none without a member that has a sweep; and the sentences.
+      Cells by row (empty if no member has a sweep), and the sentences.
     """
     plane = plane_in(results)
     swept = any(member.get("sweep") for member in results["members"].values())
@@ -253,7 +254,7 @@ def compared_fronts(
     """Members with sweeps compared by their fronts, from what `results.json` holds.
 
     Args:
-      results: of a trade-off.
+      results: the results of a trade-off.
       pairs: names of two members each.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A trade-off as one HTML file that needs nothing else."""
+"""A trade-off as one self-contained HTML file."""
 
 import base64
 import html
@@ -26,14 +26,14 @@ def write_report(
 ) -> pathlib.Path:
     """`report.html` in the folder: table, figures, example attacks and the rows behind them.
 
-    Pictures are inside the file; it loads nothing from anywhere. Every number of the table links
-    to the line among the rows that has it, and every figure to the rows that it is drawn from.
+    Pictures are embedded in the file, and it loads nothing else. Every number of the table links to
+    its line among the rows, and every figure to the rows that it is drawn from.
 
     Args:
-      folder: of `results.json`, which must be there already.
-      results: what `results.json` holds.
-      figures: what was drawn, in order.
-      examples: PNG files of attacked images, and the members they are of.
+      folder: the folder that already contains `results.json`.
+      results: the content of `results.json`.
+      figures: the figures, in order.
+      examples: PNG files of attacked images, and the members that they belong to.
 
     Returns:
       The path of the report.
@@ -56,7 +56,7 @@ def write_report(
         *(
             _figure(
                 path,
-                f"{shown}: images, attacked, and what was added",
+                f"{shown}: clean images, attacked images and perturbations",
                 _links({shown: members[shown]}, "pgd", members),
             )
             for path, shown in examples
@@ -139,7 +139,7 @@ def _table(members: Members) -> str:
 def _best(
     found: Mapping[str, Mapping[str, Number]], columns: Sequence[str]
 ) -> set[tuple[str, str]]:
-    """Of each column with at least two numbers: the best, and those that reach it."""
+    """The best number of each column with at least two, and those whose intervals reach it."""
     chosen = set()
     for column in columns:
         having = {name: numbers[column] for name, numbers in found.items() if column in numbers}
@@ -155,7 +155,7 @@ def _warned(member: Mapping[str, Any]) -> set[str]:
 
 
 def _fronts(results: Mapping[str, Any]) -> list[str]:
-    """The table of the lines and what their comparison says."""
+    """The table of the lines and the result of their comparison."""
     cells, sentences = fronts_text(results)
     if not cells:
         return []
@@ -193,7 +193,7 @@ def _warnings(members: Members) -> list[str]:
 
 
 def _links(members: Members, kind: str, every: Members | None = None) -> Sequence[tuple[str, str]]:
-    """The rows of members that something is drawn from: names and anchors."""
+    """Names and anchors of the members' rows that a figure is drawn from."""
     numbers = {name: number for number, name in enumerate(every or members)}
     return [
         (name, "#" + anchor(numbers[name], kind))

@@ -12,11 +12,11 @@ SHORT = 12  # a longer list is folded
 
 
 def anchor(number: int, kind: str) -> str:
-    """The place of a member's rows of one kind; a kind from outside has a path as its name.
+    """The anchor of a member's rows of one kind; the name of a kind from outside is an import path.
 
     Args:
-      number: of the member, from 0.
-      kind: of the rows.
+      number: the number of the member, from 0.
+      kind: the kind of the rows.
 
     Returns:
       An id.
@@ -39,12 +39,12 @@ def numbers_by_kind(member: Mapping[str, Any]) -> dict[str, dict[str, Number]]:
 
 
 def places(number: int, member: Mapping[str, Any], numbers: Mapping[str, Number]) -> dict[str, str]:
-    """Where the numbers of a member stand among its rows.
+    """The lines that have the numbers of a member.
 
     Args:
-      number: of the member, from 0.
+      number: the number of the member, from 0.
       member: as in `results.json`.
-      numbers: of the member, as a table shows them.
+      numbers: the numbers of the member, as a table shows them.
 
     Returns:
       By column, the id of the line that has exactly this number.
@@ -61,8 +61,8 @@ def section(number: int, name: str, member: Mapping[str, Any]) -> str:
     """The rows of a member.
 
     Args:
-      number: of the member, from 0.
-      name: of the member.
+      number: the number of the member, from 0.
+      name: the name of the member.
       member: as in `results.json`.
 
     Returns:
@@ -91,7 +91,7 @@ def section(number: int, name: str, member: Mapping[str, Any]) -> str:
 
 
 def _numbers(place: str, numbers: Mapping[str, Number], seeds: Sequence[Sequence[Row]]) -> str:
-    """A line per number: over the seeds, and of each seed with its interval and counts."""
+    """A line per number: over all seeds, and for each seed with its interval and counts."""
     heads = ["quantity", "accuracy (%)", *(f"run {seed + 1}" for seed in range(len(seeds)))]
     lines = ["".join(f"<th>{head}</th>" for head in heads)]
     lines[0] = f"<tr>{lines[0]}</tr>"
@@ -118,7 +118,7 @@ def _row(row: Row, seed: int) -> str:
 
 
 def value(thing: Any) -> str:
-    """JSON as tables: columns where lists or records fit together, else names and values.
+    """JSON as tables: columns if lists or records have the same form, else names and values.
 
     Args:
       thing: plain JSON types.

@@ -1,4 +1,4 @@
-"""The style of the reports, and the few lines of script that open what a link leads to."""
+"""The style of the reports, and a short script that opens the target of a link."""
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1a1a1a; --page: #fff; --soft: #555; --line: #ddd;

@@ -1,4 +1,4 @@
-"""What an evaluation is of: checkpoint, data, task and threat."""
+"""The origin of an evaluation: checkpoint, data, task and threat."""
 
 import json
 import pathlib
@@ -15,7 +15,7 @@ TASK = ("data", "model", "threat", "seed")
 
 
 def checkpoint_of(workdir: pathlib.Path, kind: str) -> dict[str, Any]:
-    """The checkpoint that an evaluation would take now, as rows name it.
+    """The checkpoint that an evaluation would use now, as rows name it.
 
     Args:
       workdir: the run's folder.
@@ -34,18 +34,18 @@ def checkpoint_of(workdir: pathlib.Path, kind: str) -> dict[str, Any]:
 
 
 def digest_of_checkpoint(workdir: pathlib.Path, step: int) -> str:
-    """Of the files of a checkpoint: a run that was trained anew has the same steps."""
+    """A digest of a checkpoint's files, because a run that is trained again has the same steps."""
     return Checkpoints(workdir / "checkpoints", warn=lambda line: None).digest(step)
 
 
 def digests_of_data(dataset: Any) -> dict[str, str]:
-    """Of the test images and labels: a file of data may have changed under its name."""
+    """Digests of the test images and labels, because a data file may change under its name."""
     images, labels = dataset.floats("test")
     return {"images": digest_of(images), "labels": digest_of(labels)}
 
 
 class DataDigests:
-    """Digests of test data by the configuration that names them, each read once."""
+    """Digests of test data by the configuration that names them; each is read once."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, str]] = {}
@@ -64,7 +64,7 @@ def task_of(experiment: Experiment) -> dict[str, Any]:
 
 
 def task_in(values: dict[str, Any]) -> dict[str, Any]:
-    """The same of a stored experiment or task, which an older version may have written."""
+    """The same for a stored experiment or task, which an older version may have written."""
     found = normal({name: values[name] for name in TASK})
     return {name: found[name] for name in TASK}
 
@@ -76,7 +76,7 @@ def provenance_of(experiment: Experiment, evaluator: Evaluator) -> dict[str, Any
 
 
 def threat_text(experiment: Experiment) -> str:
-    """The threat in words: `linf eps 0.1`."""
+    """The threat as text: `linf eps 0.1`."""
     threat, given = experiment.build("threat"), experiment.threat.kwargs
     # As they were given: in float32, 8/255 has another sixth digit.
     if ":" in experiment.threat.target:  # what its arguments mean is not known

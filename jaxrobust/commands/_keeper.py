@@ -1,4 +1,4 @@
-"""Writing results: what cannot be written or drawn never costs what was computed."""
+"""Writing results: a failure to write or draw never loses computed results."""
 
 import os
 import pathlib
@@ -15,17 +15,17 @@ from jaxrobust.reasons import no_room, one_line
 class Keeper:
     """Keeps results in a folder.
 
-    That nothing can be written there (somebody else's folder, a full disk) is found at the start
-    and said once; the work then goes on without the folder. A row that fails later is an error, but
-    only at the end, in `close`. A picture that fails is a warning.
+    If the folder is not writable (missing permissions, a full disk), this is reported once at the
+    start, and the work continues without the folder. A row that cannot be written later is an
+    error, but only at the end, in `close`. A picture that cannot be drawn is a warning.
 
     Args:
       folder: an existing one.
-      say: where warnings go.
+      say: called with each warning.
 
     Attributes:
-      usable: whether anything can be written there.
-      error: of the first row that could not be written, or `None`.
+      usable: whether the folder is writable.
+      error: the error of the first row that could not be written, or `None`.
     """
 
     def __init__(self, folder: pathlib.Path, *, say: Callable[[str], None]) -> None:
@@ -43,7 +43,7 @@ class Keeper:
 
         Args:
           call: writes.
-          *arguments: of the call.
+          *arguments: arguments of the call.
 
         Returns:
           Whether they were written.
@@ -69,7 +69,7 @@ class Keeper:
         Args:
           path: the PNG.
           draw: `(path, content)`, called in the first process.
-          of: makes the content, in all processes, which may have to work together for it.
+          of: returns the content; called in all processes, which may have to cooperate.
 
         Returns:
           Whether it was drawn.
@@ -90,14 +90,14 @@ class Keeper:
     def draw_all(
         self, draw: Callable[[pathlib.Path], list[pathlib.Path]], *, what: str
     ) -> list[pathlib.Path]:
-        """Draws the pictures of an evaluator, in the first process; all of them or none.
+        """Draws the pictures of an evaluator in the first process, all of them or none.
 
         Args:
           draw: writes PNGs into the folder that it is given, and returns their paths.
           what: names them in a warning.
 
         Returns:
-          Where they are.
+          Their paths.
         """
         if not self.usable or not is_first():
             return []
@@ -115,7 +115,7 @@ class Keeper:
         return [place for _, place in found]
 
     def warn(self, line: str) -> None:
-        """Says a line, once."""
+        """Prints a line, but never twice."""
         if line not in self._said:
             self._said.add(line)
             self._say(line)

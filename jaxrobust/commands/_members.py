@@ -21,12 +21,12 @@ def numbers_of_member(member: Mapping[str, Any]) -> dict[str, Number]:
 
 
 def columns_of(members: Iterable[Mapping[str, Number]]) -> list[str]:
-    """The columns of a table, those that only some members have too."""
+    """The columns of a table, including those that only some members have."""
     return list(dict.fromkeys(column for numbers in members for column in numbers))
 
 
 def cell(number: Number | None) -> str:
-    """A share in per cent, with half of its interval or range; empty if it was not measured."""
+    """A share in per cent, with half the width of its interval or range; empty if not measured."""
     if number is None:
         return ""
     return f"{100 * number.value:.1f} ±{50 * (number.high - number.low):.1f}"

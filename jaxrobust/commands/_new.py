@@ -1,4 +1,4 @@
-"""`jaxrobust new`: an experiment file to start from."""
+"""`jaxrobust new`: a first experiment file."""
 
 import pathlib
 import re
@@ -32,9 +32,9 @@ def new_experiment(
     """Writes an experiment file.
 
     Args:
-      path: of the new file. Its stem becomes the experiment's name.
+      path: the path of the new file. Its stem becomes the experiment's name.
       like: name of an experiment of the library to copy; default a short one on digits.
-      say: told what was written and what to run next.
+      say: called with a line that says what was written and what to run next.
 
     Raises:
       ValueError: if the file exists, if its name cannot name a module, or if no experiment has the

@@ -1,4 +1,4 @@
-"""What an experiment would need and cost on a TPU slice, as text and as JSON."""
+"""The requirements and the cost of an experiment on a TPU slice, as text and as JSON."""
 
 import pathlib
 from collections.abc import Callable
@@ -25,11 +25,11 @@ def plan_experiment(
     """Plans an experiment on a slice; prints the numbers, writes JSON.
 
     Args:
-      experiment: to plan.
-      topology: of the slice, such as "v5e:16x16".
+      experiment: the experiment to plan.
+      topology: the topology of the slice, such as "v5e:16x16".
       path: the JSON file, or `None`.
-      say: where lines go.
-      **settings: of `bench.plan`.
+      say: called with each line of output.
+      **settings: settings of `bench.plan`.
 
     Returns:
       `bench.Plan`.
@@ -54,7 +54,7 @@ def plan_experiment(
 
 
 def plan_lines(found: Plan) -> list[str]:
-    """A plan in words.
+    """A plan as text.
 
     Args:
       found: the plan.

@@ -17,12 +17,12 @@ from jaxrobust.progress import progress_bar
 
 
 class EvaluationBar:
-    """A transient bar on standard error; without two terminals also lines through `say`.
+    """A transient bar on standard error; without two terminals, lines also go through `say`.
 
     Args:
-      name: of what is evaluated.
+      name: the name of the evaluated run.
       quiet: neither bar nor lines.
-      say: where the lines of a log go.
+      say: called with each line of a log.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EvaluationBar:
         self._progress.stop()
 
     def show(self, what: str, done: int, total: int) -> None:
-        """Shows how many examples are done; the name of what is running may change."""
+        """Shows the number of finished examples; the name of the running part may change."""
         if what != self._what or done < self._done:
             self._finished = False
             if not done:

@@ -1,4 +1,4 @@
-"""The rows of a run: taken from its folder, or made now and kept there."""
+"""The rows of a run: read from its folder, or evaluated now and kept there."""
 
 import contextlib
 import pathlib
@@ -42,20 +42,19 @@ ROWS = "rows.jsonl"
 class RunRows:
     """Evaluates one run. Each row is a line of `rows.jsonl` in the run's folder.
 
-    A row is taken from there only where evaluator, settings, task, checkpoint and seed agree, and
-    the contents of the checkpoint and of the test data too.
-    Pictures are drawn in `draw`, after the rows.
+    A row is reused only if evaluator, settings, task, checkpoint and seed agree, and also the
+    contents of the checkpoint and of the test data. Pictures are drawn in `draw`, after the rows.
 
     Args:
-      folder: of the run.
-      experiment: of the run.
+      folder: the run's folder.
+      experiment: the run's experiment.
       checkpoint: as rows name it, `{"kind": "best", "step": ...}`.
-      keeper: writes the rows; what cannot be written is computed all the same.
+      keeper: writes the rows; rows that cannot be written are still computed.
       quiet: no progress bars, and no lines about progress in a log.
-      say: where lines for the user go.
-      tell: where the evaluators' own lines go.
+      say: called with each line of output for the user.
+      tell: called with the evaluators' own lines.
       run: the network, if it is loaded already.
-      data: digests of test data that other runs may have in common with this one.
+      data: digests of test data, which other runs may share.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class RunRows:
 
     @cached_property
     def run(self) -> Run:
-        """The network; loaded only where something is left to do."""
+        """The network; loaded only if something is left to do."""
         run = load_run(
             self._folder,
             checkpoint=self._checkpoint["kind"],
@@ -92,8 +91,8 @@ class RunRows:
         )
         if run.step != self._checkpoint["step"]:
             raise ValueError(
-                f"{self._folder}: the {self._checkpoint['kind']} checkpoint is of step {run.step}, "
-                f"its evaluation of step {self._checkpoint['step']}; run the same command again"
+                f"{self._folder}: the {self._checkpoint['kind']} checkpoint has step {run.step} "
+                f"but its evaluation step {self._checkpoint['step']}; run the same command again"
             )
         return run
 
@@ -106,7 +105,7 @@ class RunRows:
         return digests_of_data(self.run.dataset)
 
     def row(self, evaluator: Evaluator) -> Row:
-        """The row of an evaluator: an earlier one, or made now."""
+        """The row of an evaluator: an earlier one, or a new one."""
         loaded = "run" in self.__dict__
         data = self._loaded_data if loaded else self._data.of(self._experiment)
         wanted = row_of(self._asked(evaluator, data).to_dict()).of()  # as it would be read
@@ -119,7 +118,7 @@ class RunRows:
         return self.make(evaluator) if found is None else found
 
     def make(self, evaluator: Evaluator) -> Row:
-        """The row of an evaluator, made now."""
+        """A new row of an evaluator."""
         asked, started = self._asked(evaluator, self._loaded_data), time.perf_counter()
         with self._progress() as bar:
             key, work = key_of(self._experiment.seed), self._work(bar.show)
@@ -141,18 +140,18 @@ class RunRows:
         return row
 
     def draw(self) -> list[pathlib.Path]:
-        """Draws the pictures of the rows that were made; returns those that could be drawn."""
+        """Draws the pictures of the new rows; returns those that could be drawn."""
         pictures, self._pictures = self._pictures, []
         return [path for path, draw, of in pictures if self.keeper.draw(path, draw, of=of)]
 
     @property
     def made(self) -> int:
-        """The number of rows that were made, not taken."""
+        """The number of new rows."""
         return len(self._made)
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[EvaluationBar]:
-        """One bar, also for an evaluator that another one asks for its row."""
+        """One bar, also for an evaluator whose row another evaluator requests."""
         if self._bar is not None:
             yield self._bar
             return
@@ -200,7 +199,7 @@ class RunRows:
 
 
 def kept_rows(path: pathlib.Path) -> list[Row]:
-    """The rows of a file; damaged lines and rows of another shape are left out."""
+    """The rows of a file; damaged lines and rows in another format are left out."""
     found = []
     for values in read_rows(path) if path.is_file() else []:
         try:
@@ -211,7 +210,7 @@ def kept_rows(path: pathlib.Path) -> list[Row]:
 
 
 def row_lines(row: Row) -> list[str]:
-    """A row for people: the evaluation, its numbers, and the checks that failed."""
+    """A row as text: the evaluation, its numbers, and the checks that failed."""
     at = row.checkpoint
     place = f", step {at['step']} ({at['kind']})" if at else ""
     width = max((len(number.column) for number in row.numbers), default=0)
@@ -223,6 +222,6 @@ def row_lines(row: Row) -> list[str]:
 
 
 def warning_lines(row: Row) -> list[str]:
-    """A line for each check that did not pass."""
+    """A line for each failed check."""
     checks = row.detail.get("checks", [])
     return list(dict.fromkeys(f"warning: {c['name']}: {c['message']}" for c in checks))

@@ -1,4 +1,4 @@
-"""Commands that are stopped and go on when they are run again."""
+"""Commands that continue when they are run again after an interruption."""
 
 import signal
 import threading
@@ -13,12 +13,12 @@ AGAIN = "what is finished is kept; run the same command again to continue"
 
 @contextmanager
 def resumable(name: str) -> Iterator[None]:
-    """While entered, SIGTERM and Ctrl-C end in `Interrupted`, whose message says how to go on.
+    """While entered, SIGTERM and Ctrl-C raise `Interrupted`, whose message says how to continue.
 
-    Training answers them itself, between two steps, and saves its state first.
+    Training handles these signals itself, between two steps, and saves its state first.
 
     Args:
-      name: of what is stopped.
+      name: the name of the stopped command.
 
     Raises:
       Interrupted: after either signal.

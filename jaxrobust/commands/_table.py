@@ -1,4 +1,4 @@
-"""Results as Markdown, so that a table in a text is never typed by hand."""
+"""Results as Markdown, so that no table in a text is typed by hand."""
 
 import json
 import pathlib
@@ -23,12 +23,12 @@ def markdown_table(path: pathlib.Path) -> str:
     """The results in a file as a Markdown table.
 
     Args:
-      path: `results.json` of a trade-off, `rows.jsonl` of a run, or what a `bench` command wrote
-        with `--json`.
+      path: `results.json` of a trade-off, `rows.jsonl` of a run, or the file of a `bench` command's
+        `--json`.
 
     Returns:
-      The table: times, with the machine in the first cell; or accuracies in per cent, with half
-      of the range over seeds, or half of the 95 % interval where there is one seed.
+      The table: times, with the machine in the first cell; or accuracies in per cent, with half of
+        the range over seeds, or half of the 95 % interval for one seed.
 
     Raises:
       ValueError: if the file does not exist or holds no results.
@@ -48,14 +48,14 @@ def markdown_table(path: pathlib.Path) -> str:
             raise ValueError(f"{path} holds no results of a trade-off; {WANTED}")
         return _members(path, results["members"])
     except InputError as error:
-        raise ValueError(f"{path} holds rows of another shape ({error}); {WANTED}") from None
+        raise ValueError(f"{path} holds rows in an unknown format ({error}); {WANTED}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text file; {WANTED}") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON or damaged ({error}); {WANTED}") from None
+        raise ValueError(f"{path} is not valid JSON or is damaged ({error}); {WANTED}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(
-            f"{path} holds rows of another shape ({type(error).__name__}: {error}); {WANTED}"
+            f"{path} holds rows in an unknown format ({type(error).__name__}: {error}); {WANTED}"
         ) from None
 
 

@@ -49,27 +49,27 @@ def run_tradeoff(
     quiet: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains and attacks what is not finished yet, then writes the figures, table and report.
+    """Trains and attacks all unfinished members, then writes the figures, table and report.
 
-    Members live in `members/` of the folder, one folder per seed; one that was interrupted goes on
-    where it stopped, one that is finished is not repeated, nor is any of its evaluations, and
-    where one fails the others go on: table, figures and `results.json` say that it did.
+    Members are in `members/` of the folder, one folder per seed. An interrupted member continues
+    where it stopped, and a finished member or evaluation is not repeated. If a member fails, the
+    others continue; table, figures and `results.json` record the failure.
 
     Args:
       tradeoff: the members.
       workdir: the folder of the report, `report.html`, its figures and the rows, `results.json`.
       quiet: no progress bars, and no lines about progress in a log.
-      say: where lines for the user go.
+      say: called with each line of output for the user.
 
     Returns:
-      What `results.json` holds: by member its `runs` (for each seed the experiment, the training
-      and the rows of its evaluations) and, if there was one, its `failure`.
+      The content of `results.json`: for each member its `runs` (for each seed the experiment, the
+        training and the rows of its evaluations) and, if it failed, its `failure`.
 
     Raises:
-      ValueError: if a run that is to be taken is not there, not finished or not of this task, or
-        the folder is in a bucket.
+      ValueError: if a listed existing run is missing, unfinished or of another task, or the folder
+        is in a bucket.
       FolderInUseError: if another process trains or attacks one of the members (a ValueError).
-      Interrupted: after SIGTERM or Ctrl-C; the same call goes on.
+      Interrupted: after SIGTERM or Ctrl-C; the same call continues.
       OSError: at the end, if the results could not be written.
     """
     started, compile_time, say = time.perf_counter(), CompileTime(), _warning_once(say)
@@ -107,8 +107,8 @@ def run_tradeoff(
     results = _results(tradeoff, members, seconds)
     _print_table(tradeoff, members, threat_text(first), say)
     say(
-        f"{seconds['total']:.1f} s in all, of them {seconds['tracing']:.1f} s tracing and "
-        f"{seconds['compilation']:.1f} s compilation"
+        f"{seconds['total']:.1f} s in total, including {seconds['tracing']:.1f} s of tracing "
+        f"and {seconds['compilation']:.1f} s of compilation"
     )
     _print_fronts(results, say)
     written = keeper.write(write_json, path, results)
@@ -133,7 +133,7 @@ def run_tradeoff(
 
 
 def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say`, which repeats no warning: the members of a trade-off have many of them in common."""
+    """`say` without repeated warnings, because the members of a trade-off share many of them."""
     said: set[str] = set()
 
     def once(line: str) -> None:
@@ -147,7 +147,7 @@ def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _finished_line(plan: Plan, name: str) -> list[str]:
-    """The points of a sweep, if a member is the last of them; else none."""
+    """The points of a sweep if a member is its last point, else none."""
     line = [n for n, runs in plan.items() if runs[0].sweep and _line(runs) == _line(plan[name])]
     return line if line and line[-1] == name else []
 
@@ -174,7 +174,7 @@ def _report_so_far(
     seconds: float,
     say: Callable[[str], None],
 ) -> None:
-    """The figures of the planes and a report of what there is, while other lines are to come."""
+    """The figures of the planes and a preliminary report, before the other lines are finished."""
     drawn = draw_planes(keeper, members, name=tradeoff.name, planes=tradeoff.planes)
     results = _results(tradeoff, members, {"total": seconds})
     keeper.write(lambda: write_report(keeper.folder, results, figures=drawn, examples=[]))
@@ -190,10 +190,10 @@ def _train_together(
     quiet: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Trains a run, if it is not finished, with all that differ from it in numbers only.
+    """Trains an unfinished run together with all that differ from it only in numbers.
 
-    A group that was interrupted goes on as a group. What fails here is left to be continued, or to
-    fail, alone.
+    An interrupted group continues as a group. Runs that fail here are later continued, or fail, one
+    by one.
     """
     if jax.process_count() > 1 or not _missing(wanted, tried):
         return
@@ -218,11 +218,11 @@ def _train_together(
     except ENDS:
         raise
     except Exception as error:  # alone each of them says what is wrong with it
-        say(f"not in one program: {one_line(error)[:200]}")
+        say(f"not trained in one program: {one_line(error)[:200]}")
 
 
 def _missing(run: PlannedRun, tried: Tried) -> bool:
-    """Whether a run is still to be trained, and may be with others."""
+    """Whether a run is not yet trained and may be trained with others."""
     if run.taken or run.bases or run.folder in tried:
         return False
     return epochs_done(run.folder) < run.experiment.epochs
@@ -239,7 +239,7 @@ def _member(
     quiet: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """All seeds of one member; what fails is told and kept in the results."""
+    """All seeds of one member; a failure is printed and kept in the results."""
     found: dict[str, Any] = {"objective": to_dict(runs[0].experiment)["objective"], "runs": []}
     found |= {} if runs[0].sweep is None else {"sweep": runs[0].sweep}
     for run in runs:
@@ -268,7 +268,7 @@ def _run(
     quiet: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """One run: its experiment, its training and its rows, after doing what is missing."""
+    """One run: its experiment, its training and its rows, after doing any missing work."""
     experiment, folder = run.experiment, run.folder
     there = begun(folder)
     keeper = Keeper(folder, say=say) if there else None
@@ -326,7 +326,7 @@ def _training(folder: pathlib.Path, experiment: Experiment) -> dict[str, Any]:
 def seconds_of(rows: Sequence[dict[str, Any]], batch_size: int) -> list[float]:
     """The seconds of each epoch, compilation and validation included, from a run's metrics.
 
-    Of runs that were trained as one program, it is this one's share.
+    For runs trained as one program, these are this run's share.
     """
     seconds, before = [], 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""The figures of a trade-off's report, each with what it shows and the rows behind it."""
+"""The figures of a trade-off's report, each with its caption and its rows."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +36,9 @@ class Drawn(NamedTuple):
     """A figure of the report.
 
     Attributes:
-      path: of the PNG.
-      caption: what it shows.
-      kind: of the rows that it is drawn from, or "training".
+      path: the path of the PNG.
+      caption: a description of the figure.
+      kind: the kind of rows that it is drawn from, or "training".
     """
 
     path: pathlib.Path
@@ -54,17 +54,17 @@ def draw_figures(
     evaluators: Sequence[Evaluator],
     planes: Sequence[tuple[str, str]] = (),
 ) -> list[Drawn]:
-    """All figures that the rows hold something for; one that cannot be drawn is a warning.
+    """All figures for which there are rows; a figure that cannot be drawn is a warning.
 
     Args:
-      keeper: of the folder where the PNGs go.
+      keeper: the keeper of the folder for the PNGs.
       members: as in `results.json`.
-      name: of the trade-off.
-      evaluators: that the rows are of; those with a method `draw` draw their own.
+      name: the name of the trade-off.
+      evaluators: the evaluators of the rows; those with a method `draw` draw their own figures.
       planes: pairs of columns, each drawn against the other; default: chosen from the rows.
 
     Returns:
-      What was drawn, in the order of the report.
+      The drawn figures, in the order of the report.
     """
     shown = {k: member for k, member in members.items() if numbers_of_member(member)}
     if not shown:
@@ -85,7 +85,7 @@ def _planes(
     title: str,
     planes: Sequence[tuple[str, str]],
 ) -> list[Drawn]:
-    """One column against another: a point per member, or lines where there are sweeps."""
+    """One column against another: a point per member, or lines if there are sweeps."""
     rows = {k: rows_of(member) for k, member in members.items()}
     swept = any(member.get("sweep") for member in members.values())
     numbers = {name: summary(runs) for name, runs in rows.items()}
@@ -125,16 +125,16 @@ def _planes(
 def draw_planes(
     keeper: Keeper, members: Members, *, name: str, planes: Sequence[tuple[str, str]] = ()
 ) -> list[Drawn]:
-    """The figures of two columns alone: while members are still to come.
+    """Only the figures of two columns, while other members are unfinished.
 
     Args:
-      keeper: of the folder where the PNGs go.
-      members: those that there are, as in `results.json`.
-      name: of the trade-off.
+      keeper: the keeper of the folder for the PNGs.
+      members: the finished ones, as in `results.json`.
+      name: the name of the trade-off.
       planes: as `draw_figures` takes them.
 
     Returns:
-      What was drawn.
+      The drawn figures.
     """
     shown = {k: member for k, member in members.items() if numbers_of_member(member)}
     return _planes(keeper, shown, name, planes) if shown else []
@@ -180,7 +180,7 @@ def _usual_planes(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
 
 
 def _words(column: str, rows: Sequence[Row]) -> str:
-    """A column as the label of an axis, with the threat where the column does not name it."""
+    """A column as the label of an axis, with the threat if the column does not name it."""
     if column == "clean":
         return "clean accuracy"
     row = next((row for row in rows if row.number(column)), None)
@@ -227,7 +227,7 @@ def _drawn(
 
 
 def _training(keeper: Keeper, shown: Members, title: str) -> list[Drawn]:
-    """Accuracies over the epochs, and what each method cost."""
+    """Accuracies over the epochs, and the cost of each method."""
     drawn: list[Drawn] = []
     runs = [run for member in shown.values() for run in member["runs"]]
     found_steps = sorted({run["experiment"]["validation"]["steps"] for run in runs})
@@ -252,7 +252,7 @@ def _training(keeper: Keeper, shown: Members, title: str) -> list[Drawn]:
     heading = f"{title}: cost of training (mean over seeds)"
     draw = partial(draw_bars, parts=costs, title=heading, label="seconds")
     caption = (
-        "Seconds of training, compilation and validation included (mean over seeds; of runs "
-        "trained as one program, each one's share). A method made of others costs theirs too."
+        "Seconds of training, compilation and validation included (mean over seeds; for runs "
+        "trained as one program, each run's share). For a method built from others, add their cost."
     )
     return drawn + _drawn(keeper, "cost.png", draw, caption, "training")

@@ -1,4 +1,4 @@
-"""The runs behind the members of a trade-off: where they live, and which are taken as they are."""
+"""The runs of a trade-off's members: their folders, and which ones exist already."""
 
 import pathlib
 from collections.abc import Callable
@@ -15,11 +15,11 @@ class PlannedRun(NamedTuple):
     """One run of a member.
 
     Attributes:
-      experiment: what is, or was, trained.
-      folder: where it lives.
-      taken: it was finished elsewhere, and is only evaluated.
-      bases: the members whose runs its network is made of.
-      sweep: where it is a point of a sweep: "line", its "knob" and the knob's "value".
+      experiment: the experiment that is, or was, trained.
+      folder: its folder.
+      taken: whether it was finished elsewhere and is only evaluated.
+      bases: the members whose runs its network is built from.
+      sweep: for a point of a sweep, the "line", its "knob" and the knob's "value".
     """
 
     experiment: Experiment
@@ -32,19 +32,19 @@ class PlannedRun(NamedTuple):
 def planned_runs(
     tradeoff: Tradeoff, workdir: pathlib.Path, *, say: Callable[[str], None] = print
 ) -> dict[str, list[PlannedRun]]:
-    """The runs of every member, those that are taken first.
+    """The runs of every member; existing runs come first.
 
     Args:
       tradeoff: the members.
-      workdir: the trade-off's folder; its own runs live in `members/` there.
-      say: told of a configuration that is damaged and has a copy.
+      workdir: the trade-off's folder; its own runs are in `members/` there.
+      say: called with a line about a damaged configuration that has a copy.
 
     Returns:
       The runs by member.
 
     Raises:
-      ValueError: if a run that is to be taken is not there, is not finished, or is of other data
-        or another threat than the rest.
+      ValueError: if a listed existing run is missing, is unfinished, or has other data or another
+        threat than the rest.
     """
     plan: dict[str, list[PlannedRun]] = {}
     for name, named in tradeoff.runs.items():
@@ -76,18 +76,18 @@ def _finished(name: str, folder: pathlib.Path, say: Callable[[str], None]) -> Ex
 
 
 def epochs_done(folder: pathlib.Path) -> int:
-    """The epochs that a run has finished, by its metrics."""
+    """The number of epochs that a run has finished, by its metrics."""
     metrics = folder / "metrics.jsonl"
     rows = read_rows(metrics) if metrics.is_file() else []
     return max((row.get("epoch", 0) for row in rows), default=0)
 
 
 def level(folder: pathlib.Path, other: pathlib.Path) -> bool:
-    """Whether two runs can go on together without losing more than one checkpoint.
+    """Whether two runs can continue together without losing more than one checkpoint.
 
     Args:
-      folder: of a run.
-      other: of another one.
+      folder: the folder of a run.
+      other: the folder of another run.
 
     Returns:
       True if neither has a checkpoint, or a step is among the last two of both: an interruption
@@ -105,7 +105,7 @@ def _own(
     workdir: pathlib.Path,
     plan: dict[str, list[PlannedRun]],
 ) -> PlannedRun:
-    """A member with a seed, its bases' folders in the place of their names."""
+    """A member with a seed, with its bases' folders in place of their names."""
     member, swept = point.experiment, {"line": point.line, "knob": point.knob, "value": point.value}
     folder = workdir / "members" / member.name
     made_of = bases(member)
@@ -125,7 +125,7 @@ def _own(
 
 
 def _check_alike(tradeoff: Tradeoff, plan: dict[str, list[PlannedRun]]) -> None:
-    """All must be of one task and attacked alike: a column of the table is one quantity."""
+    """Raises unless all have the same task and attacks: a table column is one quantity."""
     for member in tradeoff.members[1:]:
         one = replace(member.evaluation, batch_size=tradeoff.members[0].evaluation.batch_size)
         pairs = {

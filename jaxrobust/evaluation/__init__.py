@@ -1,4 +1,4 @@
-"""Evaluation: attacks driven over a data set, with intervals and reports."""
+"""Evaluation: attacks over a data set, with intervals and reports."""
 
 from jaxrobust.attacks import PGD as PGD
 from jaxrobust.attacks import RandomTransform as RandomTransform

@@ -1,4 +1,4 @@
-"""Whether a robust accuracy can be trusted: the points that an attack has left, attacked anew."""
+"""An audit of a robust accuracy: further attacks on the points that an attack has left."""
 
 import contextlib
 import os
@@ -49,14 +49,14 @@ def audit(
 ) -> AuditReport:
     """Whether a robust accuracy can be trusted.
 
-    It lists what stops gradients in the network, measures the gradients, and attacks the points
-    that another attack has left: with targets, steps and restarts (more of the same), and around
-    the network's own gradients: through its straight-through twin, through a copy smoothed by
-    noise, from other networks, and by random search. Rounds are repeated with new noise and twice
-    the steps until none fells a point. A finding is a suspicion; a point that falls is a proof.
-    Every image is checked against norm and box and counts only if the true network, in a pass of
-    its own, misclassifies it; a network that answers differently each time must do so in most of 9
-    passes.
+    It lists the operations that stop gradients in the network, measures the gradients, and attacks
+    the points that another attack has left. Some attacks are stronger ones of the same kind, with
+    more targets, steps and restarts. Others bypass the network's own gradients: through its
+    straight-through twin, through a copy smoothed by noise, from other networks, and by random
+    search. Rounds are repeated with new noise and twice the steps until no point falls. A finding
+    is a suspicion; a point that falls is a proof. Every image is checked against norm and box, and
+    counts only if the true network misclassifies it in a separate pass. A network whose answers
+    vary between calls must misclassify it in most of 9 passes.
 
     Args:
       logits_fn: images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, k >= 2, in evaluation mode.
@@ -67,15 +67,16 @@ def audit(
       robust: `[n]` bool, the points that another attack has left, such as
         `report.masks["square"]`. Default: those that APGD on cross-entropy and targeted APGD leave.
       others: networks to transfer from, such as the same one without its defence.
-      seed: of all noise.
+      seed: the seed of all noise.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
-      steps: of the gradient attacks in the first round.
-      queries: of random search.
-      rounds: the most rounds that are run.
-      folder: where finished attacks are kept; the same call continues there after an interruption,
-        and one with more rounds goes on. A network that answers differently each time is audited
-        anew. Default: nothing is kept.
-      progress: told the stage, how many of its runs on points are done, and of how many.
+      steps: number of steps of the gradient attacks in the first round.
+      queries: number of queries of random search.
+      rounds: the largest number of rounds.
+      folder: the folder in which finished attacks are kept. The same call continues there after an
+        interruption, and one with more rounds adds to it. A network that answers differently each
+        time is audited anew. Default: nothing is kept.
+      progress: called with the stage, the number of its finished runs on points, and their total
+        number.
 
     Returns:
       `AuditReport`, with a verdict, the points that fell to each stage, findings and gradients.
@@ -157,7 +158,7 @@ def audit(
 
 
 def checked_mask(robust: ArrayLike, count: int) -> np.ndarray:
-    """The mask of points, if it is one."""
+    """The mask of points, checked."""
     mask = np.asarray(robust)
     if mask.dtype != bool or mask.shape != (count,):
         raise InputError(
@@ -169,7 +170,7 @@ def checked_mask(robust: ArrayLike, count: int) -> np.ndarray:
 def _clean(
     once: Compiled, images: np.ndarray, labels: np.ndarray, shapes: list[int]
 ) -> tuple[bool, np.ndarray, np.ndarray]:
-    """Whether a network answers differently each time; its logits, and whether it is wrong."""
+    """Whether a network's answers vary between calls, its logits, and whether they are wrong."""
     some = slice(0, shapes[-1])
     one, two = (forward(once, images[some], labels[some], shapes)[0] for _ in range(2))
     if np.array_equal(one, two, equal_nan=True):

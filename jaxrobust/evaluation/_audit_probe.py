@@ -1,4 +1,4 @@
-"""What gradients of a network are worth: their sizes, how far they climb, and randomness."""
+"""The quality of a network's gradients: size, gain in loss, and randomness."""
 
 from typing import Any, NamedTuple
 
@@ -19,13 +19,13 @@ VANISHING = 1e-10
 
 
 class Probe(NamedTuple):
-    """What gradients say at some points.
+    """Measurements of the gradients at some points.
 
     Attributes:
       ce_gradient: `[p]` largest absolute value of the cross-entropy's gradient.
       margin_gradient: `[p]` likewise of the margin's.
       climbed: `[p]` how far 10 steps along gradients raise the margin loss.
-      searched: `[p]` how far random search with as many passes does.
+      searched: `[p]` how far random search with the same number of passes raises it.
       jump: `[p]` how far logits move when all pixels move by 1e-6, relative to their spread.
     """
 
@@ -37,7 +37,7 @@ class Probe(NamedTuple):
 
     @property
     def vanishing(self) -> np.ndarray:
-        """`[p]` bool, points whose cross-entropy has no gradient to speak of."""
+        """`[p]` bool, points whose cross-entropy has almost no gradient."""
         return ~(self.ce_gradient > VANISHING)
 
     @property
@@ -52,7 +52,7 @@ class Probe(NamedTuple):
 
     @property
     def jumping(self) -> np.ndarray:
-        """`[p]` bool, points whose logits jump at a change that nobody can see."""
+        """`[p]` bool, points whose logits jump at an invisible change."""
         return self.jump > 0.1
 
 

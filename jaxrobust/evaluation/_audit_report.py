@@ -21,20 +21,21 @@ class AuditReport:
     """The result of `audit`.
 
     Attributes:
-      norm: of the ball.
+      norm: the norm of the ball.
       eps: radius in image units.
-      seed: of all noise.
+      seed: the seed of all noise.
       labels: `[n]`.
       masks: `{"clean": [n], "before": [n], stage: [n]}`, True where the network withstands that
         stage and all before it; "before" are the points that another attack had left.
-      routes: `{stage: "more" or "around"}`: whether it follows the network's own gradients.
-      adversarial_images: `[n, h, w, c]`; the clean image where nothing fell.
+      routes: `{stage: "more" or "around"}`: whether the stage follows the network's own gradients
+        or bypasses them.
+      adversarial_images: `[n, h, w, c]`; the clean image where the point did not fall.
       findings: operations that stop or quantise gradients.
-      probe: gradients of the points that were left.
-      rounds: that were run.
-      settled: nothing fell in the last of them.
-      random: the same images got different logits.
-      seconds: of the whole audit, compilation included.
+      probe: gradients of the remaining points.
+      rounds: number of rounds that ran.
+      settled: whether no point fell in the last round.
+      random: whether the same images got different logits.
+      seconds: the time of the whole audit, including compilation.
     """
 
     norm: Norm
@@ -53,7 +54,7 @@ class AuditReport:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.masks["clean"])
 
     @property
@@ -63,12 +64,12 @@ class AuditReport:
 
     @property
     def robust_accuracy(self) -> Accuracy:
-        """The robust accuracy that is left."""
+        """The robust accuracy after the audit."""
         return accuracy(next(reversed(self.masks.values())))
 
     @property
     def fell(self) -> dict[str, int]:
-        """How many points fell to each stage that were robust before it."""
+        """The number of points that fell to each stage."""
         pairs = itertools.pairwise(list(self.masks.items())[1:])
         return {name: int((was & ~now).sum()) for (_, was), (name, now) in pairs}
 
@@ -79,9 +80,10 @@ class AuditReport:
 
     @property
     def masked(self) -> np.ndarray:
-        """`[n]` bool, the points that hidden gradients had saved.
+        """`[n]` bool, the points that had survived because of hidden gradients.
 
-        They fell around the network's own gradients, or where these vanish on the clean image.
+        They fell to attacks that bypass the network's own gradients, or where these vanish on the
+        clean image.
         """
         found = np.zeros(len(self.labels), bool)
         flat = np.zeros(len(self.labels), bool)
@@ -106,18 +108,18 @@ class AuditReport:
             )
         return (
             f"not to be trusted: {count} of {left} points fell that another attack had left, "
-            f"{int(self.masked.sum())} of them around gradients of the network that vanish or "
+            f"{int(self.masked.sum())} of them because the network's own gradients vanish or "
             f"mislead{end}"
         )
 
     @property
     def suspicions(self) -> list[str]:
-        """What makes the network's gradients suspect; no point has fallen by that alone."""
+        """Reasons to suspect the network's gradients; none of them alone makes a point fall."""
         size = len(self.probe.dead)
         counts = {
             "points where the cross-entropy has no gradient": self.probe.vanishing,
             "points where the margin has no gradient": self.probe.dead,
-            "points where random search climbs higher than gradients": self.probe.outclimbed,
+            "points where random search beats gradient ascent": self.probe.outclimbed,
             "points where a change of 1e-6 makes the logits jump": self.probe.jumping,
         }
         found = [f"{int(m.sum())} of {size} {words}" for words, m in counts.items() if m.any()]
@@ -126,7 +128,7 @@ class AuditReport:
         return found
 
     def text(self) -> str:
-        """One page: the verdict, what fell to what, and what is suspect."""
+        """One page: the verdict, the points that fell to each stage, and suspicions."""
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The attacks of an audit: more of the same, and around a network's own gradients."""
+"""The attacks of an audit: stronger ones of the same kind, and ones that bypass gradients."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -22,10 +22,10 @@ class Stage(NamedTuple):
     """One attack of an audit.
 
     Attributes:
-      name: as reports show it.
-      route: "more" follows the network's own gradients, "around" does not.
-      attack: with its settings bound.
-      network: that it is run on; it has the true network's verdicts.
+      name: its name in reports.
+      route: "more" if it follows the network's own gradients, "around" if it bypasses them.
+      attack: the attack with its settings bound.
+      network: the network that it attacks, with the true network's verdicts.
       targets: number of target classes, one run for each; 0 for an untargeted attack.
     """
 
@@ -37,7 +37,7 @@ class Stage(NamedTuple):
 
 
 class Follow:
-    """The true network, whose attackers follow the gradients of a guide.
+    """The true network, attacked with the gradients of a guide.
 
     Args:
       logits_fn: the network.
@@ -73,15 +73,16 @@ def stages(
 
     Args:
       logits_fn: the network.
-      norm: of the ball.
-      eps: its radius.
+      norm: the norm of the ball.
+      eps: the radius of the ball.
       shape: `[h, w, c]` of an image.
       classes: number of logits.
-      stopped: whether something in the network stops gradients, so that its twin is another one.
+      stopped: whether an operation in the network stops gradients, so that its twin differs from
+        it.
       others: networks to transfer from.
-      seed: of the noise of the smoothed copy.
-      steps: of the gradient attacks.
-      queries: of random search.
+      seed: the seed of the smoothed copy's noise.
+      steps: number of steps of the gradient attacks.
+      queries: number of queries of random search.
     """
     threat = getattr(threats, norm)(eps)
     towards = APGD(threat=threat, loss="margin_targeted", steps=steps)
@@ -107,13 +108,13 @@ def stages(
 
 
 def deviation(norm: Norm, eps: float, shape: Sequence[int]) -> float:
-    """The standard deviation of noise that is well inside the ball, per value of an image."""
+    """The standard deviation, per value of an image, of noise that is well inside the ball."""
     size = float(jnp.prod(jnp.asarray(shape)))
     return eps / 2 / {"linf": 1.0, "l2": size**0.5, "l1": size}[norm]
 
 
 def smoothed(logits_fn: LogitsFn, key: Array, shape: Sequence[int], sigma: float) -> LogitsFn:
-    """The mean logits under Gaussian noise, the same draws for all images and at all times."""
+    """The mean logits under Gaussian noise, with the same draws for all images and all calls."""
     noise = sigma * jax.random.normal(key, (DRAWS, 1, *shape))
 
     def mean(images: Array) -> Array:

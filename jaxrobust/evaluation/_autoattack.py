@@ -39,44 +39,46 @@ def autoattack(
 ) -> Report:
     """Robust accuracy under AutoAttack, the field's standard.
 
-    Attacks run one after the other, each from the original images and only on points that are
-    still classified correctly. The noise of a point is folded from (seed, attack, restart,
-    target, index): the result depends on batch size, order of batches, number of devices, or on
-    having been interrupted, by rounding at most. Several processes, which must all call this alike,
-    share the work, and each gets the whole result. Every image that an attack returns is checked
-    against the norm, the box and an independent forward pass.
+    Attacks run one after the other, each from the original images and only on points that are still
+    classified correctly. The noise of a point is folded from (seed, attack, restart, target,
+    index). So batch size, order of batches, number of devices and interruptions change the result
+    by rounding at most. With several processes, all of them must make the same call; they share the
+    work, and each gets the whole result. Every image that an attack returns is checked against the
+    norm, the box and an independent forward pass.
 
     Args:
       logits_fn: images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, k >= 2, normalisation inside,
-        in evaluation mode. If it is a pytree (as `models.logits_fn` makes it), new parameters do
-        not recompile; nor does another closure over arrays of the same shapes. With `stochastic`:
-        `(images, keys [b]) -> logits`.
+        in evaluation mode. If it is a pytree (such as the result of `models.logits_fn`), new
+        parameters do not recompile; neither does another closure over arrays of the same shapes.
+        With `stochastic`: `(images, keys [b]) -> logits`.
       images: `[n, h, w, c]` floating point in [0, 1].
       labels: `[n]` integers in 0..k-1.
       norm: "linf", "l2" or "l1".
       eps: radius in image units (8/255, not 8).
       version: "standard"; "plus" (more restarts, more attacks); "rand" for randomised models;
         "custom" with `attacks`.
-      attacks: for "custom", some of "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square".
-      seed: of all noise.
+      attacks: names for version "custom": some of "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t",
+        "square".
+      seed: the seed of all noise.
       individual: run every attack on all correctly classified points, not only on those that
-        the attacks before left; the ensemble is the pointwise AND.
+        earlier attacks left; the ensemble is the pointwise AND.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
       folder: keep finished work items there and continue from them, in this process or another:
         for the network with the same arrays, the same logits and gradients on the images, the same
         images, labels and protocol. The report may be saved there too.
-      steps: iterations of APGD and FAB; anything but 100 is reported as a deviation.
-      queries: of Square; anything but 5000 is reported as a deviation.
-      stochastic: the model draws noise from the keys that it is given ("rand").
-      progress: told the work item's name, how many points it is through, and of how many.
+      steps: iterations of APGD and FAB; any value other than 100 is reported as a deviation.
+      queries: number of queries of Square; any value other than 5000 is reported as a deviation.
+      stochastic: whether the model draws noise from keys that it receives ("rand").
+      progress: called with the work item's name, the number of finished points, and their total
+        number.
 
     Returns:
-      `Report`, with accuracies, masks, images, checks, protocol and timings. With fewer than
-      ten classes fewer targets are attacked, and the report says so.
+      `Report`, with accuracies, masks, images, checks, protocol and timings. With fewer than ten
+      classes, fewer targets are attacked, and the report says so.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range, the logits of an image
-        depend on the rest of its batch (a network in training mode), or `folder` is of another
+        depend on the rest of its batch (a network in training mode), or `folder` belongs to another
         evaluation.
       AttackResultError: if an attack returns an image outside its set or a verdict that an
         independent forward pass does not confirm.

@@ -1,4 +1,4 @@
-"""Each point certified, falsified or open: bounds and attacks together bracket robust accuracy."""
+"""Certified, falsified and open points: bounds and attacks bracket robust accuracy."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,16 +37,16 @@ class ContradictionError(Exception):
 
 @dataclass(frozen=True)
 class Bracket:
-    """What `bracket` found.
+    """The result of `bracket`.
 
     Attributes:
       certified: `[n]` bool; a bound proves that no image of the set is misclassified.
       falsified: `[n]` bool; the image itself or one that an attack found is misclassified.
       decided_by: `[n]` text: "clean", an attack, a method of bounds, or "" for open points.
       margins: `[n]` the best lower bound of the smallest margin; NaN where none was computed.
-      seconds: of each stage that ran, compilation included.
+      seconds: the time of each stage that ran, including compilation.
       threat: the set in words.
-      slack: a margin counts from `slack * (1 + largest margin)` on.
+      slack: a margin counts if it is above `slack * (1 + largest margin)`.
     """
 
     certified: np.ndarray
@@ -80,7 +80,7 @@ class Bracket:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of points by what decided them; "open" for the others."""
+        """Number of points by the stage that decided them; "open" for the others."""
         names, counts = np.unique(self.decided_by, return_counts=True)
         return {str(n) or "open": int(c) for n, c in zip(names, counts, strict=True)}
 
@@ -127,36 +127,37 @@ def bracket(
 ) -> Bracket:
     """Brackets robust accuracy: certified <= robust <= attacked, point by point.
 
-    Points that the network has wrong are falsified as they are. The others meet cheap bounds, then
-    the attacks, and what is still open meets costly bounds. No point is called robust because an
-    attack failed, none is called broken because no bound proved it.
+    Misclassified points are falsified without an attack. For the others, cheap bounds run first,
+    then the attacks, then costly bounds on the points that are still open. No point is called
+    robust because an attack failed, and none is called broken because no bound proved it.
 
-    Bounds hold for real numbers. A margin counts as proved only above `slack` (1 + the largest
-    margin of the point), which is more than float32 rounding moves it.
+    Bounds hold in real arithmetic. A margin counts as proved only above `slack` (1 + the largest
+    margin of the point), which exceeds the effect of float32 rounding.
 
     Args:
-      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, in evaluation mode, of operations
-        that `jaxrobust.bounds` knows.
+      logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, in evaluation mode, built from
+        operations that `jaxrobust.bounds` supports.
       images: `[n, h, w, c]` floating point in [0, 1].
       labels: `[n]` integers in 0..k-1.
       threat: `threats.linf`, `l2` or `l1` with one radius for all points.
-      cheap: methods of `bounds.margins` before the attacks, in order.
-      costly: methods after the attacks, in order.
+      cheap: methods of `bounds.margins` that run before the attacks, in order.
+      costly: methods that run after the attacks, in order.
       attacks: by name, `(logits_fn, keys, images, labels) -> Attacked`; default APGD on the
         cross-entropy and PGD on the margin, 50 steps each.
       attack_certified: attack certified points too, as a check of the bounds.
       batch_size: examples per forward pass of an attack.
-      bound_batch_size: examples that are bounded at once; CROWN keeps about a thousand layers'
-        sizes for each.
-      slack: see above; 0 takes the bounds as they are computed.
-      seed: of the attacks' noise.
-      advance: told the stage and the number of examples after each batch (a progress bar).
+      bound_batch_size: number of examples bounded at once; for each, CROWN needs the memory of
+        about a thousand layers.
+      slack: see above; 0 uses the computed bounds unchanged.
+      seed: the seed of the attacks' noise.
+      advance: called with the stage and the number of examples after each batch (for a progress
+        bar).
 
     Returns:
       `Bracket`.
 
     Raises:
-      UnsupportedPrimitive: if the network has an operation that no rule bounds.
+      UnsupportedPrimitive: if the network has an operation without a rule.
       ValueError: if an argument is not of the stated kind, shape or range.
       ContradictionError: if an attack fools the network on a certified point.
       AttackResultError: if an attack returns an image outside of its set.
@@ -238,7 +239,7 @@ class _Run:
         return Bracket(*parts, said, self.slack)
 
     def clean(self, batch_size: int) -> None:
-        """Falsifies what is misclassified as it is."""
+        """Falsifies the points that are misclassified without an attack."""
         started = time.perf_counter()
         program = Compiled(clean_batch, self.logits_fn, static=(False,))
         done = partial(self.advance, "clean")
@@ -317,7 +318,7 @@ def _smallest(
 def _fooled(
     attack: Attack, logits_fn: LogitsFn, keys: Array, images: Array, labels: Array
 ) -> tuple[Array, Array]:
-    """Whether the attack's images are misclassified, by a forward pass of their own; the images."""
+    """Whether the attack's images are misclassified in a separate forward pass, and the images."""
     found = attack(logits_fn, keys, images, labels).images
     _, wrong, _ = clean_batch(False, logits_fn, found, labels, keys)
     return wrong, found

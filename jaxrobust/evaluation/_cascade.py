@@ -1,4 +1,4 @@
-"""Attacks one after the other on the points that are still robust: run, re-examined, resumable."""
+"""Attacks one after the other on the points that are still robust, verified and resumable."""
 
 import contextlib
 import math
@@ -39,13 +39,13 @@ Progress = Callable[[str, int, int], None]
 
 
 class Evaluated(NamedTuple):
-    """What a cascade found.
+    """The result of a cascade.
 
     Attributes:
       ensemble: masks, images and costs.
-      plan: what was run.
-      checks: warnings and what they rest on.
-      seconds: of all, compilation included.
+      plan: the items that were run.
+      checks: warnings with their measured values.
+      seconds: the total time, including compilation.
     """
 
     ensemble: Ensemble
@@ -72,18 +72,20 @@ def cascade(
     """Runs a plan's items in order, each on the points that are still classified correctly.
 
     Args:
-      network: decides, in float32; a `OneDraw` if `stochastic`.
+      network: the network that decides, in float32; a `OneDraw` if `stochastic`.
       images: `[n, h, w, c]` float32.
       labels: `[n]` int32.
-      attacked: what the attacks see of it.
-      wanted: `(classes=...)` -> what to run.
-      settings: JSON types that tell this evaluation of the network and the data from others.
-      seed: of all noise.
+      attacked: the network as the attacks see it.
+      wanted: `(classes=...)` -> the items to run.
+      settings: JSON types that distinguish this evaluation from others of the same network and
+        data.
+      seed: the seed of all noise.
       individual: run every attack on all correctly classified points.
-      stochastic: the network takes the indices of the images too.
+      stochastic: whether the network also takes the indices of the images.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
       folder: where finished items are kept, or `None`.
-      progress: told the work item's name, how many points it is through, and of how many.
+      progress: called with the work item's name, the number of finished points, and their total
+        number.
 
     Returns:
       `Evaluated`.
@@ -126,10 +128,10 @@ class Opened(NamedTuple):
       logits: `[n, k]` of the clean images.
       wrong: `[n]` bool, the clean errors.
       predictions: `[n]` of the clean images.
-      plan: what is to be run.
-      checks: of the network.
-      shapes: of batches.
-      identity: of network and data.
+      plan: the items to run.
+      checks: checks of the network.
+      shapes: the batch shapes.
+      identity: the identity of network and data.
     """
 
     once: Compiled
@@ -151,7 +153,7 @@ def opened_on(
     stochastic: bool,
     batch_size: int | None,
 ) -> Opened:
-    """The clean pass, the network's checks and its identity; arguments as in `cascade`."""
+    """Runs the clean pass and the checks and computes the identity; arguments as in `cascade`."""
     shapes = batch_shapes(batch_size, len(labels))
     once = Compiled(clean_batch, network, static=(stochastic,))
     logits, wrong, predictions = clean_pass(once, images, labels, shapes)
@@ -182,7 +184,7 @@ def network_digests(
 
 
 def _helped(ensemble: Ensemble, plan: Protocol) -> list[Check]:
-    """Whether attacks without gradients found what others missed."""
+    """Whether attacks without gradients found examples that others missed."""
     accuracies = {name: float(mask.mean()) for name, mask in ensemble.robust.items()}
     without = {i.name for i in plan.items if not getattr(i.attack, "gradients", True)}
     helped = square_check({"clean": float(ensemble.clean.mean()), **accuracies}, without)
@@ -190,7 +192,7 @@ def _helped(ensemble: Ensemble, plan: Protocol) -> list[Check]:
 
 
 def batch_shapes(batch_size: int | None, points: int) -> list[int]:
-    """The batch shapes, the largest that makes sense for the number of points first."""
+    """The batch shapes, largest first, as the number of points requires."""
     if batch_size is None:
         batch_size = 128 if jax.default_backend() == "cpu" else 512
     batch_size = as_count(batch_size, name="batch_size")
@@ -205,7 +207,7 @@ def store_in(
     *,
     needs: frozenset[str] = ITEM,
 ) -> Store:
-    """The store of finished items; its folder is this evaluation's alone until the stack closes."""
+    """The store of finished items; its folder stays locked until the stack closes."""
     if folder is not None:
         stack.enter_context(held(folder, work="evaluation"))
     return Store(folder, settings, identity, needs=needs)
@@ -220,7 +222,7 @@ def _checks(
     plan: Protocol,
     stochastic: bool,
 ) -> tuple[list[Check], np.ndarray]:
-    """The network's checks on a batch of correctly classified points, the ones attacks start at."""
+    """The network's checks on a batch of correctly classified points, from which attacks start."""
     rows = sampled(wrong)
     dlr_attacks = any(
         str(getattr(item.attack, "settings", {}).get("loss")).startswith("dlr")
@@ -236,7 +238,7 @@ def _checks(
 def checked_ball(
     images: ArrayLike, labels: ArrayLike, norm: str, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images as float32 and labels as int32, if the arguments make sense."""
+    """Images as float32 and labels as int32, after checking the arguments."""
     images, labels = checked_data(images, labels)
     if norm not in NORMS:
         raise InputError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
@@ -251,7 +253,7 @@ def checked_ball(
 def _outcome(
     ensemble: Ensemble, store: Store, number: int, item: WorkItem, progress: Progress
 ) -> dict[str, Any]:
-    """The finished item: from the store, or run, re-examined and stored."""
+    """The finished item: read from the store, or run, verified and stored."""
     indices = ensemble.pool(item)
 
     def make(advance: Told) -> dict[str, Any]:
@@ -278,7 +280,7 @@ def finished(
     make: Callable[[Told], dict[str, Any]],
     progress: Progress,
 ) -> dict[str, Any]:
-    """An item on the points with these indices: from the store, or made now and stored."""
+    """An item on the points with these indices: read from the store, or run now and stored."""
     earlier = from_first(lambda: store.load(number))
     if earlier is not None and np.array_equal(earlier["indices"], indices):
         return earlier
@@ -313,7 +315,7 @@ def _examined(
     points: Points,
     found: Outcome,
 ) -> dict[str, Any]:
-    """What holds of an attack's claims: inside the set, and wrong in a pass of its own."""
+    """The confirmed claims of an attack: in the set, and misclassified in a separate pass."""
     claimed = np.flatnonzero(found.success)
     images = found.images[claimed].astype(np.float32)
     threat = item.attack.threat  # type: ignore[attr-defined]

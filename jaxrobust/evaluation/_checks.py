@@ -1,4 +1,4 @@
-"""Checks that an evaluation makes on the model, the data and its own results."""
+"""Checks that an evaluation makes of the model, the data and its own results."""
 
 import math
 from collections.abc import Callable, Collection
@@ -23,11 +23,11 @@ class Check(NamedTuple):
     """The result of one check.
 
     Attributes:
-      name: what was looked at.
-      passed: False is a warning: the numbers may be misleading.
-      value: what was measured.
-      threshold: what it was compared with.
-      message: what it means, in a sentence.
+      name: the property that was checked.
+      passed: False means a warning: the numbers may be misleading.
+      value: the measured value.
+      threshold: the value that it was compared with.
+      message: its meaning, in one sentence.
     """
 
     name: str
@@ -52,17 +52,17 @@ def model_checks(
     rand: bool,
     stochastic: bool,
 ) -> tuple[list[Check], np.ndarray]:
-    """What can be seen of a network on one batch: randomness, softmax outputs, dead gradients.
+    """Checks of a network on one batch: randomness, softmax outputs, dead gradients.
 
     Args:
-      logits_fn: the network, of images alone.
+      logits_fn: the network as a function of images only.
       once: its compiled `clean_batch`.
       images: one batch.
       labels: `[b]`.
       indices: `[b]`, in the data set.
       dlr_attacks: whether attacks on the DLR loss follow.
       rand: whether randomness is expected (version "rand").
-      stochastic: the network takes the indices too.
+      stochastic: whether the network also takes the indices.
 
     Returns:
       The checks, and the network's `slopes` on the batch.
@@ -82,12 +82,12 @@ def model_checks(
 
 
 def sampled(wrong: np.ndarray) -> np.ndarray:
-    """Which points a network is checked on: 64 that it has right, where attacks start."""
+    """The points for a network's checks: 64 correctly classified ones, where attacks start."""
     return np.resize(np.arange(1) if wrong.all() else np.flatnonzero(~wrong), 64)
 
 
 def logit_checks(logits: np.ndarray, labels: np.ndarray) -> list[Check]:
-    """What can be seen of a network from the logits of some points that it has right."""
+    """Checks of a network by the logits of some points that it classifies correctly."""
     # Of the logits as they came out: compiled with the model, the sum may be rounded otherwise.
     saturated = np.asarray(cross_entropy(jnp.asarray(logits), jnp.asarray(labels))) == 0
     return [
@@ -126,7 +126,7 @@ def _probe(
 
 
 def _combined(logits_fn: Any, images: Array, labels: Array) -> Any:
-    """A fixed combination of the logits, which no saturated loss flattens, as attackers see it."""
+    """A fixed combination of the logits, not flattened by a saturated loss, as attackers see it."""
 
     def loss(logits: Array, _: Array) -> Array:
         weights = jnp.cos(1.0 + jnp.arange(logits.shape[-1], dtype=images.dtype))
@@ -138,7 +138,7 @@ def _combined(logits_fn: Any, images: Array, labels: Array) -> Any:
 def derivatives(
     stochastic: bool, network: Any, images: Array, labels: Array, indices: Array
 ) -> Array:
-    """What attackers follow, to be compared as a program: it is the same on all backends."""
+    """The derivatives that attackers follow, as a program that is the same on all backends."""
     logits_fn: Any = (lambda x: network(x, indices)) if stochastic else network
     combined = _combined(logits_fn, images, labels)
     return jax.grad(lambda x: jnp.sum(combined(x)[0]))(images)
@@ -180,10 +180,10 @@ def _randomness_check(passes: list[np.ndarray], labels: np.ndarray) -> Check:
 
 
 def finite_check(nan_logits: dict[str, int], clean_logits: np.ndarray) -> Check:
-    """Whether logits were NaN, on clean images or on those of an attack, or infinite on clean ones.
+    """Checks for NaN logits on clean or attacked images, and for infinite ones on clean images.
 
     Args:
-      nan_logits: numbers of images, by what they are of.
+      nan_logits: numbers of images, by kind of image.
       clean_logits: `[n, k]`.
     """
     counts = {f"NaN or +inf on {name} images": count for name, count in nan_logits.items()}
@@ -195,12 +195,12 @@ def finite_check(nan_logits: dict[str, int], clean_logits: np.ndarray) -> Check:
         float(sum(counts.values())),
         0,
         f"logits that are not finite ({found or 'none'}); NaN and +inf count as misclassified, and "
-        "neither has a gradient that means something",
+        "neither has a meaningful gradient",
     )
 
 
 def check_labels_fit(labels: np.ndarray, logits: np.ndarray) -> None:
-    """Refuses labels that are no classes of a network, or were counted from 1.
+    """Raises if labels are not classes of a network, or seem to be counted from 1.
 
     Args:
       labels: `[n]`.
@@ -214,8 +214,8 @@ def check_labels_fit(labels: np.ndarray, logits: np.ndarray) -> None:
     # Of few points, or of two classes, this may be a network that is wrong.
     if len(labels) >= 10 and len(np.unique(labels)) >= 3 and shifted > max(0.5, 4 * right):
         raise InputError(
-            f"labels must be classes 0..{logits.shape[1] - 1}, but look as if they were counted "
-            f"from 1: {100 * shifted:.0f} % of the predictions are the label minus 1, "
+            f"labels must be classes 0..{logits.shape[1] - 1}, but seem to be counted "
+            f"from 1: {100 * shifted:.0f} % of the predictions equal the label minus 1, "
             f"{100 * right:.0f} % the label"
         )
 
@@ -228,15 +228,15 @@ def check_batch_independence(
     shape: int,
     size: int,
 ) -> None:
-    """Compares logits of the first images with those in a batch of other size and neighbours.
+    """Compares logits of the first images with those from a batch of another size and composition.
 
     Args:
       logits_of: `(images [b, h, w, c], labels [b], indices [b]) -> logits [b, k]`, compiled.
       images: `[n, h, w, c]`.
       labels: `[n]`.
-      logits: `[n, k]`, as found among the first `shape` images.
-      shape: of their batch.
-      size: `b`, of the batch that they are compared in; at least 2.
+      logits: `[n, k]`, from batches of `shape` images.
+      shape: the size of their batch.
+      size: `b`, of the other batch; at least 2.
 
     Raises:
       InputError: if they differ by more than rounding.
@@ -264,18 +264,18 @@ def check_batch_independence(
         with np.errstate(invalid="ignore"):
             by = np.nanmax(np.abs(now - before), initial=0.0, where=differ)
         raise InputError(
-            "logits_fn gives the same images other logits in another batch (of "
-            f"{size} images, not {shape}), by up to {by:.3g} beside logits of up to "
+            f"logits_fn returns other logits for the same images in a batch of {size} than in one "
+            f"of {shape}: they differ by up to {by:.3g}, with logits of up to "
             f"{np.abs(numbers).max():.3g}: {SWITCH}"
         )
 
 
 def square_check(accuracies: dict[str, float], without: Collection[str]) -> Check | None:
-    """Whether an attack without gradients helped where gradients did not: a sign of masking.
+    """Whether an attack without gradients succeeded where gradients failed, a sign of masking.
 
     Args:
       accuracies: clean, then after each attack.
-      without: names of the attacks that follow no gradient.
+      without: names of the attacks that use no gradients.
     """
     others = [value for name, value in accuracies.items() if name not in without]
     found = [value for name, value in accuracies.items() if name in without]

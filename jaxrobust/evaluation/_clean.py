@@ -1,4 +1,4 @@
-"""A network on given images: logits and verdicts, and whether they can be trusted."""
+"""A network on given images: logits and verdicts, and checks of both."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,10 +50,10 @@ def clean_pass(
     *,
     done: Callable[[int], None] = lambda count: None,
 ) -> Verdicts:
-    """`forward` of the whole data by a network that fits labels and batches.
+    """`forward` over all the data, after checking that labels and batches fit the network.
 
     Raises:
-      InputError: if it fits one of the two not.
+      InputError: if one of the two does not fit.
     """
     logits, wrong, predictions = forward(clean, images, labels, shapes, done=done)
     check_labels_fit(labels, logits)
@@ -65,7 +65,7 @@ def clean_pass(
 
 
 def _another(shape: int, shapes: list[int]) -> int:
-    """A batch shape that is not `shape`: one that is compiled anyway, or half of it."""
+    """Another batch shape: one that is compiled anyway, or half of `shape`."""
     smaller = [size for size in shapes if 2 <= size < shape]
     if smaller:
         return max(smaller)

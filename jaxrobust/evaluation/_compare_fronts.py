@@ -30,7 +30,7 @@ class FrontComparison(NamedTuple):
       larger: share of the resamples in which the first has the larger hypervolume; ties count half.
       images: the number of test images.
       seeds: the number of training seeds.
-      resamples: their number.
+      resamples: the number of resamples.
     """
 
     at: np.ndarray
@@ -98,19 +98,19 @@ def compare_fronts(
     """Compares two methods' fronts by a paired bootstrap over test images and training seeds.
 
     Each resample draws images and seeds with replacement, the same ones for both methods and all of
-    their points; fronts, robust accuracies at equal clean accuracy and hypervolumes are computed
-    anew from it. The range of clean accuracies that both fronts reach moves with the images drawn.
-    So places in that range are compared, from its lower end to its upper one; each is named by its
-    clean accuracy over all images. Few seeds make a rough bootstrap: with three, intervals are too
-    narrow rather than too wide. `scipy.stats.bootstrap` resamples one axis, so it cannot draw both.
+    their points; fronts, robust accuracies at equal clean accuracy and hypervolumes are recomputed
+    from it. The range of clean accuracies that both fronts reach varies with the drawn images. So
+    relative positions in that range are compared, from its lower to its upper end; each is labelled
+    by its clean accuracy over all images. Few seeds make a rough bootstrap: with three, intervals
+    tend to be too narrow. `scipy.stats.bootstrap` resamples one axis, so it cannot draw both.
 
     Args:
-      first: of one method, which images each point gets right without and under attack: two arrays
-        `[points, seeds, images]` of bool.
-      second: of the other one, with the same seeds and images.
+      first: for one method, which images each point classifies correctly without and under attack:
+        two arrays `[points, seeds, images]` of bool.
+      second: the same for the other method, with the same seeds and images.
       reference: corner of the hypervolume, a clean and a robust accuracy.
-      resamples: their number.
-      seed: of the draws.
+      resamples: the number of resamples.
+      seed: the seed of the draws.
 
     Returns:
       `FrontComparison`, whose `sentence` says the result.

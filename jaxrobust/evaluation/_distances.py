@@ -1,4 +1,4 @@
-"""How far each point is from the nearest adversarial image: an ensemble of minimum-norm attacks."""
+"""Distances from the nearest adversarial images, by an ensemble of minimum-norm attacks."""
 
 import contextlib
 import pathlib
@@ -44,17 +44,17 @@ def distances(
     folder: str | pathlib.Path | None = None,
     progress: Progress = lambda item, done, total: None,
 ) -> Distances:
-    """Distances from the nearest adversarial images, from above: whole curves in one run.
+    """Upper bounds of the distances to the nearest adversarial images: whole curves in one run.
 
     An ensemble of minimum-norm attacks runs on all points that are classified correctly. Robust
-    accuracy at any radius is the share of points whose smallest distance is larger; no attack runs
-    again for another radius. It is an upper bound, as under every attack. AutoAttack, which spends
-    all its passes on one radius, may be below it there.
+    accuracy at any radius is the share of points whose smallest distance is larger; another radius
+    needs no new attack. It is an upper bound, as with every attack. AutoAttack spends all its
+    passes on one radius and may be lower there.
 
     A success counts only if the image is in the box and an independent forward pass in float32
-    misclassifies it; its distance is then measured on the image, in float64. An example's result
-    depends on batch size, order, number of devices, or on having been interrupted, by rounding at
-    most. Several processes, which must all call this alike, share the work.
+    misclassifies it; its distance is then measured on the image, in float64. Batch size, order,
+    number of devices and interruptions change an example's result by rounding at most. With several
+    processes, all of them must make the same call; they share the work.
 
     Args:
       logits_fn: images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, k >= 2, normalisation inside,
@@ -62,12 +62,13 @@ def distances(
       images: `[n, h, w, c]` floating point in [0, 1]; attacked in float32.
       labels: `[n]` integers in 0..k-1.
       norm: "linf", "l2", "l1", or "l0", which counts changed values.
-      attacks: by name, bound minimum-norm attacks of that norm; images beyond the radius of one do
+      attacks: bound minimum-norm attacks of that norm, by name; images beyond an attack's radius do
         not count. Default: `minimum_norm_attacks(norm)`.
-      seed: of all noise.
+      seed: the seed of all noise.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
-      folder: keep finished attacks there and continue from them, as `autoattack` does.
-      progress: told the attack's name, how many points it is through, and of how many.
+      folder: keeps finished attacks and continues from them, as `autoattack` does.
+      progress: called with the attack's name, the number of finished points, and their total
+        number.
 
     Returns:
       `Distances`, with the distance from each attack and the smallest, `robust_accuracy_at`, areas,
@@ -75,7 +76,7 @@ def distances(
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range, the logits of an image
-        depend on the rest of its batch (a network in training mode), or `folder` is of another
+        depend on the rest of its batch (a network in training mode), or `folder` belongs to another
         evaluation.
       AttackResultError: if an attack returns an image outside of the box.
 
@@ -121,7 +122,7 @@ def distances(
 
 @dataclass
 class _Case:
-    """The evaluation while it goes on; `take` enters one finished attack after the other."""
+    """The evaluation in progress; `take` records each finished attack."""
 
     opened: Opened
     programs: Programs
@@ -139,7 +140,7 @@ class _Case:
         self.adversarial, self.predictions = self.images.copy(), self.opened.predictions.copy()
 
     def run(self, item: WorkItem, advance: Told) -> dict[str, Any]:
-        """Runs an attack on all points that are classified correctly, and re-examines it."""
+        """Runs an attack on all correctly classified points and verifies its result."""
         rows = self.attacked
         points = Points(rows.astype(np.int32), self.images[rows], self.labels[rows], ())
         found = outcome_of(
@@ -149,7 +150,7 @@ class _Case:
         return self._examined(item, points, found)
 
     def _examined(self, item: WorkItem, points: Points, found: Outcome) -> dict[str, Any]:
-        """What holds of an attack's claims: inside the box, and wrong in a pass of its own."""
+        """The confirmed claims of an attack: in the box, and misclassified in a separate pass."""
         claimed = np.flatnonzero(found.success)
         images = found.images[claimed].astype(np.float32)
         if not ((images >= 0) & (images <= 1)).all():
@@ -180,7 +181,7 @@ class _Case:
         }
 
     def take(self, item: WorkItem, found: dict[str, Any]) -> None:
-        """Enters a finished attack: distances, and images that are nearer than earlier ones."""
+        """Records a finished attack: distances, and images that are nearer than earlier ones."""
         whole = np.where(self.opened.wrong, 0.0, np.inf)
         whole[found["indices"]] = found["distance"]
         self.distances[item.name] = whole
@@ -195,7 +196,7 @@ class _Case:
         self.unconfirmed[item.name] = int(found["unconfirmed"])
 
     def result(self, items: tuple[WorkItem, ...], seconds: float) -> Distances:
-        """What was found by all attacks."""
+        """The result of all attacks."""
         adversarial = int((~self.opened.wrong & (self.predictions < 0)).sum())
         nan_logits = {
             "clean": int((self.opened.predictions < 0).sum()), "adversarial": adversarial
@@ -219,7 +220,7 @@ class _Case:
 
 
 def _checks(nearest: np.ndarray, unconfirmed: dict[str, int]) -> list[Check]:
-    """Whether distances are missing, and whether successes were lost."""
+    """Checks for missing distances and lost successes."""
     missing, most = float(np.isinf(nearest).sum()), max(unconfirmed.values()) / len(nearest)
     return [
         Check(

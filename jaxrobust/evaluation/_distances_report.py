@@ -1,4 +1,4 @@
-"""How far the points of a data set are from adversarial images: curves, areas, costs."""
+"""Distances of the points of a data set from adversarial images: curves, areas, costs."""
 
 import pathlib
 from dataclasses import dataclass
@@ -22,27 +22,26 @@ from jaxrobust.typing import AnyNorm
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """The result of `distances`: from above, how far each point is from an adversarial image.
+    """The result of `distances`: upper bounds of each point's distance from an adversarial image.
 
     Attributes:
-      norm: of the distances; l0 counts changed values.
-      seed: of all noise.
+      norm: norm of the distances; l0 counts changed values.
+      seed: the seed of all noise.
       items: the attacks that were run, in order.
       labels: `[n]`.
       clean: `[n]` bool, True where the image itself is classified correctly.
       distances: `{attack: [n]}`, 0 for clean errors, infinite where the attack found nothing.
       adversarial_images: `[n, h, w, c]`, the nearest; the clean image where nothing was found.
       predictions: `[n]` classes of `adversarial_images`.
-      unconfirmed: `{attack: int}`, claimed successes that another forward pass did not confirm;
-        they count as nothing found.
-      checks: warnings and what they rest on.
+      unconfirmed: `{attack: int}`, claimed successes that a separate forward pass did not confirm;
+        they count as not found.
+      checks: warnings with their measured values.
       nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
         misclassified.
       cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples, as
-        AttackBench counts them: one per example and pass, `k - 1` backward passes for the
-        gradients of all classes. Points that are finished, the clean pass and the confirmation do
-        not count.
-      seconds: of the whole evaluation, compilation included.
+        AttackBench counts them: one per example and pass, and `k - 1` backward passes for the
+        gradients of all classes. Finished points, the clean pass and the confirmation do not count.
+      seconds: the time of the whole evaluation, including compilation.
     """
 
     norm: AnyNorm
@@ -66,7 +65,7 @@ class Distances:
 
     @property
     def found_by(self) -> np.ndarray:
-        """`[n]` the attack with the smallest distance, the first of equals.
+        """`[n]` the attack with the smallest distance; ties go to the first.
 
         "clean" for clean errors, "" where nothing was found.
         """
@@ -77,11 +76,11 @@ class Distances:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.clean)
 
     def robust_accuracy_at(self, eps: ArrayLike) -> np.ndarray:
-        """The share of points that no attack found an adversarial image of within `eps`.
+        """The share of points for which no attack found an adversarial image within `eps`.
 
         Args:
           eps: radii in image units, of any shape.
@@ -90,18 +89,18 @@ class Distances:
           An upper bound of robust accuracy for each, of the same shape.
 
         Raises:
-          ValueError: for a radius that is negative or no number.
+          ValueError: if a radius is negative or not a number.
         """
         return share_beyond(self.best, eps)
 
     def area(self, up_to: float | None = None) -> float:
-        """The area under the curve of robust accuracy from eps = 0: the mean of cut distances.
+        """The area under the curve of robust accuracy from eps = 0: the mean of clipped distances.
 
         Args:
           up_to: the largest eps; default: the largest distance that was found.
 
         Returns:
-          In the unit of eps: the mean of the distances, those beyond `up_to` cut to it.
+          The mean of the distances clipped at `up_to`, in the unit of eps.
         """
         if up_to is None:
             up_to = self.largest
@@ -124,13 +123,13 @@ class Distances:
         return _mean(self.best)
 
     def optimality(self, area: Literal["trapezoid", "exact"] = "trapezoid") -> dict[str, float]:
-        """Each attack beside the pointwise best of all, see `evaluation.optimality`.
+        """Each attack compared with the pointwise best of all, see `evaluation.optimality`.
 
         Args:
           area: "trapezoid", as AttackBench publishes it, or "exact".
 
         Returns:
-          At most 1 by attack; NaN where a point has no distance at all.
+          At most 1, by attack; NaN if a point has no distance at all.
         """
         pairs = self.distances.items()
         return {name: optimality(found, self.best, area=area) for name, found in pairs}
@@ -186,7 +185,7 @@ class Distances:
         }
 
     def text(self) -> str:
-        """The result for people."""
+        """The result as text."""
         points, found = len(self.labels), int(np.isfinite(self.best).sum())
         lines = [
             f"Minimum-norm attacks: {self.norm}, {points} points, seed {self.seed}",
@@ -212,7 +211,7 @@ class Distances:
         """Writes `distances.json`, `distances.txt` and, if wanted, `adversarial.npz`.
 
         Args:
-          folder: made if missing.
+          folder: created if missing.
           images: also write distances, predictions and nearest adversarial images.
 
         Returns:
@@ -261,7 +260,7 @@ def share_beyond(distances: np.ndarray, eps: ArrayLike) -> np.ndarray:
 
 
 def curve_beyond(seeds: list[np.ndarray]) -> Curve:
-    """The mean over seeds of the share of distances above eps, at all places where it changes."""
+    """The mean over seeds of the share of distances above eps, at all eps where it changes."""
     found = np.concatenate([[0.0], *seeds])
     places = np.unique(found[np.isfinite(found)])
     return Curve(list(places), list(np.mean([share_beyond(d, places) for d in seeds], axis=0)))

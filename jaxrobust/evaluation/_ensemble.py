@@ -1,4 +1,4 @@
-"""The ensemble while it is evaluated: which points are still robust, and what fooled them."""
+"""The state of an ensemble: which points are still robust, and which images fooled the others."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from jaxrobust.evaluation._work import Points, Programs
 
 @dataclass
 class Ensemble:
-    """The evaluation while it goes on; `take` enters one finished work item after the other."""
+    """The evaluation in progress; `take` records each finished work item."""
 
     programs: Programs
     once: Compiled  # `clean_batch` of a deterministic network, or of a randomised one's one draw
@@ -38,7 +38,7 @@ class Ensemble:
     nan_logits: dict[str, int] = field(default_factory=dict)
 
     def still_robust(self) -> np.ndarray:
-        """`[n]` bool, robust to everything so far."""
+        """`[n]` bool, robust to all attacks so far."""
         return next(reversed(self.robust.values())) if self.robust else self.clean
 
     def pool(self, item: WorkItem) -> np.ndarray:
@@ -47,12 +47,12 @@ class Ensemble:
         return np.flatnonzero(alone if self.individual else self.still_robust())
 
     def points(self, item: WorkItem, indices: np.ndarray) -> Points:
-        """What the item needs of them; targets go by the clean logits."""
+        """The points as the item needs them; targets are ranked by the clean logits."""
         targets = (self.order[indices, item.rank - 1],) if item.rank else ()
         return Points(indices.astype(np.int32), self.images[indices], self.labels[indices], targets)
 
     def take(self, item: WorkItem, found: dict[str, Any]) -> None:
-        """Enters a finished item: points fooled, their images, distances and costs."""
+        """Records a finished item: fooled points, their images, distances and costs."""
         name, indices = item.name, found["indices"]
         fooled = indices[found["fooled"]]
         before = self.still_robust()
@@ -77,7 +77,7 @@ class Ensemble:
         self.largest_norm = max(self.largest_norm, float(found["largest_norm"]))
 
     def confirm(self) -> None:
-        """The last word: all images classified once more, in other batches than before.
+        """Final confirmation: all images are classified once more, in other batches.
 
         Raises:
           AttackResultError: if a verdict is reversed by more than rounding.

@@ -34,8 +34,8 @@ BOX_ROUNDING = 1e-6  # what an attack's images may leave the box by
 def pgd_attacks(threat: Any, **settings: Any) -> dict[str, PGD]:
     """PGD on cross-entropy and on the margin, under the names that results use.
 
-    PGD on cross-entropy alone flatters defences that only hide its gradient (GAIRAT), so the
-    two always go together.
+    PGD on cross-entropy alone overestimates the robustness of defences that only hide its gradient
+    (GAIRAT), so the two always run together.
 
     Args:
       threat: the set to stay in.
@@ -56,17 +56,17 @@ def pgd_attacks(threat: Any, **settings: Any) -> dict[str, PGD]:
 
 
 class EvaluationResult(NamedTuple):
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
-      clean: accuracy on the images as they are.
+      clean: accuracy on the clean images.
       robust: accuracy under each attack; clean errors count as errors.
       worst: accuracy on the points that are robust to every attack.
       masks: `{"clean": bool [n], attack: bool [n]}`, True where classified correctly.
-      adversarial_images: `{attack: [n, h, w, c]}`, of the attacks whose images were kept.
+      adversarial_images: `{attack: [n, h, w, c]}`, for the attacks whose images were kept.
       nan_logits: `{"clean": int, attack: int}`, images with NaN or +inf among their logits. They
         count as misclassified.
-      checks: of the network; one that did not pass is a warning.
+      checks: checks of the network; a failed one is a warning.
     """
 
     clean: Accuracy
@@ -100,24 +100,24 @@ def evaluate(
 ) -> EvaluationResult:
     """Clean accuracy and accuracy under each attack, over a whole data set.
 
-    The data runs in padded batches of one shape over all devices; of several processes, which
-    must all call this alike, each takes its share and gets every result. The noise of an
-    example is a function of (seed, attack, index), so a per-example result depends on batch
-    size, padding and devices by rounding at most. NaN and +inf logits count as
-    misclassified.
+    The data runs in padded batches of one shape over all devices. With several processes, all of
+    them must make the same call; they share the work, and each gets every result. The noise of an
+    example is a function of (seed, attack, index), so batch size, padding and devices change an
+    example's result by rounding at most. NaN and +inf logits count as misclassified.
 
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, in evaluation mode. If it is a
-        pytree (as `models.logits_fn` makes it), new parameters do not recompile; nor does another
-        closure over arrays of the same shapes.
+        pytree (such as the result of `models.logits_fn`), new parameters do not recompile; neither
+        does another closure over arrays of the same shapes.
       images: `[n, h, w, c]` floating point in [0, 1].
       labels: `[n]` integers in 0..k-1.
       attacks: by name, `(logits_fn, keys, images, labels) -> Attacked`, such as `pgd_attacks`.
       batch_size: examples per forward pass.
-      seed: of the attacks' noise.
-      keep_images: whether the result has the adversarial images; default: while those of all
-        attacks take at most 256 MiB.
-      advance: told attack name and number of examples after each batch (a progress bar).
+      seed: the seed of the attacks' noise.
+      keep_images: whether the result has the adversarial images; default: if those of all attacks
+        take at most 256 MiB.
+      advance: called with the attack's name and the number of examples after each batch (for a
+        progress bar).
 
     Returns:
       `EvaluationResult`.
@@ -141,7 +141,7 @@ def evaluate(
     as_count(batch_size, name="batch_size")
     seed = as_seed(seed)
     if "clean" in attacks:
-        raise InputError("attacks must not be named 'clean', the name of the images as they are")
+        raise InputError("attacks must not be named 'clean', which names the unattacked images")
     for name, attack in attacks.items():
         check_one_radius(name, attack)
     if keep_images is None:
@@ -190,7 +190,7 @@ def checked_data(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
 
 
 def check_one_radius(name: str, attack: Attack) -> None:
-    """Refuses a radius or step size for each example: a batch would not know which are its own."""
+    """Raises for a radius or step size per example: a batch could not tell its own ones."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(attack):
         field = next((key for key in map(_field, path) if key in ("threat", "step_size")), None)
         if field and np.ndim(leaf):
@@ -212,7 +212,7 @@ def _attacked(
     images: Array,
     labels: Array,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Whether the attack's images are misclassified, give NaN, leave the box; and the images."""
+    """Whether the attack's images are misclassified, give NaN or leave the box, and the images."""
     found = attack(logits_fn, keys, images, labels).images
     if jnp.shape(found) != images.shape:
         raise AttackResultError(

@@ -1,4 +1,4 @@
-"""What an evaluator is, and what it is given to work with."""
+"""The interface of evaluators, and the tools that they get."""
 
 import dataclasses
 import pathlib
@@ -26,30 +26,31 @@ def _called(function: Callable[..., Any], *arrays: Array) -> Any:
 
 
 def _no_row(evaluator: "Evaluator") -> Row:
-    raise InputError(f"work has no rows of a run, so none of {type(evaluator).__name__}")
+    raise InputError(f"work has no run, and so no row of {type(evaluator).__name__}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
-    """What an evaluator works with besides the network and the data.
+    """Everything that an evaluator gets besides the network and the data.
 
     Args:
       threat: the run's own threat, or `None`.
-      threat_text: that threat in words, such as "linf eps 0.1".
-      seed: of the attacks' noise.
+      threat_text: the threat in words, such as "linf eps 0.1".
+      seed: the seed of the attacks' noise.
       batch_size: examples per forward pass.
       autoattack_batch_size: largest batch of AutoAttack; default its own.
       folder: the run's folder, where finished parts may be kept, or `None`.
       title: names run and step in figures.
-      name: what starts the names of folders that belong to this checkpoint.
+      name: prefix of the names of folders that belong to this checkpoint.
       card: `name`, `dataset` and `architecture` of the run.
-      progress: called with what is running, the number of examples done, and of how many.
-      say: where lines for the user go.
-      write: calls a function that writes files. An error there does not stop the evaluation; the
-        return value says whether all was written.
-      draw: draws a picture later, when the row is kept: `(path, draw, of=...)`, where `draw(path,
-        content)` writes the PNG, and `of()` makes the content.
-      row: the row of another evaluator on the same run, which is made if it is missing.
+      progress: called with the name of the running part, the number of finished examples, and their
+        total number.
+      say: called with each line of output for the user.
+      write: calls a function that writes files. An error in it does not stop the evaluation; the
+        return value says whether everything was written.
+      draw: draws a picture later, once the row is kept: `(path, draw, of=...)`, where `draw(path,
+        content)` writes the PNG, and `of()` returns the content.
+      row: returns the row of another evaluator on the same run, and evaluates it if it is missing.
 
     Example:
       >>> from jaxrobust import evaluation
@@ -114,8 +115,8 @@ class Work:
           key: one key. An example's key is folded with its index, so its noise depends neither on
             the batch size nor on the devices.
           *arrays: `[n, ...]` each.
-          what: names this for the progress bar.
-          batch_size: examples per call; default the evaluation's.
+          what: name for the progress bar.
+          batch_size: examples per call; default: the evaluation's batch size.
 
         Returns:
           The outputs of all examples, as NumPy arrays.
@@ -153,7 +154,7 @@ def settings_of(evaluator: Any) -> dict[str, Any]:
       The settings by name.
 
     Raises:
-      ValueError: for an evaluator that is no dataclass, or a field that JSON cannot hold.
+      ValueError: if the evaluator is not a dataclass, or a field cannot be stored as JSON.
 
     Example:
       >>> from jaxrobust import evaluation, evaluators
@@ -180,10 +181,10 @@ def _plain(value: Any) -> Any:
         return np.asarray(value).tolist()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"is": _named(type(value)), **settings_of(value)}
-    raise InputError(f"a setting of an evaluator must be plain JSON types, got {value!r}")
+    raise InputError(f"settings of an evaluator must be plain JSON types, got {value!r}")
 
 
 def _named(kind: type) -> str:
-    """A class of this package by its name, another one by its path: two may share a name."""
+    """A class of this package by its name, any other by its path, as two may share a name."""
     own = kind.__module__.partition(".")[0] == "jaxrobust"
     return kind.__name__ if own else f"{kind.__module__}:{kind.__qualname__}"

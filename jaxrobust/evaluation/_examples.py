@@ -1,4 +1,4 @@
-"""Running a function over examples in batches of few shapes, on all devices and processes."""
+"""Runs a function over examples in batches of few shapes, on all devices and processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,28 +23,28 @@ def over_examples(
     shapes: Sequence[int],
     done: Callable[[int], None] = lambda count: None,
 ) -> Outputs:
-    """Calls a function on all examples in padded batches; an example's result is its own.
+    """Calls a function on all examples in padded batches; results do not depend on the batching.
 
-    Batches are split over the local devices; of several processes, which must all call this alike,
-    each takes its share of the batches and gets every result. The noise of an example depends on
-    its key alone, which is folded from its index.
+    Batches are split over the local devices. With several processes, all of them must make the same
+    call; they share the batches, and each gets every result. The noise of an example depends only
+    on its key, which is folded from its index.
 
     Args:
       function: `(keys [b], *arrays [b, ...])` -> a pytree of arrays `[b, ...]`; compiled by the
         caller. No output may depend on the rest of the batch.
       key: the key that indices are folded into; `None` to call the function without keys.
-      indices: `[n]` integers, n >= 1, that tell the examples' keys apart, such as their places in
+      indices: `[n]` integers, n >= 1, that distinguish the examples' keys, such as their indices in
         the data set.
       *arrays: pytrees of arrays `[n, ...]`.
       shapes: batch sizes, rounded up to a multiple of the local devices. The largest is used as
-        long as it is mostly filled, the others for what is left. Each is compiled once.
-      done: told the number of examples after each batch.
+        long as it is mostly filled, the others for the remaining examples. Each is compiled once.
+      done: called with the number of examples after each batch.
 
     Returns:
       The outputs `[n, ...]` of all examples in their order, as NumPy arrays.
 
     Raises:
-      ValueError: if there are no examples, or a batch size is no positive integer.
+      ValueError: if there are no examples, or a batch size is not a positive integer.
 
     Example:
       >>> import jax, numpy as np
@@ -58,7 +58,7 @@ def over_examples(
     """
     indices = np.asarray(indices, np.int32)
     if not len(indices):
-        raise InputError("indices must be those of at least one example, got none")
+        raise InputError("indices must contain at least one example, got none")
     sizes = sorted({_divisible(as_count(size, name="shapes")) for size in shapes}, reverse=True)
 
     def work(bucket: Bucket) -> Outputs:
@@ -87,13 +87,13 @@ def _divisible(size: int) -> int:
 
 
 def one_shape(size: int, batch_size: int) -> list[int]:
-    """The shape of all batches: less than `batch_size` where a process's share of `size` is."""
+    """The shape of all batches: `batch_size`, or less if a process's share of `size` is smaller."""
     share = -(-size // jax.process_count())
     return [_divisible(max(1, min(batch_size, share)))]
 
 
 def bucket_sizes(batch_size: int, devices: int) -> list[int]:
-    """Three batch shapes, each a multiple of the device count, for pools that become smaller."""
+    """Three batch shapes, each a multiple of the device count, for shrinking pools."""
     sizes = (batch_size, batch_size // 4, batch_size // 16)
     return sorted({max(devices, -(-max(s, 8) // devices) * devices) for s in sizes}, reverse=True)
 
@@ -101,8 +101,8 @@ def bucket_sizes(batch_size: int, devices: int) -> list[int]:
 def buckets(size: int, sizes: list[int], processes: int = 1) -> Iterator[Bucket]:
     """Covers `size` examples by batches: yields (start, number of examples, batch shape).
 
-    A shape is taken if it wastes at most half of itself, also of the share that each process
-    should have; else a smaller one is filled first.
+    A shape is used if at most half of it is padding, also within the share of each process;
+    otherwise a smaller one is filled first.
     """
     start, share = 0, -(-size // processes)
     while start < size:

@@ -18,17 +18,17 @@ def draw_classes(
     title: str,
     class_names: Sequence[str] = (),
 ) -> None:
-    """A PNG of classes by methods, in one panel per quantity; dark is low.
+    """A PNG of classes by methods, in one panel per quantity; dark means low.
 
     Args:
       path: the file to write.
       panels: by quantity (over the panel), the shares in [0, 1] of each class by method, the
         same methods in all.
-      title: over the figure.
-      class_names: by class; without names the numbers are shown.
+      title: the title of the figure.
+      class_names: names by class; without them, the numbers are shown.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

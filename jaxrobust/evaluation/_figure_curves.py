@@ -10,7 +10,7 @@ from jaxrobust.drawing import pyplot, style
 
 
 class Curve(NamedTuple):
-    """A line: places on the horizontal axis, and shares in [0, 1] there with an interval or none.
+    """A line: horizontal positions, and shares in [0, 1] there with or without an interval.
 
     Attributes:
       x: `[n]`.
@@ -39,12 +39,13 @@ def draw_curves(
       path: the file to write.
       panels: by quantity (the label of the vertical axis), the curve of each method. A method has
         one colour in all panels.
-      title: over the figure.
-      axis_label: of the horizontal axis, with its unit.
-      steps: shares that hold up to a place and change there, such as certified ones; no markers.
+      title: the title of the figure.
+      axis_label: the label of the horizontal axis, with its unit.
+      steps: whether to draw steps without markers, for shares that stay constant between positions,
+        such as certified ones.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Methods as lines in the plane of two accuracies, a point for each value of their knob."""
+"""Methods as lines in the plane of two accuracies, with a point for each value of their knob."""
 
 import pathlib
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ class Line(NamedTuple):
     """A method in the trade-off plane.
 
     Attributes:
-      name: of the method.
-      knob: what its points differ in, such as "beta"; empty for a single point.
+      name: the name of the method.
+      knob: the setting that its points differ in, such as "beta"; empty for a single point.
       values: `[n]` of the knob, as texts, in the order of the line.
       clean: `[n, 3]` accuracy with the ends of its interval.
       robust: `[n, 3]` likewise.
@@ -39,21 +39,20 @@ def draw_fronts(
     robust_label: str,
     bands: bool,
 ) -> None:
-    """A PNG of clean against robust accuracy: a line per method, its points labelled by its knob.
+    """A PNG of clean against robust accuracy: a line per method, with points labelled by its knob.
 
     Points on the front of all methods are filled and the staircase that they dominate is shaded.
 
     Args:
       path: the file to write.
       lines: the methods, with shares in [0, 1].
-      title: over the figure.
-      clean_label: of the horizontal axis.
-      robust_label: of the vertical axis; names the attack and eps.
-      bands: draw the intervals as bands, and those of single points as bars: where they are ranges
-        over seeds.
+      title: the title of the figure.
+      clean_label: the label of the horizontal axis.
+      robust_label: the label of the vertical axis; it names the attack and eps.
+      bands: draw the intervals as bands, and those of single points as bars; for ranges over seeds.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.
@@ -151,7 +150,7 @@ def _label(
     robust: np.ndarray,
     best: set[int],
 ) -> None:
-    """The knob's value beside each point, where it covers the fewest points and labels."""
+    """The knob's value beside each point, placed where it covers the fewest points and labels."""
     scale = figure.dpi / 72
     points = axis.transData.transform(np.stack([clean, robust], -1))
     frame, taken = axis.get_window_extent(), _along(lines, points)
@@ -197,13 +196,13 @@ def _label(
 
 
 def _centre(offset: tuple[float, float], half: np.ndarray, scale: float) -> np.ndarray:
-    """Where a label's middle goes, in pixels from its point."""
+    """The offset of a label's centre from its point, in pixels."""
     x, y = np.array(offset) * scale
     return np.array([x + np.sign(x) * half[0] * 0.8, y])
 
 
 def _along(lines: Sequence[Line], points: np.ndarray) -> np.ndarray:
-    """Places on all lines, in pixels, the points themselves more than once."""
+    """Positions on all lines, in pixels, with the points themselves repeated."""
     found, first = [points, points, points], 0
     for line in lines:
         own = points[first : first + len(line.values)]

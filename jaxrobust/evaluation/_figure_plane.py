@@ -31,12 +31,12 @@ def draw_tradeoff(
     Args:
       path: the file to write.
       points: accuracies with intervals, drawn as error bars.
-      title: over the figure.
-      robust_label: of the vertical axis; names the attack and eps.
-      clean_label: of the horizontal axis.
+      title: the title of the figure.
+      robust_label: the label of the vertical axis; it names the attack and eps.
+      clean_label: the label of the horizontal axis.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

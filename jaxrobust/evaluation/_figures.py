@@ -10,7 +10,7 @@ from jaxrobust.drawing import COLOURS, pyplot
 
 
 def class_name(number: int, names: Sequence[str], *, prefix: str = "", longest: int = 14) -> str:
-    """What a class is called in a figure: its name, shortened, or its number."""
+    """The label of a class in a figure: its shortened name, or its number."""
     if number >= len(names):
         return f"{prefix}{number}"
     name = str(names[number]).replace("$", r"\$")  # no mathematics
@@ -36,12 +36,12 @@ def draw_adversarial_images(
       adversarial: `[n, h, w, c]` in [0, 1].
       labels: `[n]`.
       predictions: `[n]` classes of the adversarial images.
-      title: over the figure; names attack and eps.
-      columns: how many examples are shown, from the first on.
-      class_names: by class; without names the numbers are shown.
+      title: the title of the figure; it names attack and eps.
+      columns: the number of examples shown, from the first on.
+      class_names: names by class; without them, the numbers are shown.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.
@@ -83,11 +83,11 @@ def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str
 
     Args:
       path: the file to write.
-      accuracies: by name, in order, the first being the clean accuracy; shares in [0, 1].
-      title: over the figure.
+      accuracies: shares in [0, 1] by name, in order, starting with the clean accuracy.
+      title: the title of the figure.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.
@@ -111,10 +111,10 @@ def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title
     Args:
       path: the file to write.
       points: pairs of eps (image units) and `Accuracy`, by rising eps.
-      title: over the figure; names norm and attack.
+      title: the title of the figure; it names norm and attack.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.
@@ -142,11 +142,11 @@ def draw_bars(
       path: the file to write.
       parts: by part (named in the legend), its share of each method's number; the same methods
         in all.
-      title: over the figure.
-      label: of the horizontal axis, with its unit.
+      title: the title of the figure.
+      label: the label of the horizontal axis, with its unit.
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
       ValueError: if matplotlib is not installed.

@@ -7,15 +7,15 @@ from jaxrobust.inputs import InputError
 
 
 def front(clean: ArrayLike, robust: ArrayLike) -> list[int]:
-    """The points that no other one beats in both accuracies.
+    """The points that no other point beats in both accuracies.
 
     Args:
       clean: `[n]` clean accuracies.
       robust: `[n]` robust accuracies, in the same order.
 
     Returns:
-      Places of the front's points, from the least clean on; of equal points the first. Along them
-      the clean accuracy rises and the robust one falls.
+      Indices of the front's points by rising clean accuracy; of equal points the first. Along the
+      front the clean accuracy rises and the robust one falls.
 
     Raises:
       InputError: if the two are not finite numbers of one length.

@@ -18,7 +18,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Half:
-    """A network whose arrays and images are of half precision; logits in the images' type."""
+    """A network whose arrays and images have half precision; logits have the images' type."""
 
     network: Any
     precision: str = field(metadata={"static": True})
@@ -32,18 +32,18 @@ def in_half(logits_fn: Any, precision: str, images: np.ndarray) -> Half:
     """The network with its arrays in half precision.
 
     Args:
-      logits_fn: a pytree of its arrays.
+      logits_fn: the network as a pytree of its arrays.
       precision: "bfloat16" or "float16".
-      images: `[n, h, w, c]` float32, to try it on.
+      images: `[n, h, w, c]` float32, for a test call.
 
     Raises:
-      InputError: if it holds its arrays otherwise, decides what attackers differentiate, or does
+      InputError: if it is not a pytree of its arrays, defines what attackers differentiate, or does
         not run in half precision.
     """
     if not is_container(logits_fn) or hasattr(logits_fn, "judge"):
         raise InputError(
             f"precision must be 'float32' for this network, got {precision!r}: half precision "
-            "wants a pytree of its arrays without a method judge, such as models.logits_fn(model, "
+            "needs a pytree of its arrays without a method judge, such as models.logits_fn(model, "
             f"variables) or jax.tree_util.Partial(fn, params); got {logits_fn!r:.80}"
         )
 

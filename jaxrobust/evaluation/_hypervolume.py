@@ -12,12 +12,12 @@ from jaxrobust.inputs import InputError
 def hypervolume(
     clean: ArrayLike, robust: ArrayLike, *, reference: Sequence[float] = (0.0, 0.0)
 ) -> float:
-    r"""The area of all accuracies that some point beats in both, above a reference point.
+    r"""The area of the accuracies dominated by some point, above a reference point.
 
     .. math:: \mathrm{area} \bigcup_i [r_1, c_i] \times [r_2, a_i]
 
     with clean accuracies c and robust ones a. It grows with every point beyond the front and never
-    falls, so a method is not punished for points that are worse than its others.
+    falls, so a method is not penalised for additional worse points.
 
     Args:
       clean: `[n]` clean accuracies.

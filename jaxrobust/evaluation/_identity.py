@@ -1,4 +1,4 @@
-"""What an evaluation is of, so that finished work is taken up again for the same thing only."""
+"""The identity of an evaluation, so that finished work is reused only for the same evaluation."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ NETWORK = ("arrays", "program", "derivatives")
 
 
 class Identity(NamedTuple):
-    """The network, by what it holds and what it does, and the data; no name, no address.
+    """The network, by its content and its behaviour, and the data; no names or addresses.
 
     Attributes:
       digests: of the network's arrays (of keys their data), of what it computes and of its
@@ -56,7 +56,7 @@ def differences(there: Identity, now: Identity) -> dict[str, str]:
 
 
 def _apart(what: str, old: np.ndarray, new: np.ndarray) -> list[str]:
-    """By how much two measurements differ, where it is more than rounding."""
+    """The difference of two measurements if it exceeds rounding."""
     if old.shape != new.shape:
         return [f"{what} of shape {old.shape} there, {new.shape} now"]
     old, new = old.astype(np.float64), new.astype(np.float64)

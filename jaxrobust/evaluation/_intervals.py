@@ -42,7 +42,7 @@ def accuracy(mask: np.ndarray) -> Accuracy:
       `Accuracy`.
 
     Raises:
-      ValueError: for anything but such a mask.
+      ValueError: if it is not such a mask.
 
     Example:
       >>> import numpy as np

@@ -34,10 +34,10 @@ MINIMUM_NORM = _classes()
 
 
 def norms_of_attack(name: str) -> tuple[AnyNorm, ...]:
-    """The norms that a minimum-norm attack takes.
+    """The norms that a minimum-norm attack supports.
 
     Args:
-      name: such as "fmn".
+      name: the name of the attack, such as "fmn".
 
     Returns:
       At least one of "linf", "l2", "l1", "l0".
@@ -58,17 +58,18 @@ def minimum_norm_attacks(
 
     Args:
       norm: "linf", "l2", "l1" or "l0".
-      attacks: some of "fmn", "ddn", "pdpgd", "sigma-zero", "deepfool", "superdeepfool", "fab",
-        as the norm has them. Default: in linf FMN, PDPGD and DeepFool; in l2 DDN, FMN and
+      attacks: some of "fmn", "ddn", "pdpgd", "sigma-zero", "deepfool", "superdeepfool", "fab", if
+        they support the norm. Default: in linf FMN, PDPGD and DeepFool; in l2 DDN, FMN and
         SuperDeepFool; in l1 PDPGD and FMN; in l0 sigma-zero and FMN.
-      **settings: of the bound classes, such as `steps`; each goes to the attacks that have it.
+      **settings: settings of the bound classes, such as `steps`; each goes to the attacks that have
+        it.
 
     Returns:
-      The bound attacks, with `escape` for FMN.
+      The bound attacks, with `escape=True` for FMN.
 
     Raises:
-      ValueError: for an unknown norm or attack, one that does not take the norm, a setting that
-        none of them has, or a value that is out of range.
+      ValueError: for an unknown norm or attack, an attack that does not support the norm, a setting
+        that none of them has, or a value that is out of range.
 
     Example:
       >>> from jaxrobust import evaluation
@@ -99,7 +100,7 @@ def minimum_norm_attacks(
 
 
 def _bound(name: str, norm: AnyNorm, **settings: Any) -> Any:
-    """The attack on a norm, or `None` if it does not take it."""
+    """The attack on a norm, or `None` if it does not support the norm."""
     threat = getattr(threats, norm)(FAR[norm])
     try:
         MINIMUM_NORM[name](threat=threat)
@@ -109,10 +110,10 @@ def _bound(name: str, norm: AnyNorm, **settings: Any) -> Any:
 
 
 def checked_attacks(attacks: Mapping[str, Any], norm: AnyNorm) -> dict[str, Any]:
-    """The attacks, if all of them look for smallest perturbations in the norm.
+    """The attacks, after checking that all of them search for smallest perturbations in the norm.
 
     Raises:
-      InputError: if there is none, or another one among them.
+      InputError: if there is none, or any other attack.
     """
     if not isinstance(attacks, Mapping) or not attacks:
         raise InputError(f"attacks must be minimum-norm attacks by name, got {attacks!r}")

@@ -1,4 +1,4 @@
-"""AttackBench's optimality: how near an attack comes to the smallest known distances."""
+"""AttackBench's optimality: how close an attack comes to the smallest known distances."""
 
 from typing import Literal
 
@@ -23,19 +23,19 @@ def optimality(
 
     A is the area under the curve of robust accuracy against eps from 0 to t, c the clean accuracy.
     AttackBench joins the points of the curve by straight lines and starts at its first point
-    instead of 0. An attack that finds nothing then gets up to 1.3 in place of 0; between good
-    attacks the two areas differ by a few hundredths at most. Published tables have the trapezoid,
-    "exact" is the area of the step function.
+    instead of 0. An attack that finds nothing then gets up to 1.3 instead of 0. For good attacks
+    the two areas differ by a few hundredths at most. Published tables use the trapezoid; "exact" is
+    the area of the step function.
 
     Args:
-      distances: `[n]` of the attack: 0 for clean errors, infinite where it found nothing.
+      distances: `[n]`, from the attack: 0 for clean errors, infinite where it found nothing.
       best: `[n]` smallest known distances, in most cases the minimum over all attacks.
       clean_accuracy: in [0, 1]; default: the share of points with `best` above 0.
       area: "trapezoid" or "exact".
 
     Returns:
-      At most 1, or above where the attack beats `best`. NaN if `best` is infinite at a point, or
-      leaves no area to compare with.
+      At most 1, or more if the attack beats `best`. NaN if `best` is infinite at a point, or if the
+      area to compare with is 0.
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range.
@@ -84,7 +84,7 @@ def _exact(values: np.ndarray, top: float) -> float:
 
 
 def _trapezoid(values: np.ndarray, top: float) -> float:
-    """AttackBench's area: straight lines between the values that occur."""
+    """AttackBench's area: straight lines between the occurring values."""
     cut = np.minimum(values, top)
     places, counts = np.unique(cut, return_counts=True)
     larger = 1 - np.cumsum(counts) / len(cut)

@@ -1,10 +1,10 @@
-"""Compiled programs that take every array as an argument, also those that functions close over.
+"""Compiled programs that take every array as an argument, including closed-over arrays.
 
-`jax.jit` makes constants of what a function closes over: hundreds of megabytes compiled in, kept
-alive by its cache, and compiled again for the next closure. Here a call is traced first; the arrays
-that the trace finds become arguments, and what is left, the program, is compared by its structure.
-So another closure over arrays of the same shapes compiles nothing, and nothing that was closed over
-outlives the call. Every evaluation traces anew: a function may read what has changed since.
+`jax.jit` turns closed-over arrays into constants: hundreds of megabytes are compiled in, kept alive
+by its cache, and compiled again for the next closure. Here a call is traced first. The arrays in
+the trace become arguments, and the remaining program is compared by its structure. So another
+closure over arrays of the same shapes does not compile again, and closed-over arrays do not outlive
+the call. Every evaluation traces again, because a function may read values that have changed since.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ NUMBERS = (jax.Array, np.ndarray, np.generic, int, float)
 
 
 class Program:
-    """A traced function without its arrays; equal to all others that compute the same."""
+    """A traced function without its arrays; equal to any other that computes the same."""
 
     def __init__(self, closed: Any, out: Any) -> None:
         self.equations, self.out = Equations(closed), out
@@ -45,11 +45,11 @@ class Compiled:
     """`call(*static, *parts, *arrays)`, compiled once per shape of the arrays.
 
     Args:
-      call: a function of a module.
+      call: a module-level function.
       *parts: networks and attacks: pytrees, whose leaves are arguments of the program, or any other
         callables.
-      static: first arguments of `call`, hashable.
-      name: that profiles and logs show; default: of `call`.
+      static: the first arguments of `call`; hashable.
+      name: shown in profiles and logs; default: the name of `call`.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Compiled:
         self._kind = structure, str(structure), tuple(map(_shape, leaves))
 
     def again(self, *parts: Any) -> "Compiled":
-        """The call with other parts; not traced again if they differ in the values of leaves only.
+        """The call with other parts; not traced again if only the values of leaves differ.
 
-        For calls at one time: a function may read what has changed since.
+        Use it only for calls at one time, because a function may read values that change later.
         """
         other = Compiled(self._call, *parts, static=self._static, name=self._name)
         functions = zip(self._functions, other._functions, strict=False)
@@ -83,21 +83,21 @@ class Compiled:
         return other
 
     def __call__(self, *arrays: Any) -> Any:
-        """The outputs, placed as the arrays are."""
+        """The outputs, with the same placement as the arrays."""
         program, constants = self._program(arrays)
         values = [*constants, *self._leaves, *jax.tree.leaves(arrays)]
         return jax.tree.unflatten(program.out, _executor(self._name)(program, values))
 
     def held(self) -> list[Any]:
-        """The arrays that the parts hold, or close over, as the first call has found them."""
+        """The arrays that the parts hold or close over, as found by the first call."""
         return [*self._leaves, *next(iter(self._found.values()))[1]]
 
     def structure(self, *arrays: Any) -> str:
-        """A digest of what is computed for arrays of these shapes; only traces."""
+        """A digest of the computation for arrays of these shapes; only traces."""
         return digest_of_structure(self._program(arrays)[0].structure)
 
     def _program(self, arrays: tuple) -> tuple[Program, list[Any]]:
-        """The program for arrays of these shapes, and the arrays that were closed over."""
+        """The program for arrays of these shapes, and the closed-over arrays."""
         flat, tree = jax.tree.flatten(arrays)
         shapes = tree, tuple(map(_shape, flat))
         if shapes not in self._found:
@@ -127,7 +127,7 @@ class Compiled:
 
 @jax.tree_util.register_static
 class Opaque:
-    """Stands for a callable that is no pytree, as a pytree without leaves."""
+    """Represents a callable that is not a pytree, as a pytree without leaves."""
 
     def __init__(self) -> None:
         self.function: Any = None
@@ -156,7 +156,7 @@ class Inlined:
 
 
 def inlined(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)` without its calls of `jit`: each would keep the arrays it closes over."""
+    """`function(*args)` with its `jit` calls inlined: each would keep its closed-over arrays."""
     flat, tree = jax.tree.flatten(args)
     outs: list[Any] = []
 
@@ -173,8 +173,8 @@ def inlined(function: Callable[..., Any], *args: Any) -> Any:
 def is_container(part: Any) -> bool:
     """Whether a callable is a pytree of arrays and numbers.
 
-    One with flags among its leaves (Equinox) is a function: it branches on them, so they cannot be
-    arguments of a program.
+    A pytree with flags among its leaves (Equinox) counts as a function: it branches on them, so
+    they cannot be arguments of a program.
     """
     if jax.tree_util.all_leaves([part]):
         return False
@@ -188,7 +188,7 @@ def _shape(leaf: Any) -> tuple[Any, ...]:
 
 @functools.cache
 def _executor(name: str) -> Callable[[Program, list[Any]], list[Any]]:
-    """Compiles and runs programs, under the name that profiles and logs show."""
+    """Compiles and runs programs, under the name shown in profiles and logs."""
 
     def run(program: Program, values: list[Any]) -> list[Any]:
         return program.equations.values(values)

@@ -1,4 +1,4 @@
-"""What AutoAttack runs, in which order: versions as lists of bound attacks."""
+"""The versions of AutoAttack as ordered lists of bound attacks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from jaxrobust.threats import norm_of
 
 
 class WorkItem(NamedTuple):
-    """The smallest piece that is run, stored and resumed.
+    """The smallest unit that is run, stored and resumed.
 
     Attributes:
-      name: of the attack.
-      number: of the attack, folded into the keys of its noise.
-      attack: with its settings bound.
+      name: the name of the attack.
+      number: the number of the attack, folded into the keys of its noise.
+      attack: the attack with its settings bound.
       restart: number of the random start.
       rank: rank of the target class by clean logits (2 is the runner-up); 0 for untargeted.
     """
@@ -38,7 +38,7 @@ class Protocol(NamedTuple):
     Attributes:
       version: "standard", "plus", "rand" or "custom".
       items: the work in order.
-      deviations: where and why this is not the published AutoAttack; empty if it is.
+      deviations: where and why this differs from the published AutoAttack; empty if it does not.
     """
 
     version: str
@@ -55,10 +55,10 @@ class Variant(NamedTuple):
 
     Attributes:
       restarts: random starts, each an item.
-      within: restarts in one item: FAB's noise depends on what its earlier runs found.
-      targets: target classes at most, for targeted attacks.
+      within: restarts in one item, because FAB's noise depends on the result of its earlier runs.
+      targets: largest number of target classes, for targeted attacks.
       eot: passes over which gradients of randomised models are averaged.
-      eps_schedule: of APGD.
+      eps_schedule: whether APGD uses its schedule of radii.
     """
 
     restarts: int = 1
@@ -69,7 +69,7 @@ class Variant(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What an attack is bound to, but for its loss."""
+    """The settings that an attack is bound to, except its loss."""
 
     threat: Any
     steps: int
@@ -82,9 +82,9 @@ class Recipe(NamedTuple):
     """One of AutoAttack's attacks.
 
     Attributes:
-      bind: (what is asked, loss) -> the attack.
-      losses: (fewest classes, loss), the first that is defined is taken; empty for attacks with a
-        loss of their own.
+      bind: (settings, loss) -> the attack.
+      losses: (fewest classes, loss); the first defined one is used; empty for attacks with their
+        own loss.
       targeted: whether there is an item for each target class.
     """
 
@@ -155,16 +155,16 @@ def protocol(
       threat: the ball of a norm.
       classes: number of classes; fewer than ten shorten the list of targets.
       attacks: names for "custom", each with one restart and all targets.
-      steps: of APGD and FAB; other than 100 is a deviation.
-      queries: of Square; other than 5000 is a deviation.
+      steps: iterations of APGD and FAB; other values than 100 are a deviation.
+      queries: number of queries of Square; other values than 5000 are a deviation.
       stochastic: the model takes keys; gradients are then averaged over 20 passes in "rand".
 
     Returns:
       `Protocol`.
 
     Raises:
-      ValueError: for an unknown version or attack, a threat that is no norm's ball, both a version
-        and a list, or a stochastic model and an attack that cannot take it.
+      ValueError: for an unknown version or attack, a threat that is not the ball of a norm, both a
+        version and a list, or a stochastic model with an attack that does not support it.
 
     Example:
       >>> from jaxrobust import evaluation, threats
@@ -186,7 +186,9 @@ def protocol(
         loss = next((loss for fewest, loss in recipe.losses if classes >= fewest), None)
         attack = recipe.bind(Asked(threat, steps, queries, stochastic, variant), loss)
         if stochastic and not getattr(attack, "stochastic", False):
-            raise InputError(f"stochastic models cannot be attacked by {name}, which gives no keys")
+            raise InputError(
+                f"stochastic models cannot be attacked by {name}, which passes no keys"
+            )
         targets = min(variant.targets, classes - 1)
         deviations += _few_classes(name, recipe, variant, classes, loss)
         number = list(RECIPES).index(name)
@@ -218,7 +220,7 @@ def _variants(version: str, threat: Any, attacks: tuple[str, ...] | None) -> dic
 def _few_classes(
     name: str, recipe: Recipe, variant: Variant, classes: int, loss: str | None
 ) -> list[str]:
-    """What the reference, which fails on few classes, does not define."""
+    """Deviations for few classes, on which the reference fails."""
     found = []
     if recipe.targeted and variant.targets > classes - 1:
         shortened = f"{classes - 1} targets in place of {variant.targets}"

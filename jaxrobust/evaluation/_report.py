@@ -1,4 +1,4 @@
-"""What an AutoAttack evaluation found, and exactly what was run."""
+"""The result of an AutoAttack evaluation, and exactly what was run."""
 
 import html
 import pathlib
@@ -24,27 +24,27 @@ class Report:
     """The result of `autoattack`.
 
     Attributes:
-      norm: of the ball.
+      norm: the norm of the ball.
       eps: radius in image units, as given.
       version: "standard", "plus", "rand" or "custom".
-      seed: of all noise.
+      seed: the seed of all noise.
       items: the work items that were run, in order.
-      deviations: where this is not the published AutoAttack; empty if it is.
-      individual: every attack ran on all correctly classified points.
+      deviations: where this differs from the published AutoAttack; empty if it does not.
+      individual: whether every attack ran on all correctly classified points.
       labels: `[n]`.
       masks: `{"clean": [n], attack: [n]}`, True where still robust after that attack and all
         before it.
-      individual_masks: `{attack: [n]}` of each attack by itself, if `individual`.
+      individual_masks: `{attack: [n]}` of each attack alone, if `individual`.
       adversarial_images: `[n, h, w, c]`; the clean image where nothing fooled the model.
       predictions: `[n]` classes of `adversarial_images`.
       distances: `{attack: [n]}` smallest perturbation found by FAB; NaN where not attacked,
         infinite where none was found.
-      largest_norm: of all returned perturbations.
-      checks: warnings and what they rest on.
+      largest_norm: the largest norm of all returned perturbations.
+      checks: warnings with their measured values.
       nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
         misclassified.
       cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples.
-      seconds: of the whole evaluation, compilation included.
+      seconds: the time of the whole evaluation, including compilation.
     """
 
     norm: Norm
@@ -68,16 +68,16 @@ class Report:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.masks["clean"])
 
     @property
     def robust_accuracy(self) -> Accuracy:
-        """Accuracy on points that no attack fooled, of all points."""
+        """The share of all points that no attack fooled."""
         return accuracy(next(reversed(self.masks.values())))
 
     def __repr__(self) -> str:
-        """One line: what was run and found, without the arrays."""
+        """One line with the evaluation and its result, without the arrays."""
         kind = (
             f"AutoAttack {self.version}" if not self.deviations else "not the standard AutoAttack"
         )
@@ -95,8 +95,8 @@ class Report:
 
         Returns:
           A pandas DataFrame with columns `label`, `prediction` (of the adversarial image), `clean`
-          and each attack (True where still robust after it), and `distance ATTACK` where an attack
-          measures distances.
+          and each attack (True where still robust after it), and `distance ATTACK` for attacks that
+          measure distances.
 
         Raises:
           ValueError: if pandas is not installed.
@@ -156,7 +156,7 @@ class Report:
         }
 
     def text(self) -> str:
-        """The report for people."""
+        """The report as text."""
         kind = "AutoAttack" if not self.deviations else "NOT the standard AutoAttack"
         lines = [
             f"{kind}, version {self.version}: {self.norm}, eps {self.eps:.6g} (image units), "
@@ -193,8 +193,8 @@ class Report:
         """The result in the fields of RobustBench's model cards.
 
         Args:
-          **fields: `name`, `authors`, `link`, `architecture`, `dataset` and what else a card
-            has; the rest is filled in.
+          **fields: `name`, `authors`, `link`, `architecture`, `dataset` and any other field of a
+            card; the rest is filled in.
 
         Returns:
           The card; accuracies in percent as strings, as the leaderboard has them.
@@ -227,8 +227,8 @@ class Report:
         """Writes `report.json`, `report.txt`, `adversarial.npz`, `model_card.json`, `cascade.png`.
 
         Args:
-          folder: made if missing.
-          picture: also draw `cascade.png`; a picture that cannot be drawn is a warning.
+          folder: created if missing.
+          picture: also draw `cascade.png`; a failure to draw only warns.
           card: fields of the model card, such as `name` and `dataset`.
 
         Returns:

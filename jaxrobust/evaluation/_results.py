@@ -1,4 +1,4 @@
-"""Files of results, written whole, and where results come from."""
+"""Files of results, written atomically, and the provenance of results."""
 
 import importlib.metadata
 import pathlib
@@ -56,12 +56,12 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
     Args:
       path: the file.
-      value: plain JSON types. Numbers that JSON does not have become "nan", "inf" and "-inf".
+      value: plain JSON types. Numbers that JSON cannot represent become "nan", "inf" and "-inf".
 
     Returns:
-      Nothing; the file is written.
+      None.
 
     Raises:
-      OSError: if the file does not fit on the disk.
+      OSError: if the file cannot be written, for example because the disk is full.
     """
     replace_text(path, to_json(value, indent=2) + "\n")

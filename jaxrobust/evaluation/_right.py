@@ -1,4 +1,4 @@
-"""Which images were classified correctly, as short text in rows."""
+"""The masks of correctly classified images, as short text in rows."""
 
 import base64
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def packed_right(masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
       masks: by column, `[n]` bool.
 
     Returns:
-      The number of "images", and under "columns" a bit for each in base64.
+      The number of "images", and under "columns" one bit per image, in base64.
 
     Example:
       >>> import numpy as np
@@ -36,13 +36,13 @@ def unpacked_right(packed: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The masks that `packed_right` wrote.
 
     Args:
-      packed: its result.
+      packed: the result of `packed_right`.
 
     Returns:
       By column, `[n]` bool.
 
     Raises:
-      InputError: if this is not what `packed_right` writes.
+      InputError: if this is not a result of `packed_right`.
     """
     try:
         count, found = int(packed["images"]), {}

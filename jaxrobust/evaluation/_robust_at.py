@@ -15,8 +15,8 @@ def robust_at(clean: ArrayLike, robust: ArrayLike, at: ArrayLike) -> np.ndarray:
       at: `[m]` clean accuracies.
 
     Returns:
-      `[m]`: on the segment between the two neighbours on the front; NaN where no point of the
-      front lies on one side, because nothing was measured there.
+      `[m]`: interpolated between the two neighbours on the front; NaN where the front has no point
+      on one side, because nothing was measured there.
 
     Raises:
       InputError: if the accuracies are not finite numbers of one length.

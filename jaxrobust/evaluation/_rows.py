@@ -1,4 +1,4 @@
-"""Rows: what one evaluation of one run found, as data that files keep and tables print."""
+"""Rows: the result of one evaluation of one run, as data for files and tables."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ class Number:
     """A share in [0, 1] under the name of its column in tables.
 
     Args:
-      column: names the quantity with everything that it depends on. The same name in two rows
-        means the same quantity.
+      column: the name of the quantity, with everything that it depends on. The same name in two
+        rows means the same quantity.
       value: the share; over several seeds, their mean.
       low: lower end of the 95 % interval; over several seeds, the lowest of them.
       high: upper end of the interval; over several seeds, the highest of them.
@@ -48,22 +48,22 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one evaluator found of one run.
+    """The result of one evaluator on one run.
 
-    An evaluator makes the first four fields. Whoever keeps the row adds the others.
+    An evaluator sets the first four fields. The code that keeps the row adds the others.
 
     Args:
       title: names the evaluation in the headings of tables and figures.
       numbers: for tables, in the order of their columns.
-      detail: whatever else was found, as plain JSON types: counts by class under "classes",
-        failed checks under "checks", the threat in words under "threat".
-      cost: what the evaluation took: "seconds", and what the evaluator counts itself.
+      detail: all other results, as plain JSON types: counts by class under "classes", failed checks
+        under "checks", the threat in words under "threat".
+      cost: the cost of the evaluation: "seconds", and the evaluator's own counts.
       kind: the evaluator's name.
       settings: the evaluator's fields, as plain JSON types.
       run: the run's name.
       task: the parts of the experiment that the numbers of a checkpoint depend on.
       checkpoint: `{"kind": "best" or "last", "step": ...}`.
-      seed: of the attacks' noise.
+      seed: the seed of the attacks' noise.
       evaluated: digests of the test "images" and "labels", and of the "checkpoint"; rows of schema
         1 have none.
       provenance: versions, devices and the git commit.
@@ -91,7 +91,7 @@ class Row:
         return next((number for number in self.numbers if number.column == column), None)
 
     def of(self) -> dict[str, Any]:
-        """What two rows have in common if one is the other measured again."""
+        """The fields that two rows share if one repeats the measurement of the other."""
         names = ("kind", "settings", "task", "checkpoint", "seed", "evaluated")
         return {name: getattr(self, name) for name in names}
 
@@ -113,7 +113,7 @@ def row_of(values: Any) -> Row:
       The row.
 
     Raises:
-      ValueError: if this is no row, or one of a newer version of the library.
+      ValueError: if this is not a row, or was written by a newer version of the library.
 
     Example:
       >>> from jaxrobust import evaluation
@@ -139,8 +139,8 @@ def numbers_of(rows: Sequence[Row]) -> dict[str, Number]:
     """The numbers of one run by column.
 
     Args:
-      rows: of the run's evaluations. Of a quantity that several of them measured, the number over
-        the most points is taken, and the first of those.
+      rows: the rows of the run's evaluations. If several of them measured a quantity, the first
+        number over the most points is used.
 
     Returns:
       The numbers, in the order of the rows.
@@ -157,10 +157,10 @@ def over_seeds(numbers: Sequence[Number]) -> Number:
     """The numbers of several seeds in one: their mean and range.
 
     Args:
-      numbers: of one column, at least one.
+      numbers: numbers of one column, at least one.
 
     Returns:
-      The one number as it is; or the mean, with the lowest and the highest value.
+      A single number unchanged; of several the mean, with the lowest and the highest value.
     """
     if len(numbers) == 1:
         return numbers[0]
@@ -183,10 +183,10 @@ def summary(runs: Sequence[Sequence[Row]]) -> dict[str, Number]:
 
 
 def bars(seeds: int) -> str:
-    """What the error bars of a figure are.
+    """The meaning of a figure's error bars.
 
     Args:
-      seeds: how many there are.
+      seeds: the number of seeds.
 
     Returns:
       Such as "range of 3 seeds".

@@ -1,4 +1,4 @@
-"""Finished work items on disk: written whole, read back only for the same evaluation."""
+"""Finished work items on disk: written atomically, read back only for the same evaluation."""
 
 import hashlib
 import json
@@ -22,18 +22,19 @@ ELSEWHERE = "choose another folder, or delete this one"
 
 
 class Store:
-    """One file per finished work item, and what they belong to.
+    """One file per finished work item, and the identity of their evaluation.
 
     Without a folder nothing is kept.
 
     Args:
-      folder: where the files live; made if missing.
+      folder: the folder of the files; created if missing.
       settings: eps, norm, version, attacks, seed and the like: JSON types.
-      identity: of network and data.
+      identity: the identity of network and data.
       needs: names of the arrays that every item has.
 
     Raises:
-      ValueError: if the folder holds items of another evaluation; names what differs.
+      ValueError: if the folder holds items of another evaluation; the message names the
+        differences.
     """
 
     def __init__(
@@ -89,8 +90,8 @@ class Store:
     def save(self, number: int, arrays: dict[str, Any]) -> None:
         """Writes an item under its name only when it is complete.
 
-        One that cannot be written (a full disk) is a warning, and no further item is kept: what
-        was found is still there, and so is the rest of the evaluation.
+        If it cannot be written (a full disk), a warning says so and no further item is kept.
+        Results so far and the rest of the evaluation are not affected.
         """
         if not self._keeps:
             return
@@ -111,13 +112,13 @@ class Store:
 
 
 def _mark(settings: dict[str, Any], identity: Identity) -> str:
-    """The hash of an evaluation, which every item has in it."""
+    """The hash of an evaluation, which every item contains."""
     content = json.dumps([settings, identity.digests], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def model_digest(held: Any, logits: np.ndarray) -> str:
-    """Of the arrays that a network holds, in any order, and of the shape of its clean logits."""
+    """A digest of the network's arrays, in any order, and of the shape of its clean logits."""
     arrays = [leaf for leaf in jax.tree.leaves(held) if isinstance(leaf, NUMBERS)]
     whole = "".join(sorted(map(digest_of, arrays)))
     return hashlib.sha256(f"{whole}{np.shape(logits)}".encode()).hexdigest()
@@ -136,7 +137,7 @@ def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
     except Exception as error:  # also zipfile's own
         raise InputError(
             f"{folder} holds an evaluation of another version, or a damaged one "
-            f"({type(error).__name__} while reading what it is of); {ELSEWHERE}"
+            f"({type(error).__name__} while reading its identity); {ELSEWHERE}"
         ) from error
 
 

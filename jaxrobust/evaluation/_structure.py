@@ -1,4 +1,4 @@
-"""Traced functions taken apart: evaluated again, and compared by what they compute."""
+"""Traced functions as lists of equations: evaluated again, and compared by their computation."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Equations:
 
     Attributes:
       inputs: variables of those arrays, then of the arguments.
-      eqns: in order.
+      eqns: the equations, in order.
       outputs: variables or literals.
     """
 
@@ -29,7 +29,7 @@ class Equations:
         self.eqns, self.outputs = tuple(open_.eqns), tuple(open_.outvars)
 
     def values(self, inputs: Sequence[Any], *, inline: bool = False) -> list[Any]:
-        """The outputs for values of the inputs; with `inline` without the calls of `jit`."""
+        """The outputs for values of the inputs; `inline` inlines `jit` calls."""
         known: dict[Any, Any] = dict(zip(self.inputs, inputs, strict=True))
 
         def value(atom: Any) -> Any:
@@ -50,9 +50,9 @@ class Equations:
         return [value(atom) for atom in self.outputs]
 
     def structure(self) -> tuple:
-        """What is computed, as a value that can be hashed and compared; names are no part of it.
+        """The computation as a value that can be hashed and compared, without names.
 
-        Derivatives that an author prescribed are left out: nothing differentiates the whole again.
+        Custom derivatives are left out, because nothing differentiates the result again.
         """
         number: dict[Any, int] = {}
 
@@ -91,7 +91,7 @@ def _text(value: Any) -> str:
 
 
 class _Itself:
-    """A value that can be compared by identity alone."""
+    """A value that can be compared only by identity."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

@@ -1,4 +1,4 @@
-"""A fast verdict: an upper bound of robust accuracy at a fifth of AutoAttack's passes."""
+"""A fast verdict: an upper bound of robust accuracy with a fifth of AutoAttack's passes."""
 
 import pathlib
 from functools import partial
@@ -31,23 +31,22 @@ def verdict(
     precision: str | None = None,
     progress: Progress = lambda item, done, total: None,
 ) -> Verdict:
-    """An upper bound of robust accuracy, at no more than a fifth of AutoAttack's passes.
+    """An upper bound of robust accuracy, with at most a fifth of AutoAttack's passes.
 
-    For comparisons during development; a number to be published is AutoAttack's. The stages run one
+    Use it for comparisons during development, and publish AutoAttack's number. The stages run one
     after the other, each from the original images and only on points that are still classified
     correctly. l_inf: constraint relaxation (CR), the probability-margin attack (PMA), targeted APGD
     on the three targets that MALT ranks first, Square with 850 queries. l_2: a short APGD on
     cross-entropy, targeted APGD, FAB with 30 steps on four targets, Square with 600 queries. l_1:
     as l_2 without FAB, APGD with its schedule of radii, 850 queries.
 
-    On networks with masked gradients it may be several points above AutoAttack. The check "Square
-    finds nothing new" then fails in most cases, and AutoAttack is due.
+    On networks with masked gradients the bound may be several percentage points above AutoAttack.
+    The check "Square finds nothing new" then fails in most cases; run AutoAttack.
 
     Every image that a stage returns is checked against norm and box, and counts only if an
     independent forward pass in float32 misclassifies it. The noise of a point is folded from (seed,
-    stage, index): the result depends on batch size, order, number of devices, or on having been
-    interrupted, by rounding at most. Several processes, which must all call this alike, share the
-    work.
+    stage, index). So batch size, order, number of devices and interruptions change the result by
+    rounding at most. Several processes, which must all call this alike, share the work.
 
     Args:
       logits_fn: images `[b, h, w, c]` in [0, 1] -> logits `[b, k]`, k >= 2, normalisation inside,
@@ -56,13 +55,14 @@ def verdict(
       labels: `[n]` integers in 0..k-1.
       norm: "linf", "l2" or "l1".
       eps: radius in image units (8/255, not 8).
-      seed: of all noise.
+      seed: the seed of all noise.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
-      folder: keep finished stages there and continue from them, as `autoattack` does.
-      precision: of the network in the attacks: "float32" (the default), "bfloat16" or "float16".
-        Half precision wants a pytree of the network's arrays, as `models.logits_fn` makes it. A
-        success that float32 does not confirm goes on as robust, so the bound may be looser.
-      progress: told the stage's name, how many points it is through, and of how many.
+      folder: keeps finished stages and continues from them, as `autoattack` does.
+      precision: the precision of the network in the attacks: "float32" (the default), "bfloat16" or
+        "float16". Half precision needs the network as a pytree of its arrays, such as the result of
+        `models.logits_fn`. A success that float32 does not confirm counts as robust, so the bound
+        may be looser.
+      progress: called with the stage's name, the number of finished points, and their total number.
 
     Returns:
       `Verdict`, with masks after each stage, adversarial images, checks, and passes and seconds of
@@ -70,7 +70,7 @@ def verdict(
 
     Raises:
       ValueError: if an argument is not of the stated kind, shape or range, the logits of an image
-        depend on the rest of its batch (a network in training mode), or `folder` is of another
+        depend on the rest of its batch (a network in training mode), or `folder` belongs to another
         evaluation.
       AttackResultError: if a stage returns an image outside of its set, or a confirmed verdict is
         reversed by another forward pass.

@@ -1,4 +1,4 @@
-"""What a fast verdict runs: attacks that find most, at a fifth of AutoAttack's passes."""
+"""The stages of a fast verdict: effective attacks within a fifth of AutoAttack's passes."""
 
 from typing import Any
 
@@ -10,14 +10,16 @@ CANDIDATES = 9  # classes that MALT ranks; each is a backward pass
 
 
 def verdict_plan(threat: Any, *, classes: int) -> Protocol:
-    """The stages for the ball of a norm; an example that survives them all takes at most a fifth
-    of the passes that it takes in the standard AutoAttack.
+    """The stages for the ball of a norm.
 
-    Square comes last and stays in: where gradients are masked it finds what the others miss.
+    An example that survives them all takes at most a fifth of the standard AutoAttack's passes.
+
+    Square comes last. It is included because it finds examples that the others miss if gradients
+    are masked.
 
     Args:
       threat: the ball.
-      classes: of the network.
+      classes: number of classes of the network.
 
     Returns:
       `Protocol`, each stage an item.

@@ -1,4 +1,4 @@
-"""What a fast verdict found, and what it took."""
+"""The result of a fast verdict, and its cost."""
 
 import pathlib
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ class Verdict:
     """The result of `verdict`: an upper bound of robust accuracy.
 
     Attributes:
-      norm: of the ball.
+      norm: the norm of the ball.
       eps: radius in image units, as given.
-      seed: of all noise.
-      precision: of the network in the attacks; successes are confirmed in float32.
+      seed: the seed of all noise.
+      precision: the precision of the network in the attacks; successes are confirmed in float32.
       items: the stages that were run, in order.
       labels: `[n]`.
       masks: `{"clean": [n], stage: [n]}`, True where still robust after that stage and all before
         it.
       unconfirmed: `{stage: int}`, successes in `precision` that float32 did not confirm; those
-        points went on as robust.
+        points count as robust.
       adversarial_images: `[n, h, w, c]`; the clean image where nothing fooled the network.
       predictions: `[n]` classes of `adversarial_images`.
-      largest_norm: of all returned perturbations.
-      checks: warnings and what they rest on.
+      largest_norm: the largest norm of all returned perturbations.
+      checks: warnings with their measured values.
       nan_logits: `{"clean": int, "adversarial": int}`, images with NaN among their logits; they are
         misclassified.
       cost: `{stage: {"forwards", "backwards", "seconds"}}`; passes of single examples.
-      seconds: of the whole evaluation, compilation included.
+      seconds: the time of the whole evaluation, including compilation.
     """
 
     norm: Norm
@@ -58,12 +58,12 @@ class Verdict:
 
     @property
     def clean_accuracy(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on the clean images."""
         return accuracy(self.masks["clean"])
 
     @property
     def robust_accuracy(self) -> Accuracy:
-        """Accuracy on points that no stage fooled, of all points; an upper bound."""
+        """The share of all points that no stage fooled; an upper bound of robust accuracy."""
         return accuracy(next(reversed(self.masks.values())))
 
     @property
@@ -105,7 +105,7 @@ class Verdict:
         }
 
     def text(self) -> str:
-        """The verdict for people."""
+        """The verdict as text."""
         lines = [
             f"Fast verdict: {self.norm}, eps {self.eps:.6g} (image units), seed {self.seed}, "
             f"{len(self.labels)} points, attacks in {self.precision}",
@@ -130,7 +130,7 @@ class Verdict:
         """Writes `verdict.json`, `verdict.txt` and, if wanted, `adversarial.npz`.
 
         Args:
-          folder: made if missing.
+          folder: created if missing.
           images: also write masks, predictions and adversarial images.
 
         Returns:

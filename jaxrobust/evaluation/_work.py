@@ -22,7 +22,7 @@ class Points(NamedTuple):
       indices: `[p]` int32, in the data set; noise is folded from them.
       images: `[p, h, w, c]` clean images.
       labels: `[p]`.
-      targets: `[p]` target classes of a targeted attack, after which nothing else follows.
+      targets: `[p]` target classes of a targeted attack.
     """
 
     indices: np.ndarray
@@ -32,15 +32,15 @@ class Points(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an item found on its points.
+    """The result of an item on its points.
 
     Attributes:
       success: `[p]` bool, the attack's own claim.
       images: `[p, h, w, c]`.
-      distance: `[p]` norm of the smallest perturbation (infinite if none) from attacks that look
+      distance: `[p]` norm of the smallest perturbation (infinite if none) from attacks that search
         for it, else NaN.
-      forwards: forward passes of single examples that the protocol asks for.
-      backwards: likewise backward passes.
+      forwards: forward passes of single examples that the protocol requires.
+      backwards: the same for backward passes.
     """
 
     success: np.ndarray
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 class Programs:
-    """The compiled programs of one evaluation, made when they are first asked for.
+    """The programs of one evaluation, compiled on first use.
 
     Args:
       logits_fn: the network.
@@ -111,7 +111,7 @@ def _at_once(
 def _in_parts(
     item: WorkItem, programs: Programs, points: Points, key: Array, shapes: list[int], advance: Told
 ) -> Found:
-    """An attack that offers its states (`attacks.InParts`): finished points leave between parts."""
+    """An attack in parts (`attacks.InParts`); finished points are dropped between parts."""
     attack: Any = item.attack
     begin, go_on = programs.of(_begin_batch, item), programs.of(_go_on_batch, item)
     indices, arrays = points.indices, (points.images, points.labels, *points.targets)
@@ -135,7 +135,7 @@ def _in_parts(
 
 
 def attack_batch(attack: Any, logits_fn: Any, keys: Array, *batch: Array) -> dict[str, Array]:
-    """What a bound attack finds on a batch; traceable."""
+    """The result of a bound attack on a batch; traceable."""
     return _needed(attack(logits_fn, keys, *batch))
 
 
@@ -150,7 +150,7 @@ def _go_on_batch(
 
 
 def _needed(found: Any) -> dict[str, Any]:
-    """Of `Attacked`, what there is of verdicts, images, distances and passes."""
+    """The verdicts, images, distances and passes of an `Attacked`."""
     names = ("success", "images", "distance", "queries", "backwards")
     fields = {name: getattr(found, name) for name in names}
     return {name: value for name, value in fields.items() if value is not None}
