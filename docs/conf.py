@@ -18,6 +18,7 @@ copyright = "The jaxrobust authors"
 extensions = ["myst_nb"]
 exclude_patterns = ["_pages", "figures"]
 myst_enable_extensions = ["colon_fence"]
+myst_fence_as_directive = ["math"]  # ```math is mathematics on GitHub too
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")

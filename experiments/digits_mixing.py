@@ -23,7 +23,7 @@ Result:   mean of three seeds, in %, clean / AutoAttack / what adaptive attacks 
           Points above the segment, by seed: mixing network +24.1, +26.8, +31.3; alpha 0.8 +14.4,
           +15.1, +34.9; alpha 0.9 +1.2, +9.5, +25.5; alpha 0.6 -1.2, +7.5, +28.8 (there the second
           base is so little robust that a small change of the clean accuracy decides). MixedNUTS
-          -5.6, +4.7, +6.5: its search kept all but 1 % of the weight on the robust base with seed 0,
+          -5.6, +4.7, +6.5: its search kept all but 0.1 % of the weight on the robust base with seed 0,
           and it never came near the mixing network. (results/digits_mixing.json)
 """
 

@@ -96,7 +96,8 @@ def test_other_shell_commands_of_the_readme_are_known():
         assert command.startswith(known), command
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+METHODS = sorted((ROOT / "docs" / "methods").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *METHODS]
 PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
 PYTHON += [(page, "\n".join(blocks(page, r"\{code-cell\} python"))) for page in NOTEBOOKS]

@@ -106,7 +106,8 @@ def test_links_to_files_outside_of_the_site_are_turned():
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     pages = [p.relative_to(ROOT / "docs") for p in (ROOT / "docs").glob("*.md")]
-    pages += [p.relative_to(ROOT / "docs") for p in (ROOT / "docs" / "notebooks").glob("*.md")]
+    for folder in ("methods", "notebooks"):
+        pages += [p.relative_to(ROOT / "docs") for p in (ROOT / "docs" / folder).glob("*.md")]
     names = [page.with_suffix("").as_posix() for page in pages] + [*project_files.pages()]
     for name in set(names) - {"index"}:
         assert re.search(rf"^{name}$", index, re.M), f"docs/index.md does not list {name}"
