@@ -13,9 +13,9 @@ from jaxrobust.evaluation._figure_curves import Curve, draw_curves
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._optimality import optimality
 from jaxrobust.evaluation._protocol import WorkItem
-from jaxrobust.evaluation._results import provenance, write_json
+from jaxrobust.evaluation._report_parts import check_lines, write_report
+from jaxrobust.evaluation._results import provenance
 from jaxrobust.evaluation._verdict_report import stage_settings
-from jaxrobust.files import replace_text, replacing
 from jaxrobust.inputs import as_number
 from jaxrobust.typing import AnyNorm
 
@@ -201,11 +201,7 @@ class Distances:
                 f"{one['forwards_per_point']:,.0f} forwards and "
                 f"{one['backwards_per_point']:,.0f} backwards per point, {one['seconds']:.1f} s"
             )
-        warned = [check for check in self.checks if not check.passed]
-        lines += [f"  warning: {c.name}: {c.message} ({c.value:.4g})" for c in warned]
-        passed = len(self.checks) - len(warned)
-        lines.append(f"{passed} of {len(self.checks)} checks passed, {self.seconds:.1f} s")
-        return "\n".join(lines)
+        return "\n".join([*lines, *check_lines(self.checks, self.seconds)])
 
     def save(self, folder: str | pathlib.Path, *, images: bool = True) -> list[pathlib.Path]:
         """Writes `distances.json`, `distances.txt` and, if wanted, `adversarial.npz`.
@@ -217,18 +213,10 @@ class Distances:
         Returns:
           The files that were written.
         """
-        folder = pathlib.Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "distances.json", self.to_dict())
-        replace_text(folder / "distances.txt", self.text() + "\n")
-        names = ["distances.json", "distances.txt"]
-        if images:
-            arrays: dict[str, Any] = {f"distance_{k}": v for k, v in self.distances.items()}
-            arrays |= {"images": self.adversarial_images, "labels": self.labels}
-            with replacing(folder / "adversarial.npz") as file:
-                np.savez_compressed(file, predictions=self.predictions, **arrays)
-            names.append("adversarial.npz")
-        return [folder / name for name in names]
+        arrays: dict[str, Any] = {f"distance_{k}": v for k, v in self.distances.items()}
+        arrays |= {"images": self.adversarial_images, "labels": self.labels}
+        arrays |= {"predictions": self.predictions}
+        return write_report(folder, "distances", self, arrays if images else None)
 
     def draw(self, path: str | pathlib.Path) -> None:
         """Draws the accuracy against eps under each attack and under all of them.

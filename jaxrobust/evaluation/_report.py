@@ -13,8 +13,8 @@ from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._protocol import WorkItem
+from jaxrobust.evaluation._report_parts import check_lines, write_report
 from jaxrobust.evaluation._results import provenance, write_json
-from jaxrobust.files import replace_text, replacing
 from jaxrobust.reasons import one_line
 from jaxrobust.typing import Norm
 
@@ -183,11 +183,7 @@ class Report:
                 lines.append(
                     f"  {name} distances of {figures['attacked']} attacked points: {nearest}"
                 )
-        warned = [check for check in self.checks if not check.passed]
-        lines += [f"  warning: {c.name}: {c.message} ({c.value:.4g})" for c in warned]
-        passed = len(self.checks) - len(warned)
-        lines.append(f"{passed} of {len(self.checks)} checks passed, {self.seconds:.1f} s")
-        return "\n".join(lines)
+        return "\n".join([*lines, *check_lines(self.checks, self.seconds)])
 
     def model_card(self, **fields: Any) -> dict[str, Any]:
         """The result in the fields of RobustBench's model cards.
@@ -235,22 +231,19 @@ class Report:
           The files that were written.
         """
         folder = pathlib.Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "report.json", self.to_dict())
-        replace_text(folder / "report.txt", self.text() + "\n")
-        write_json(folder / "model_card.json", self.model_card(**(card or {})))
         arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
-        with replacing(folder / "adversarial.npz") as file:
-            np.savez_compressed(file, predictions=self.predictions, **arrays)
-        names = ["report.json", "report.txt", "adversarial.npz", "model_card.json"]
+        arrays |= {"predictions": self.predictions}
+        paths = write_report(folder, "report", self, arrays)
+        write_json(folder / "model_card.json", self.model_card(**(card or {})))
+        paths.append(folder / "model_card.json")
         if picture:
             try:
                 self.draw(folder / "cascade.png")
-                names.append("cascade.png")
+                paths.append(folder / "cascade.png")
             except Exception as error:  # a picture is never worth more than the numbers
                 warnings.warn(f"cascade.png is not drawn: {one_line(error)}", stacklevel=2)
-        return [folder / name for name in names]
+        return paths
 
     def draw(self, path: str | pathlib.Path) -> None:
         """Draws the accuracy after each attack.

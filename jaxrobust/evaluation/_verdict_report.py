@@ -10,8 +10,8 @@ from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._protocol import WorkItem
-from jaxrobust.evaluation._results import provenance, write_json
-from jaxrobust.files import replace_text, replacing
+from jaxrobust.evaluation._report_parts import check_lines, write_report
+from jaxrobust.evaluation._results import provenance
 from jaxrobust.typing import Norm
 
 
@@ -120,11 +120,7 @@ class Verdict:
                 f"{self.cost[name]['seconds']:.1f} s)"
                 + (f", {lost} successes not confirmed in float32" if lost else "")
             )
-        warned = [check for check in self.checks if not check.passed]
-        lines += [f"  warning: {c.name}: {c.message} ({c.value:.4g})" for c in warned]
-        passed = len(self.checks) - len(warned)
-        lines.append(f"{passed} of {len(self.checks)} checks passed, {self.seconds:.1f} s")
-        return "\n".join(lines)
+        return "\n".join([*lines, *check_lines(self.checks, self.seconds)])
 
     def save(self, folder: str | pathlib.Path, *, images: bool = True) -> list[pathlib.Path]:
         """Writes `verdict.json`, `verdict.txt` and, if wanted, `adversarial.npz`.
@@ -136,18 +132,10 @@ class Verdict:
         Returns:
           The files that were written.
         """
-        folder = pathlib.Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "verdict.json", self.to_dict())
-        replace_text(folder / "verdict.txt", self.text() + "\n")
-        names = ["verdict.json", "verdict.txt"]
-        if images:
-            arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
-            arrays |= {"images": self.adversarial_images, "labels": self.labels}
-            with replacing(folder / "adversarial.npz") as file:
-                np.savez_compressed(file, predictions=self.predictions, **arrays)
-            names.append("adversarial.npz")
-        return [folder / name for name in names]
+        arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
+        arrays |= {"images": self.adversarial_images, "labels": self.labels}
+        arrays |= {"predictions": self.predictions}
+        return write_report(folder, "verdict", self, arrays if images else None)
 
     def draw(self, path: str | pathlib.Path) -> None:
         """Draws the accuracy after each stage.
