@@ -20,7 +20,7 @@ from jaxrobust.evaluation._clean import clean_batch, clean_pass, forward
 from jaxrobust.evaluation._examples import over_examples
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._work import attack_batch
-from jaxrobust.inputs import InputError, as_count, as_seed
+from jaxrobust.inputs import InputError, as_array, as_count, as_seed
 from jaxrobust.keys import key_of
 from jaxrobust.twins import gradient_stops
 from jaxrobust.typing import LogitsFn, Norm
@@ -100,6 +100,8 @@ def audit(
     seed, rounds = as_seed(seed), as_count(rounds, name="rounds")
     as_count(steps, name="steps"), as_count(queries, name="queries")
     mask = None if robust is None else checked_mask(robust, len(labels))
+    if not isinstance(others, Sequence):
+        raise InputError(f"others must be a list of networks, got {others!r:.80}")
     for number, other in enumerate(others):
         if not callable(other):
             raise InputError(f"others must be networks, got {other!r} at place {number}")
@@ -149,7 +151,7 @@ def audit(
 
 def checked_mask(robust: ArrayLike, count: int) -> np.ndarray:
     """The mask of points, if it is one."""
-    mask = np.asarray(robust)
+    mask = np.asarray(as_array(robust, name="robust"))
     if mask.dtype != bool or mask.shape != (count,):
         raise InputError(
             f"robust must be bool [n], here [{count}], got {mask.dtype} of shape {mask.shape}"

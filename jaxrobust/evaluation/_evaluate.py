@@ -140,6 +140,7 @@ def evaluate(
     images, labels = checked_data(images, labels)
     as_count(batch_size, name="batch_size")
     seed = as_seed(seed)
+    check_by_name(attacks)
     if "clean" in attacks:
         raise InputError("attacks must not be named 'clean', the name of the images as they are")
     for name, attack in attacks.items():
@@ -187,6 +188,14 @@ def checked_data(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
     """A whole data set on the host: images `[n, h, w, c]` and labels `[n]` int32."""
     images = np.asarray(as_images(images, empty=False))
     return images, np.asarray(as_labels(labels, batch=len(images)))
+
+
+def check_by_name(attacks: Any) -> None:
+    """Refuses attacks that are not by name, or of which one cannot be called."""
+    if not isinstance(attacks, Mapping) or not all(map(callable, attacks.values())):
+        raise InputError(
+            f"attacks must be attacks by name, such as pgd_attacks makes, got {attacks!r:.80}"
+        )
 
 
 def check_one_radius(name: str, attack: Attack) -> None:
