@@ -86,7 +86,10 @@ def fronts_markdown(path: pathlib.Path) -> str:
     markdown_table(path)  # raises for what is no such file
     results = json.loads(local_folder(path).read_text()) if path.suffix == ".json" else {}
     with _damage(path):
-        cells, sentences = fronts_text(results) if "members" in results else ([], [])
+        try:
+            cells, sentences = fronts_text(results) if "members" in results else ([], [])
+        except ValueError as error:  # such as a text where a number belongs
+            raise InputError(str(error)) from None
     if not cells:
         raise ValueError(f"{path} holds no member of a trade-off with a sweep")
     return "\n".join([_lines(cells), "", *(f"- {sentence}" for sentence in sentences)]).strip()

@@ -1,5 +1,7 @@
 """Images and labels that belong together."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -16,5 +18,5 @@ def as_batch(
     With `unlabelled` a label may be -1.
     """
     checked = jnp.asarray(as_images(images))
-    kinds = {"soft": True, "signed": True, "unlabelled": unlabelled}
+    kinds: dict[str, Any] = {"soft": True, "signed": True, "unlabelled": unlabelled}
     return checked, jnp.asarray(as_labels(labels, batch=len(checked), **kinds))

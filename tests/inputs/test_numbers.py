@@ -251,3 +251,63 @@ def test_a_network_that_returns_a_tuple_is_named(name):
 def test_numbers_of_evaluations(call, shown):
     with pytest.raises(InputError, match=shown):
         call()
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "longdouble"])
+def test_arrays_of_other_machines_are_read(dtype):
+    """NumPy holds them, JAX does not."""
+    images, labels = IMAGES.astype(dtype), LABELS.astype(">i8")
+    found = evaluation.evaluate(network, images, labels, attacks={})
+    same = evaluation.evaluate(network, IMAGES, LABELS, attacks={})
+    assert found.clean == same.clean
+    assert losses.margin(LOGITS.astype(">f4"), labels).shape == (4,)
+
+
+def test_eight_bits_are_no_images():
+    with pytest.raises(InputError, match="images must be of 16 bits or more"):
+        evaluation.evaluate(network, IMAGES.astype(jnp.float8_e4m3fn), LABELS, attacks={})
+
+
+@pytest.mark.parametrize("threat", ["linf", 0.1, None])
+def test_a_threat_is_a_threat(threat):
+    with pytest.raises(InputError, match="threat must be"):
+        view_and_loss(objectives.pgd_at(steps=1), threat)
+
+
+@pytest.mark.parametrize(
+    ("make", "shown"),
+    [
+        (lambda: objectives.avg_norms(norms=None), "norms must be different ones"),
+        (lambda: objectives.avg_norms(norms="linf"), "norms must be different ones"),
+        (lambda: objectives.distance_trades(distance=["js"]), "distance must be a name"),
+        (lambda: objectives.trades(clean_passes=3), "clean_passes must be"),
+    ],
+)
+def test_words_of_another_kind_are_told(make, shown):
+    with pytest.raises(InputError, match=shown):
+        make()
+
+
+def test_a_list_of_step_sizes_is_one_for_each_example():
+    options = {"threat": threats.linf(0.1), "steps": 1}
+    call = {n: CALLS["attacks.pgd"][n] for n in ("logits_fn", "key", "images", "labels")}
+    found = FUNCTIONS["attacks.pgd"](**call, **options, step_size=[0.1, 0.2, 0.3, 0.4])
+    array = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    same = FUNCTIONS["attacks.pgd"](**call, **options, step_size=array)
+    np.testing.assert_array_equal(found.images, same.images)
+
+
+@pytest.mark.parametrize(
+    ("box", "spec", "shown"),
+    [
+        (("0", "1"), None, "box must be"),
+        ((0.0, np.nan), None, "box must be"),
+        (((0.0, 0.0), (1.0, 1.0)), None, "box must be"),
+        ((0.0, 1.0), np.full((1, 4), 1j), "spec must be"),
+        ((0.0, 1.0), np.full((1, 4), np.nan), "spec must be"),
+    ],
+)
+def test_boxes_and_rows_are_numbers(box, spec, shown):
+    call = CALLS["bounds.crown"]
+    with pytest.raises(InputError, match=shown):
+        FUNCTIONS["bounds.crown"](**call, box=box, spec=spec)
