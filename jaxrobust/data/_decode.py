@@ -64,7 +64,9 @@ def decode(
     except MemoryError:
         raise
     except UnidentifiedImageError:  # its message names the buffer, not the file
-        raise InputError(f"{where} is no readable image: damaged, or of an unknown format") from None
+        raise InputError(
+            f"{where} is no readable image: damaged, or of an unknown format"
+        ) from None
     except Exception as error:  # whatever the decoder of a damaged file raises
         raise InputError(f"{where} is no readable image: {first_line(error)}") from error
     if converted is None:

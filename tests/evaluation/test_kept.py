@@ -120,3 +120,15 @@ def test_a_bracket_of_half_precision_images_is_of_one_network():
     wide = np.asarray(half, np.float32)
     again = evaluation.bracket(network, wide, LABELS, threat=threats.linf(0.01))
     assert found.verdicts.tolist() == again.verdicts.tolist()
+
+
+def test_a_masked_class_is_no_sign_of_a_randomised_network():
+    """-inf over an infinite norm is NaN, which no threshold passes."""
+
+    def masked(images):
+        return jnp.where(jnp.arange(3)[None] == 2, -jnp.inf, network(images))
+
+    labels = np.asarray(masked(IMAGES)).argmax(-1)
+    report = evaluation.autoattack(masked, IMAGES, labels, **QUICK)
+    (check,) = [check for check in report.checks if check.name == "deterministic model"]
+    assert (check.passed, check.value) == (True, 0.0)

@@ -311,3 +311,23 @@ def test_boxes_and_rows_are_numbers(box, spec, shown):
     call = CALLS["bounds.crown"]
     with pytest.raises(InputError, match=shown):
         FUNCTIONS["bounds.crown"](**call, box=box, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a", "lower must be floating point"),
+        (None, "lower must be floating point"),
+        (np.ma.masked_array(IMAGES, IMAGES > 0.5), "lower must be an array without a mask"),
+        (np.zeros((4, 3, 8, 8), np.float32), "lower must be .* channels last"),
+    ],
+)
+def test_ends_of_boxes_are_arrays(value, shown):
+    with pytest.raises(InputError, match=shown):
+        FUNCTIONS["bounds.ibp"](network, value, IMAGES)
+
+
+def test_ends_and_margins_of_other_machines_are_read():
+    low, high = FUNCTIONS["bounds.ibp"](network, IMAGES.astype(">f4"), IMAGES.astype(">f4"))
+    np.testing.assert_allclose(low, high, rtol=1e-5)
+    assert FUNCTIONS["bounds.verified"](LOGITS.astype(">f4")).shape == (4,)

@@ -502,6 +502,6 @@ def test_safetensors_that_name_a_tensor_twice(tmp_path):
 def test_weights_that_are_no_numbers_are_named(change, shown):
     """Quantised weights without their scales, imaginary parts and NaN made a silent network."""
     state = {k: v for k, v in stored("preact").items() if "num" not in k}
+    changed = state | {"conv1.weight": change(state["conv1.weight"])}
     with pytest.raises(ValueError, match=shown):
-        changed = state | {"conv1.weight": change(state["conv1.weight"])}
         models.from_torch_state_dict(changed, NETWORKS["preact"])
