@@ -20,7 +20,7 @@ from jaxrobust.evaluation._evaluate import check_by_name, checked_data
 from jaxrobust.evaluation._examples import bucket_sizes, over_examples
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_seed
+from jaxrobust.inputs import InputError, as_choice, as_count, as_flag, as_number, as_seed
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.threats import described, norm_of
@@ -183,6 +183,7 @@ def bracket(
             "margin_pgd": PGD(threat=threat, steps=50, loss=margin),
         }
     check_by_name(attacks)
+    as_flag(attack_certified, name="attack_certified")
     names = {"", "clean", "open", *METHODS} & set(attacks)
     if names:
         raise InputError(f"attacks must have names of their own, got {sorted(names)}")
@@ -199,6 +200,8 @@ def bracket(
 
 def _check(threat: Any, cheap: Sequence[str], costly: Sequence[str], slack: float) -> None:
     for name, methods in (("cheap", cheap), ("costly", costly)):
+        if not isinstance(methods, tuple | list):
+            raise InputError(f"{name} must be a tuple of methods, got {methods!r:.80}")
         for method in methods:
             as_choice(method, name=name, choices=METHODS)
     as_number(slack, name="slack", low=0, lead=())

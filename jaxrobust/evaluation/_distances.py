@@ -15,6 +15,7 @@ from jaxrobust.attacks import Attack
 from jaxrobust.evaluation._cascade import (
     Opened,
     Progress,
+    as_folder,
     finished,
     opened_on,
     outcome_of,
@@ -107,7 +108,7 @@ def distances(
         batch_size=batch_size,
     )  # fmt: skip
     case = _Case(opened, Programs(logits_fn), norm, seed, images, labels)
-    path = None if folder is None else pathlib.Path(folder).expanduser()
+    path = as_folder(folder)
     whole = [] if path is None else [_settings(item) for item in items]
     settings = {"norm": norm, "seed": seed, "distances": whole}
     with contextlib.ExitStack() as stack:

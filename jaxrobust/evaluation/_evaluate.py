@@ -22,7 +22,7 @@ from jaxrobust.evaluation._clean import clean_batch, clean_pass
 from jaxrobust.evaluation._examples import one_shape, over_examples
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.inputs import InputError, as_count, as_images, as_labels, as_seed
+from jaxrobust.inputs import InputError, as_count, as_flag, as_images, as_labels, as_seed
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.typing import LogitsFn
@@ -147,6 +147,7 @@ def evaluate(
         check_one_radius(name, attack)
     if keep_images is None:
         keep_images = images.nbytes * len(attacks) <= KEPT_BYTES
+    keep_images = as_flag(keep_images, name="keep_images")
 
     shapes, indices = one_shape(len(images), batch_size), np.arange(len(images))
     clean = Compiled(clean_batch, logits_fn, static=(False,))

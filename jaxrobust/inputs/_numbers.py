@@ -231,6 +231,24 @@ def as_seed(value: Any, *, name: str = "seed") -> int:
     return as_count(value, name=name, least=0, most=LARGEST_SEED)
 
 
+def as_flag(value: Any, *, name: str) -> bool:
+    """True or False; a word such as "no" would be true.
+
+    Args:
+      value: the flag.
+      name: of the argument, for the message.
+
+    Returns:
+      `value`.
+
+    Raises:
+      InputError: for anything else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {value!r:.80}")
+    return bool(value)
+
+
 def as_choice(value: Any, *, name: str, choices: Sequence[str]) -> Any:
     """A word out of several.
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrobust.inputs import InputError, as_choice, as_count, as_number, check_number
+from jaxrobust.inputs import as_choice, as_count, as_flag, as_number, check_number
 
 # What users may mean by a number; JAX's placeholders are none of these.
 NUMBERS = (bool, int, float, complex, str, bytes, np.ndarray, np.generic, jax.Array)
@@ -54,9 +54,9 @@ def check_ranges(objective: Any, **words: tuple[str, ...]) -> None:
             as_choice(value, name=name, choices=words.get(name, WORDS.get(name, ())))
         elif name == "clean_passes":
             as_count(value, name=name, most=2)
-        elif name in FLAGS and not isinstance(value, bool):
-            raise InputError(f"{name} must be True or False, got {value!r}")
-        elif name in FLAGS or name in ("distance", "norms"):  # the objectives' own checks
+        elif name in FLAGS:
+            as_flag(value, name=name)
+        elif name in ("distance", "norms"):  # the objectives' own checks
             continue
         elif field.metadata.get("static"):
             _check(name, value, None, static=True)

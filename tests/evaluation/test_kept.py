@@ -132,3 +132,23 @@ def test_a_masked_class_is_no_sign_of_a_randomised_network():
     report = evaluation.autoattack(masked, IMAGES, labels, **QUICK)
     (check,) = [check for check in report.checks if check.name == "deterministic model"]
     assert (check.passed, check.value) == (True, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shown"),
+    [
+        ("autoattack", {"individual": "no"}, "individual must be True or False, got 'no'"),
+        ("autoattack", {"stochastic": "no"}, "stochastic must be True or False"),
+        ("autoattack", {"folder": 3}, "folder must be a path or None, got 3"),
+        ("evaluate", {"keep_images": "no"}, "keep_images must be True or False"),
+        ("bracket", {"attack_certified": "no"}, "attack_certified must be True or False"),
+        ("bracket", {"cheap": "ibp"}, "cheap must be a tuple of methods, got 'ibp'"),
+        ("bracket", {"costly": None}, "costly must be a tuple of methods"),
+    ],
+)
+def test_a_word_is_no_flag(kind, options, shown):
+    """The word "no" is true, and would switch on what it refuses."""
+    given = {"autoattack": QUICK, "evaluate": {"attacks": {}}}
+    settings = given.get(kind, {"threat": threats.linf(0.1)})
+    with pytest.raises(InputError, match=shown):
+        getattr(evaluation, kind)(network, IMAGES, LABELS, **settings | options)
