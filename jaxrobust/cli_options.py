@@ -344,6 +344,10 @@ def autoattack_options(
         raise ValueError("--eps and --eps-sweep exclude each other")
     if eps_sweep is not None:
         radii = [radius(text, norm, "--eps-sweep") for text in words("--eps-sweep", eps_sweep)]
+        if len({f"{eps:.6g}" for eps in radii}) < len(radii):
+            raise ValueError(
+                f"--eps-sweep must have radii that differ in six digits, got {eps_sweep!r}"
+            )
     elif eps is not None:
         radii = [radius(eps, norm)]
     elif norm == own:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxrobust import attacks, evaluation, evaluators
+from jaxrobust.cli_options import autoattack_options
 from jaxrobust.commands import (
     _progress,
     _run_rows,
@@ -510,3 +511,11 @@ def test_a_sweep_keeps_other_sweeps(trained):
         autoattack_run(trained, norm="linf", eps=eps, say=lambda line: None, **options)
     found = [json.loads(p.read_text()) for p in (trained / "autoattack").glob("*/sweep.json")]
     assert sorted(point["eps"] for sweep in found for point in sweep) == [0.01, 0.01, 0.02, 0.03]
+
+
+def test_a_sweep_over_one_radius_twice_is_told():
+    """Its table would have one column for both."""
+    asked = {"norm": None, "eps": None, "version": "standard", "attacks": None}
+    with pytest.raises(ValueError, match="--eps-sweep must have radii that differ"):
+        autoattack_options(BASE, eps_sweep="0.1,0.05,0.1", **asked)
+    assert autoattack_options(BASE, eps_sweep="0.1,0.05", **asked)["eps"] == [0.1, 0.05]

@@ -345,8 +345,20 @@ WRONG = {
     "list": (lambda: evaluators.autoattack(norm="l2", eps=1, attacks=("fab",)), "attacks must be"),
     "images": (lambda: evaluators.pgd(images=0), "images must be an integer of at least 1"),
     "steps": (lambda: evaluators.pgd(steps=0), "steps must be an integer of at least 1"),
-    "grid": (lambda: evaluators.spatial_grid(counts=(1, 2)), "counts must be three numbers"),
+    "grid": (
+        lambda: evaluators.spatial_grid(max_degrees=1, counts=(1, 2)),
+        "counts must be three numbers",
+    ),
     "degrees": (lambda: evaluators.spatial_grid(max_degrees=-1), "max_degrees must be"),
+    "no transform": (lambda: evaluators.spatial_grid(), "must be above 0, got 0 for both"),
+    "one column": (
+        lambda: evaluators.distances(norm="l2", radii=(0.1, 0.1)),
+        "radii must differ in their first six digits",
+    ),
+    "one column certified": (
+        lambda: evaluators.certified(radii=(0.25, 0.25)),
+        "radii must differ in their first six digits",
+    ),
     "radii": (lambda: evaluators.eps_curve(norm="l2", radii=(0.2, 0.1)), "radii must be above 0"),
     "none": (lambda: evaluators.eps_curve(norm="l2", radii=()), "at least one radius"),
     "sigma": (lambda: evaluators.certified(sigma=0), "sigma must be above 0"),

@@ -300,3 +300,23 @@ def test_the_table_by_hand():
         ["B", "-", "8.0 ±0.0", "-", "-", "-"],
     ]  # fmt: skip
     assert round_values(lines) == (0.9, 0.92, 0.94)
+
+
+@pytest.mark.parametrize(
+    "fronts",
+    [5, {"reference": 5}, {"planes": [[1]]}, {"compared": [1]}, {"clean_at": "x"}],
+)
+def test_a_damaged_file_of_fronts_is_one_line(fronts, tmp_path):
+    row = Row("r", (Number("clean", 0.9, 0.8, 1.0), Number("r", 0.5, 0.4, 0.6)), kind="pgd")
+    run = {"rows": [row.to_dict()]}
+    members = {
+        str(value): {"runs": [run], "sweep": {"line": "a", "knob": "k", "value": value}}
+        for value in (1, 2)
+    }
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"members": members}))
+    assert "| a | k |" in fronts_markdown(path)
+    path.write_text(json.dumps({"members": members, "fronts": fronts}))
+    with pytest.raises(ValueError, match=r"results\.json holds rows of another shape") as caught:
+        fronts_markdown(path)
+    assert "\n" not in str(caught.value)

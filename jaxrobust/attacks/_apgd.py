@@ -265,7 +265,7 @@ def _check_options(*, norm: str, eps_schedule: bool, steps: int, eot: int, unrol
 def _check_sparsity(sparsity: ArrayLike | None, *, norm: str, eps_schedule: bool) -> None:
     if sparsity is None:
         return
-    as_number(sparsity, name="sparsity", low=0, high=1, positive=True)
+    as_number(sparsity, name="sparsity", low=0, high=1, positive=True, lead=())
     if norm != "l1" or eps_schedule:
         raise InputError(
             "sparsity is of the first steps in norm='l1' without eps_schedule, whose stages start "

@@ -170,9 +170,9 @@ def _check(norm: str, steps: int, restarts: int, unroll: int, **numbers: ArrayLi
     as_choice(norm, name="norm", choices=("linf", "l2", "l1"))
     for name, count in (("steps", steps), ("restarts", restarts), ("unroll", unroll)):
         as_count(count, name=name)
-    as_number(numbers["alpha_max"], name="alpha_max", low=0, high=1)
-    as_number(numbers["eta"], name="eta", low=0)
-    as_number(numbers["beta"], name="beta", low=0, high=1)
+    as_number(numbers["alpha_max"], name="alpha_max", low=0, high=1, lead=())
+    as_number(numbers["eta"], name="eta", low=0, lead=())
+    as_number(numbers["beta"], name="beta", low=0, high=1, lead=())
 
 
 def _clean(evaluate: LogitsFn, images: Array, labels: Array) -> _Best:

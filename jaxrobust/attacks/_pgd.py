@@ -126,8 +126,8 @@ def pgd(
       Learning Stronger, 2020 (arXiv:2002.11242).
     """
     images, labels = as_batch(images, labels)
-    _check(steps, restarts, momentum, keep, stop_after)
-    as_step_size(step_size, batch=len(images))
+    _check(steps, restarts, momentum, keep, stop_after, len(images))
+    step_size = as_step_size(step_size, batch=len(images))
     if state is not None and restarts > 1:
         raise InputError(f"restarts must be 1 for a model with state, got {restarts}")
     as_count(unroll, name="unroll")
@@ -172,16 +172,21 @@ def pgd(
 
 
 def _check(
-    steps: ArrayLike, restarts: int, momentum: ArrayLike, keep: str, stop_after: ArrayLike | None
+    steps: ArrayLike,
+    restarts: int,
+    momentum: ArrayLike,
+    keep: str,
+    stop_after: ArrayLike | None,
+    batch: int,
 ) -> None:
     if isinstance(steps, Array) and jnp.issubdtype(steps.dtype, jnp.integer):
-        as_number(steps, name="steps", low=0)
+        as_number(steps, name="steps", low=0, lead=())
     else:
         as_count(steps, name="steps", least=0)
     as_count(restarts, name="restarts")
-    as_number(momentum, name="momentum", low=0)
+    as_number(momentum, name="momentum", low=0, lead=(batch,))
     if stop_after is not None:
-        as_number(stop_after, name="stop_after", low=0)
+        as_number(stop_after, name="stop_after", low=0, lead=(batch,))
     as_choice(keep, name="keep", choices=("last", "best"))
 
 

@@ -223,7 +223,7 @@ def square_chunk(
 
 def _check_static(queries: Any, p_init: float) -> None:
     as_count(queries, name="queries", least=0)
-    as_number(p_init, name="p_init", low=0, high=1, positive=True)
+    as_number(p_init, name="p_init", low=0, high=1, positive=True, lead=())
 
 
 def _checked(

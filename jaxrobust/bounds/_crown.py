@@ -15,7 +15,7 @@ from jaxrobust.bounds._intermediate import Intermediate, by_crown, by_intervals,
 from jaxrobust.bounds._problem import Box, Problem, problem_of
 from jaxrobust.bounds._region import Region
 from jaxrobust.bounds._rule import Known
-from jaxrobust.inputs import InputError, as_choice, as_count
+from jaxrobust.inputs import InputError, as_choice, as_count, as_number
 
 
 def crown(
@@ -78,7 +78,9 @@ def crown(
     problem = problem_of(images, threat, lower, upper, box)
     graph = traced(fn, problem.shape[1:], problem.dtype, name="fn")
     classes, dtype = _outputs(graph)
-    rows = jnp.eye(classes, dtype=dtype) if spec is None else jnp.asarray(spec).astype(dtype)
+    rows = jnp.eye(classes, dtype=dtype)
+    if spec is not None:
+        rows = jnp.asarray(as_number(spec, name="spec")).astype(dtype)
     b = problem.shape[0]
     if rows.ndim not in (2, 3) or rows.shape[-1] != classes or rows.shape[:-2] not in ((), (b,)):
         raise InputError(

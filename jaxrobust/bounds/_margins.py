@@ -14,7 +14,7 @@ from jaxrobust.bounds._graph import Graph, traced
 from jaxrobust.bounds._intermediate import by_intervals
 from jaxrobust.bounds._problem import Box, Problem, problem_of
 from jaxrobust.bounds._rule import Known
-from jaxrobust.inputs import InputError, as_choice, as_count, as_labels
+from jaxrobust.inputs import InputError, as_array, as_choice, as_count, as_labels
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
 METHODS = get_args(Method)
@@ -144,10 +144,11 @@ def verified(margins: ArrayLike) -> Array:
       >>> bounds.verified(jnp.array([[0.0, 0.2, 0.1], [0.3, 0.0, -0.1]])).tolist()
       [True, False]
     """
-    found = jnp.asarray(margins)
+    found = as_array(margins, name="margins")
     if not jnp.issubdtype(found.dtype, jnp.floating) or found.ndim < 1 or found.shape[-1] < 2:
         raise InputError(
             f"margins must be floating point [..., k] with k >= 2, got {found.dtype} of shape "
             f"{found.shape}"
         )
+    found = jnp.asarray(found)
     return jnp.sum(found > 0, -1) >= found.shape[-1] - 1

@@ -4,11 +4,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.bounds._region import Region, ball_region, box_region
-from jaxrobust.inputs import InputError, as_images, as_radius, concrete
+from jaxrobust.inputs import (
+    InputError,
+    as_array,
+    as_images,
+    as_layout,
+    as_number,
+    as_radius,
+    concrete,
+)
 from jaxrobust.precision import widened
 from jaxrobust.threats import described, norm_of
 from jaxrobust.typing import NORMS
@@ -81,11 +90,12 @@ def box_problem(lower: ArrayLike, upper: ArrayLike, *, shape: tuple[int, ...] | 
 
 def _as_ends(value: ArrayLike, name: str) -> Any:
     """Pixel values `[b, h, w, c]`; of any size, because the set may be larger than the box."""
-    array = jnp.asarray(value)
+    array = as_array(value, name=name)
     if array.ndim != 4 or not jnp.issubdtype(array.dtype, jnp.floating):
         raise InputError(
             f"{name} must be floating point [b, h, w, c], got {array.dtype} of shape {array.shape}"
         )
+    as_layout(array.shape, name=name)
     return array
 
 
@@ -100,7 +110,8 @@ def _check_order(low: Array, high: Array) -> None:
 def _check_box(box: Box, images: Array) -> None:
     if box is None:
         return
-    if len(box) != 2 or not box[0] < box[1]:
+    as_number(box, name="box", infinite=True)
+    if np.shape(box) != (2,) or not box[0] < box[1]:
         raise InputError(f"box must be None or (least, largest) pixel value, got {box!r}")
     values = concrete(images)
     if (

@@ -84,11 +84,13 @@ class Measured(NamedTuple):
       line: the line for figures.
       seeds: `[points, seeds, 2]` clean and robust accuracies.
       right: clean and robust masks `[points, seeds, images]`, or `None` where rows have none.
+      of: digests of the images and the labels that the masks are of.
     """
 
     line: Line
     seeds: np.ndarray
     right: tuple[np.ndarray, np.ndarray] | None
+    of: tuple[str, ...] = ()
 
 
 def measured_lines(members: Members, plane: Plane) -> list[Measured]:
@@ -124,28 +126,34 @@ def _measured(
         for _, _, runs in points
     ]
     line = Line(name, points[0][0], [value for _, value, _ in points], clean, robust)
-    return Measured(line, np.array(values), _right([runs[:seeds] for *_, runs in points], plane))
+    right, of = _right([runs[:seeds] for *_, runs in points], plane)
+    return Measured(line, np.array(values), right, of)
 
 
 def _ends(number: Number) -> tuple[float, float, float]:
     return number.value, number.low, number.high
 
 
-def _right(points: Sequence[list[list[Row]]], plane: Plane) -> tuple[np.ndarray, np.ndarray] | None:
-    """Masks of all points from the rows that measured the robust accuracy."""
+def _right(
+    points: Sequence[list[list[Row]]], plane: Plane
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, tuple[str, ...]]:
+    """Masks of all points from the rows that measured the robust accuracy; of which images."""
     found: list[list[list[np.ndarray]]] = []
+    of = set()
     for runs in points:
         found.append([])
         for rows in runs:
             row = next((r for r in rows if r.number(plane.robust) and "right" in r.detail), None)
             masks = {} if row is None else unpacked_right(row.detail["right"])
-            if not set(plane) <= masks.keys():
-                return None
+            if row is None or not set(plane) <= masks.keys():
+                return None, ()
+            of.add(tuple(row.evaluated.get(what, "") for what in ("images", "labels")))
             found[-1].append([masks[column] for column in plane])
-    if len({len(mask) for runs in found for masks in runs for mask in masks}) != 1:
-        return None
+    lengths = {len(mask) for runs in found for masks in runs for mask in masks}
+    if len(lengths) != 1 or len(of) != 1:
+        return None, ()
     both = np.array(found)
-    return both[:, :, 0], both[:, :, 1]
+    return (both[:, :, 0], both[:, :, 1]), of.pop()
 
 
 def fronts_table(lines: Sequence[Measured], settings: Settings) -> list[list[str]]:
@@ -222,7 +230,7 @@ def compared(
         one, two = known[first].right, known[second].right
         assert one is not None
         assert two is not None
-        if one[0].shape[1:] == two[0].shape[1:]:
+        if one[0].shape[1:] == two[0].shape[1:] and known[first].of == known[second].of:
             comparison = compare_fronts(one, two, reference=settings.reference)
             found.append((first, second, comparison))
     return found

@@ -1,8 +1,9 @@
 """Results as Markdown, so that no table in a text is typed by hand."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jaxrobust.commands._bench_markdown import bench_rows
 from jaxrobust.commands._fronts import fronts_text
@@ -38,7 +39,7 @@ def markdown_table(path: pathlib.Path) -> str:
         raise ValueError(f"{path} is a folder; give a file in it: {', '.join(FILES)}")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    try:
+    with _damage(path):
         if path.suffix == ".jsonl":
             return _runs(path, [row_of(values) for values in read_rows(path)])
         results = json.loads(path.read_text())
@@ -47,6 +48,17 @@ def markdown_table(path: pathlib.Path) -> str:
         if not isinstance(results, dict) or "members" not in results:
             raise ValueError(f"{path} holds no results of a trade-off; {WANTED}")
         return _members(path, results["members"])
+
+
+@contextlib.contextmanager
+def _damage(path: pathlib.Path) -> Iterator[None]:
+    """Turns what reading a file of another shape raises into one line.
+
+    Raises:
+      ValueError: where the body raised such an error.
+    """
+    try:
+        yield
     except InputError as error:
         raise ValueError(f"{path} holds rows in an unknown format ({error}); {WANTED}") from None
     except UnicodeDecodeError:
@@ -73,7 +85,11 @@ def fronts_markdown(path: pathlib.Path) -> str:
     """
     markdown_table(path)  # raises for what is no such file
     results = json.loads(local_folder(path).read_text()) if path.suffix == ".json" else {}
-    cells, sentences = fronts_text(results) if "members" in results else ([], [])
+    with _damage(path):
+        try:
+            cells, sentences = fronts_text(results) if "members" in results else ([], [])
+        except ValueError as error:  # such as a text where a number belongs
+            raise InputError(str(error)) from None
     if not cells:
         raise ValueError(f"{path} holds no member of a trade-off with a sweep")
     return "\n".join([_lines(cells), "", *(f"- {sentence}" for sentence in sentences)]).strip()

@@ -53,7 +53,7 @@ def decode(
       InputError: in one line, if the bytes are no image, or one that 8 bits cannot hold.
     """
     # Imported here: only sets of encoded images need it.
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(encoded)) as image:
@@ -63,6 +63,10 @@ def decode(
             converted = None if eight is None else _converted(eight, channels)
     except MemoryError:
         raise
+    except UnidentifiedImageError:  # its message names the buffer, not the file
+        raise InputError(
+            f"{where} is no readable image: damaged, or of an unknown format"
+        ) from None
     except Exception as error:  # whatever the decoder of a damaged file raises
         raise InputError(f"{where} is no readable image: {first_line(error)}") from error
     if converted is None:

@@ -88,7 +88,8 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
       ValueError: in one line, if there is no such file or it is damaged.
     """
     if not path.is_file():
-        raise ValueError(f"{path} does not exist")
+        state = "is a folder, not an npz" if path.is_dir() else "does not exist"
+        raise ValueError(f"{path} {state}")
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)

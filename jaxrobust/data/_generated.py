@@ -131,6 +131,8 @@ def check_fraction(fraction: float) -> None:
     Raises:
       InputError: if `fraction` is not in [0, 1).
     """
+    if np.ndim(fraction):
+        raise InputError(f"fraction must be one number, got shape {np.shape(fraction)}")
     check_number(fraction, "fraction must be in [0, 1),", low=0, high=float(np.nextafter(1, 0)))
 
 

@@ -95,6 +95,10 @@ def images_and_labels(
       InputError: if only one of the two is there, there are no examples, or the arrays have the
         wrong type, layout or length.
     """
+    for keys in (IMAGE_KEYS, LABEL_KEYS):
+        if all(prefix + key in arrays for key in keys):
+            names = " and ".join(prefix + key for key in keys)
+            raise InputError(f"{file} must have one of {names}, which mean the same; it has both")
     image_key = next((prefix + k for k in IMAGE_KEYS if prefix + k in arrays), None)
     label_key = next((prefix + k for k in LABEL_KEYS if prefix + k in arrays), None)
     if image_key is None and label_key is None:

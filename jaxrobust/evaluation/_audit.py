@@ -22,7 +22,7 @@ from jaxrobust.evaluation._checks import check_labels_fit
 from jaxrobust.evaluation._clean import clean_batch, clean_pass, forward
 from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.inputs import InputError, as_count, as_seed
+from jaxrobust.inputs import InputError, as_array, as_count, as_seed
 from jaxrobust.processes import from_first
 from jaxrobust.twins import gradient_stops
 from jaxrobust.typing import LogitsFn, Norm
@@ -105,6 +105,8 @@ def audit(
     seed, rounds = as_seed(seed), as_count(rounds, name="rounds")
     as_count(steps, name="steps"), as_count(queries, name="queries")
     mask = None if robust is None else checked_mask(robust, len(labels))
+    if not isinstance(others, Sequence):
+        raise InputError(f"others must be a list of networks, got {others!r:.80}")
     for number, other in enumerate(others):
         if not callable(other):
             raise InputError(f"others must be networks, got {other!r} at place {number}")
@@ -159,7 +161,7 @@ def audit(
 
 def checked_mask(robust: ArrayLike, count: int) -> np.ndarray:
     """The mask of points, checked."""
-    mask = np.asarray(robust)
+    mask = np.asarray(as_array(robust, name="robust"))
     if mask.dtype != bool or mask.shape != (count,):
         raise InputError(
             f"robust must be bool [n], here [{count}], got {mask.dtype} of shape {mask.shape}"

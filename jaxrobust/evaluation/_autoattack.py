@@ -14,7 +14,7 @@ from jaxrobust.evaluation._ensemble import OneDraw
 from jaxrobust.evaluation._examples import on_every_device
 from jaxrobust.evaluation._protocol import Protocol, protocol
 from jaxrobust.evaluation._report import Report
-from jaxrobust.inputs import as_count, as_seed
+from jaxrobust.inputs import as_count, as_flag, as_seed
 from jaxrobust.keys import key_of
 from jaxrobust.typing import LogitsFn, Norm
 
@@ -98,7 +98,8 @@ def autoattack(
       Parameter-free Attacks, 2020 (arXiv:2003.01690).
     """
     images, labels = checked_ball(images, labels, norm, eps)
-    seed, individual = as_seed(seed), bool(individual)
+    seed, individual = as_seed(seed), as_flag(individual, name="individual")
+    stochastic = as_flag(stochastic, name="stochastic")
     steps, queries = as_count(steps, name="steps"), as_count(queries, name="queries")
     threat = getattr(threats, norm)(np.float32(eps))
     chosen = None if attacks is None else tuple(attacks)

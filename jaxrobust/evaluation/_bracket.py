@@ -16,11 +16,11 @@ from jaxrobust import bounds
 from jaxrobust.attacks import APGD, PGD, Attack
 from jaxrobust.evaluation._checks import verify_images
 from jaxrobust.evaluation._clean import clean_batch, clean_pass
-from jaxrobust.evaluation._evaluate import checked_data
+from jaxrobust.evaluation._evaluate import check_by_name, checked_data
 from jaxrobust.evaluation._examples import bucket_sizes, over_examples
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.inputs import InputError, as_choice, as_count, as_number, as_seed
+from jaxrobust.inputs import InputError, as_choice, as_count, as_flag, as_number, as_seed
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.threats import described, norm_of
@@ -137,7 +137,7 @@ def bracket(
     Args:
       logits_fn: images `[b, h, w, c]` -> logits `[b, k]`, k >= 2, in evaluation mode, built from
         operations that `jaxrobust.bounds` supports.
-      images: `[n, h, w, c]` floating point in [0, 1].
+      images: `[n, h, w, c]` floating point in [0, 1]; half precision is widened to float32.
       labels: `[n]` integers in 0..k-1.
       threat: `threats.linf`, `l2` or `l1` with one radius for all points.
       cheap: methods of `bounds.margins` that run before the attacks, in order.
@@ -173,6 +173,8 @@ def bracket(
       ['certified', 'falsified', 'falsified', 'certified']
     """
     images, labels = checked_data(images, labels)
+    if images.dtype.itemsize < 4:  # bounds are those of the network in float32: so must all else be
+        images = images.astype(np.float32)
     _check(threat, cheap, costly, slack)
     as_count(batch_size, name="batch_size")
     as_count(bound_batch_size, name="bound_batch_size")
@@ -181,6 +183,8 @@ def bracket(
             "apgd": APGD(threat=threat, steps=50),
             "margin_pgd": PGD(threat=threat, steps=50, loss=margin),
         }
+    check_by_name(attacks)
+    as_flag(attack_certified, name="attack_certified")
     names = {"", "clean", "open", *METHODS} & set(attacks)
     if names:
         raise InputError(f"attacks must have names of their own, got {sorted(names)}")
@@ -197,9 +201,11 @@ def bracket(
 
 def _check(threat: Any, cheap: Sequence[str], costly: Sequence[str], slack: float) -> None:
     for name, methods in (("cheap", cheap), ("costly", costly)):
+        if not isinstance(methods, tuple | list):
+            raise InputError(f"{name} must be a tuple of methods, got {methods!r:.80}")
         for method in methods:
             as_choice(method, name=name, choices=METHODS)
-    as_number(slack, name="slack", low=0)
+    as_number(slack, name="slack", low=0, lead=())
     if norm_of(threat) not in NORMS or not hasattr(threat, "eps"):
         raise InputError(
             f"threat must be the ball of a norm ({', '.join(NORMS)}), got {described(threat)}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def cascade(
         network, images, labels, wanted=wanted, stochastic=stochastic, batch_size=batch_size
     )
     plan, wrong, predictions = opened.plan, opened.wrong, opened.predictions
-    path = None if folder is None else pathlib.Path(folder).expanduser()
+    path = as_folder(folder)
     ensemble = Ensemble(
         programs=Programs(attacked),
         once=opened.once,
@@ -118,6 +119,17 @@ def cascade(
     finite = finite_check(ensemble.nan_logits, opened.logits)
     checks = [finite, *opened.checks, *_helped(ensemble, plan)]
     return Evaluated(ensemble, plan, tuple(checks), time.perf_counter() - started)
+
+
+def as_folder(folder: str | pathlib.Path | None) -> pathlib.Path | None:
+    """Where finished items are kept, with `~` expanded; `None` where they are not.
+
+    Raises:
+      InputError: for what is no path.
+    """
+    if folder is not None and not isinstance(folder, str | os.PathLike):
+        raise InputError(f"folder must be a path or None, got {folder!r:.80}")
+    return None if folder is None else pathlib.Path(folder).expanduser()
 
 
 class Opened(NamedTuple):

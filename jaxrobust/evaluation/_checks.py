@@ -167,8 +167,12 @@ def _zero_gradients(name: str, dead: np.ndarray) -> Check:
 
 
 def _randomness_check(passes: list[np.ndarray], labels: np.ndarray) -> Check:
-    unit = [p / (np.linalg.norm(p, axis=-1, keepdims=True) + 1e-10) for p in passes]
+    # A class that is masked by -inf in every pass says nothing of the others.
+    finite = [np.where(np.isfinite(p), p, 0) for p in passes]
+    unit = [p / (np.linalg.norm(p, axis=-1, keepdims=True) + 1e-10) for p in finite]
     spread = max(float(np.linalg.norm(u - unit[-1], axis=-1).max()) for u in unit)
+    if any((np.isfinite(p) != np.isfinite(passes[-1])).any() for p in passes):
+        spread = math.inf
     counts = {int((p.argmax(-1) == labels).sum()) for p in passes}
     return Check(
         "deterministic model",

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from jaxrobust.evaluation._front import front
 from jaxrobust.evaluation._hypervolume import hypervolume
 from jaxrobust.evaluation._robust_at import robust_at
-from jaxrobust.inputs import InputError, as_count, as_seed
+from jaxrobust.inputs import InputError, as_array, as_count, as_seed
 
 PLACES = 41  # clean accuracies at which two fronts are compared
 MEASURED = 0.9  # of the resamples must have a common range, or nothing is said about it
@@ -163,7 +163,11 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def _checked(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Pair:
-    clean, robust = (np.asarray(mask) for mask in pair)
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InputError(
+            f"{name} must be two arrays [points, seeds, images] of bool, got {pair!r:.80}"
+        )
+    clean, robust = (np.asarray(as_array(mask, name=name)) for mask in pair)
     fits = clean.ndim == 3 and clean.shape == robust.shape and clean.size > 0
     if not fits or clean.dtype != bool or robust.dtype != bool:
         raise InputError(

@@ -4,16 +4,18 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxrobust import threats
 from jaxrobust.attacks import Attack
 from jaxrobust.evaluation._cascade import (
     Opened,
     Progress,
+    as_folder,
     finished,
     opened_on,
     outcome_of,
@@ -23,9 +25,9 @@ from jaxrobust.evaluation._checks import AttackResultError, Check, finite_check,
 from jaxrobust.evaluation._clean import forward
 from jaxrobust.evaluation._distances_report import Distances
 from jaxrobust.evaluation._evaluate import check_one_radius, checked_data
+from jaxrobust.evaluation._evaluator import settings_of
 from jaxrobust.evaluation._minimum_norm import checked_attacks, minimum_norm_attacks
 from jaxrobust.evaluation._protocol import Protocol, WorkItem
-from jaxrobust.evaluation._verdict_report import stage_settings
 from jaxrobust.evaluation._work import Outcome, Points, Programs, Told
 from jaxrobust.inputs import as_choice, as_seed
 from jaxrobust.processes import from_first
@@ -107,8 +109,9 @@ def distances(
         batch_size=batch_size,
     )  # fmt: skip
     case = _Case(opened, Programs(logits_fn), norm, seed, images, labels)
-    path = None if folder is None else pathlib.Path(folder).expanduser()
-    settings = {"norm": norm, "seed": seed, "distances": stage_settings(items)}
+    path = as_folder(folder)
+    whole = [] if path is None else [_settings(item) for item in items]
+    settings = {"norm": norm, "seed": seed, "distances": whole}
     with contextlib.ExitStack() as stack:
         store = from_first(lambda: store_in(stack, path, settings, opened.identity))
         for number, item in enumerate(items):
@@ -118,6 +121,18 @@ def distances(
 
             case.take(item, finished(store, number, item, case.attacked, make, progress))
     return case.result(items, time.perf_counter() - started)
+
+
+def _settings(item: WorkItem) -> dict[str, Any]:
+    """All that tells an attack from others; `settings`, for reports, is only what is named there.
+
+    Raises:
+      InputError: for an attack with a field that JSON cannot hold.
+    """
+    attack: Any = item.attack
+    if is_dataclass(attack):
+        return {"stage": item.name, "is": type(attack).__name__, **settings_of(attack)}
+    return {"stage": item.name, "threat": threats.described(attack.threat), **attack.settings}
 
 
 @dataclass

@@ -104,7 +104,7 @@ class Distances:
         """
         if up_to is None:
             up_to = self.largest
-        as_number(up_to, name="up_to", low=0)
+        as_number(up_to, name="up_to", low=0, lead=())
         return float(np.minimum(self.best, up_to).mean())
 
     @property

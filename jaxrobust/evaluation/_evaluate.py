@@ -22,7 +22,7 @@ from jaxrobust.evaluation._clean import clean_batch, clean_pass
 from jaxrobust.evaluation._examples import one_shape, over_examples
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.inputs import InputError, as_count, as_images, as_labels, as_seed
+from jaxrobust.inputs import InputError, as_count, as_flag, as_images, as_labels, as_seed
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.typing import LogitsFn
@@ -140,12 +140,14 @@ def evaluate(
     images, labels = checked_data(images, labels)
     as_count(batch_size, name="batch_size")
     seed = as_seed(seed)
+    check_by_name(attacks)
     if "clean" in attacks:
         raise InputError("attacks must not be named 'clean', which names the unattacked images")
     for name, attack in attacks.items():
         check_one_radius(name, attack)
     if keep_images is None:
         keep_images = images.nbytes * len(attacks) <= KEPT_BYTES
+    keep_images = as_flag(keep_images, name="keep_images")
 
     shapes, indices = one_shape(len(images), batch_size), np.arange(len(images))
     clean = Compiled(clean_batch, logits_fn, static=(False,))
@@ -187,6 +189,14 @@ def checked_data(images: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.n
     """A whole data set on the host: images `[n, h, w, c]` and labels `[n]` int32."""
     images = np.asarray(as_images(images, empty=False))
     return images, np.asarray(as_labels(labels, batch=len(images)))
+
+
+def check_by_name(attacks: Any) -> None:
+    """Refuses attacks that are not by name, or of which one cannot be called."""
+    if not isinstance(attacks, Mapping) or not all(map(callable, attacks.values())):
+        raise InputError(
+            f"attacks must be attacks by name, such as pgd_attacks makes, got {attacks!r:.80}"
+        )
 
 
 def check_one_radius(name: str, attack: Attack) -> None:

@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
         return np.asarray(value).tolist()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"is": _named(type(value)), **settings_of(value)}
-    raise InputError(f"settings of an evaluator must be plain JSON types, got {value!r}")
+    raise InputError(f"settings of an evaluator must be plain JSON types, got {value!r:.200}")
 
 
 def _named(kind: type) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_array, as_number
 
 
 def front(clean: ArrayLike, robust: ArrayLike) -> list[int]:
@@ -46,10 +46,13 @@ def as_points(clean: ArrayLike, robust: ArrayLike) -> tuple[np.ndarray, np.ndarr
     Raises:
       InputError: if the two are not finite numbers of one length.
     """
+    for name, values in (("clean", clean), ("robust", robust)):
+        if np.size(as_array(values, name=name)):  # an empty list is one of no numbers
+            as_number(values, name=name)
     x, y = (np.asarray(values, np.float64) for values in (clean, robust))
-    if x.ndim != 1 or x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
+    if x.ndim != 1 or x.shape != y.shape:
         raise InputError(
-            f"clean and robust must be finite numbers of one length [n], got {clean!r} and "
-            f"{robust!r}"
+            f"clean and robust must be numbers of one length [n], got shapes {x.shape} and "
+            f"{y.shape}"
         )
     return x, y

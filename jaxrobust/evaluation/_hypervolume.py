@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxrobust.evaluation._front import as_points, front
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_number
 
 
 def hypervolume(
@@ -40,9 +40,10 @@ def hypervolume(
     References:
       Zitzler & Thiele, 1998 (Parallel Problem Solving from Nature V).
     """
+    as_number(reference, name="reference")
     corner = np.asarray(reference, np.float64)
-    if corner.shape != (2,) or not np.isfinite(corner).all():
-        raise InputError(f"reference must be two finite numbers, got {reference}")
+    if corner.shape != (2,):
+        raise InputError(f"reference must be two numbers, got {reference}")
     x, y = as_points(clean, robust)
     above = (x > corner[0]) & (y > corner[1])
     x, y = x[above], y[above]

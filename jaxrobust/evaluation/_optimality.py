@@ -60,7 +60,7 @@ def optimality(
         )
     if clean_accuracy is None:
         clean_accuracy = float(np.mean(least > 0))
-    as_number(clean_accuracy, name="clean_accuracy", low=0, high=1)
+    as_number(clean_accuracy, name="clean_accuracy", low=0, high=1, lead=())
     top = least.max()
     if not np.isfinite(top):
         return float("nan")

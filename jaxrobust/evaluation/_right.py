@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_array
 
 
 def packed_right(masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -18,6 +18,9 @@ def packed_right(masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Returns:
       The number of "images", and under "columns" one bit per image, in base64.
 
+    Raises:
+      InputError: for other arrays, of several lengths, or none.
+
     Example:
       >>> import numpy as np
       >>> from jaxrobust import evaluation
@@ -25,11 +28,17 @@ def packed_right(masks: Mapping[str, np.ndarray]) -> dict[str, Any]:
       >>> packed, evaluation.unpacked_right(packed)["clean"].tolist()[-2:]
       ({'images': 9, 'columns': {'clean': '/wA='}}, [True, False])
     """
+    arrays = {name: np.asarray(as_array(mask, name=name)) for name, mask in masks.items()}
+    shapes = {mask.shape for mask in arrays.values()}
+    bools = all(mask.dtype == bool and mask.ndim == 1 for mask in arrays.values())
+    if not bools or len(shapes) != 1:
+        found = ", ".join(f"{mask.dtype} {mask.shape}" for mask in arrays.values()) or "none"
+        raise InputError(f"masks must be bool [n] of one length, at least one of them; got {found}")
     columns = {
-        name: base64.b64encode(np.packbits(np.asarray(mask, bool)).tobytes()).decode()
-        for name, mask in masks.items()
+        name: base64.b64encode(np.packbits(mask).tobytes()).decode()
+        for name, mask in arrays.items()
     }
-    return {"images": len(next(iter(masks.values()))), "columns": columns}
+    return {"images": len(next(iter(arrays.values()))), "columns": columns}
 
 
 def unpacked_right(packed: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -48,9 +57,9 @@ def unpacked_right(packed: Mapping[str, Any]) -> dict[str, np.ndarray]:
         count, found = int(packed["images"]), {}
         for name, text in packed["columns"].items():
             bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+            if count < 1 or len(bits) != -(-count // 8):
+                raise ValueError(f"{name} has {len(bits)} bytes for {count} images")
             found[name] = np.unpackbits(bits)[:count].astype(bool)
-            if len(found[name]) != count:
-                raise ValueError(f"{name} has {len(found[name])} of {count} images")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"packed holds no masks of images: {error}") from None
     return found

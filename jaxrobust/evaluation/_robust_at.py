@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxrobust.evaluation._front import as_points, front
+from jaxrobust.inputs import as_array, as_number
 
 
 def robust_at(clean: ArrayLike, robust: ArrayLike, at: ArrayLike) -> np.ndarray:
@@ -27,6 +28,8 @@ def robust_at(clean: ArrayLike, robust: ArrayLike, at: ArrayLike) -> np.ndarray:
       [0.5, 0.4, nan]
     """
     x, y = as_points(clean, robust)
+    if np.size(as_array(at, name="at")):
+        as_number(at, name="at")
     places, wanted = front(x, y), np.asarray(at, np.float64)
     if not places:
         return np.full(wanted.shape, np.nan)

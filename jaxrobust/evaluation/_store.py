@@ -55,10 +55,11 @@ class Store:
             _write(folder, settings, identity)
             return
         self._mark = _mark(*there)  # as its items have it: an earlier version wrote fewer digests
+        # Also a setting that is there alone: a newer version, which knows what it changes.
         found = {
-            name: f"{there[0].get(name)!r} there, {value!r} now"
-            for name, value in sorted(settings.items())
-            if there[0].get(name) != value
+            name: f"{there[0].get(name)!r} there, {settings.get(name)!r} now"
+            for name in sorted({*settings, *there[0]})
+            if there[0].get(name) != settings.get(name)
         }
         found |= differences(there[1], identity)
         if found:
@@ -75,10 +76,9 @@ class Store:
         try:
             with np.load(self._path(number), allow_pickle=False) as archive:
                 arrays = dict(archive)
-            whole = (
-                str(arrays.pop("of", "")) == f"{self._mark} {number}"
-                and arrays.keys() >= self._needs
-            )
+            # Items of earlier versions have no digest of what is in them.
+            of, mine = str(arrays.pop("of", "")), f"{self._mark} {number}"
+            whole = of in (mine, f"{mine} {_content(arrays)}") and arrays.keys() >= self._needs
             return arrays if whole else None
         except DAMAGE:
             return None
@@ -97,7 +97,7 @@ class Store:
             return
         try:
             with replacing(self._path(number)) as file:
-                np.savez(file, of=f"{self._mark} {number}", **arrays)
+                np.savez(file, of=f"{self._mark} {number} {_content(arrays)}", **arrays)
         except OSError as error:
             self._keeps = False
             warnings.warn(
@@ -117,6 +117,12 @@ def _mark(settings: dict[str, Any], identity: Identity) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _content(arrays: dict[str, Any]) -> str:
+    """The hash of an item's arrays: what was changed in the file is not taken for a result."""
+    parts = [f"{name} {digest_of(np.asarray(arrays[name]))}" for name in sorted(arrays)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
 def model_digest(held: Any, logits: np.ndarray) -> str:
     """A digest of the network's arrays, in any order, and of the shape of its clean logits."""
     arrays = [leaf for leaf in jax.tree.leaves(held) if isinstance(leaf, NUMBERS)]
@@ -132,8 +138,9 @@ def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
     try:
         stored = json.loads(path.read_text())
         with np.load(folder / "network.npz", allow_pickle=False) as arrays:
-            identity = Identity(stored["identity"], arrays["logits"], arrays["slopes"])
-        return stored["settings"], identity
+            logits, slopes = (arrays[name].astype(np.float64) for name in ("logits", "slopes"))
+            identity = Identity(dict(stored["identity"]), logits, slopes)
+        return dict(stored["settings"]), identity
     except Exception as error:  # also zipfile's own
         raise InputError(
             f"{folder} holds an evaluation of another version, or a damaged one "

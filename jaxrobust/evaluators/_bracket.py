@@ -24,7 +24,7 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.evaluators._certified import Certified
 from jaxrobust.evaluators._images import check_images, first_images, suffix
-from jaxrobust.evaluators._settings import check_radius
+from jaxrobust.evaluators._settings import check_columns, check_radius
 from jaxrobust.inputs import InputError, as_choice, as_count
 from jaxrobust.losses import margin
 from jaxrobust.typing import LogitsFn, Norm
@@ -78,6 +78,7 @@ class Brackets:
             check_radius("radii", self.norm, eps)
         if any(a >= b for a, b in itertools.pairwise((0.0, *self.radii))):
             raise InputError(f"radii must be above 0 and rise, got {list(self.radii)}")
+        check_columns("radii", self.radii)
         for name in ("cheap", "costly"):
             for method in getattr(self, name):
                 as_choice(method, name=name, choices=METHODS)

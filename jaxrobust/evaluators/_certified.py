@@ -12,7 +12,7 @@ from jax import Array
 from jaxrobust import mixing, spec
 from jaxrobust.evaluation import Curve, Number, Row, Work, accuracy, draw_curves
 from jaxrobust.evaluators._images import check_images, first_images, suffix
-from jaxrobust.evaluators._settings import check_radius
+from jaxrobust.evaluators._settings import check_columns, check_radius
 from jaxrobust.inputs import InputError, as_count, as_number
 from jaxrobust.typing import LogitsFn
 
@@ -58,6 +58,7 @@ class Certified:
         as_number(self.sigma, name="sigma", low=0, positive=True)
         for radius in self.radii:
             check_radius("radii", "l2", radius)
+        check_columns("radii", self.radii)
         if not 0 < self.confidence < 1:
             raise InputError(f"confidence must be in (0, 1), got {self.confidence!r}")
         as_count(self.samples, name="samples")

@@ -19,7 +19,7 @@ from jaxrobust.evaluation import (
     minimum_norm_attacks,
 )
 from jaxrobust.evaluators._images import check_images, first_images, suffix
-from jaxrobust.evaluators._settings import check_radius, kept_in, seed_text
+from jaxrobust.evaluators._settings import check_columns, check_radius, kept_in, seed_text
 from jaxrobust.inputs import as_number, as_seed
 from jaxrobust.typing import AnyNorm, LogitsFn
 
@@ -65,6 +65,7 @@ class Distances:
                 as_number(eps, name="radii", low=0)
             else:
                 check_radius("radii", self.norm, eps)
+        check_columns("radii", self.radii)
         check_images(self.images)
         as_seed(self.seed)
 

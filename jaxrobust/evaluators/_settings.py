@@ -35,6 +35,13 @@ def check_radius(name: str, norm: str, eps: Any) -> None:
         raise InputError(f"{name} must be in image units (8/255, not 8), got {eps!r}")
 
 
+def check_columns(name: str, radii: Sequence[float]) -> None:
+    """Refuses radii of which two would have one column in tables, which name them by six digits."""
+    words = [f"{float(eps):.6g}" for eps in radii]
+    if len(set(words)) < len(words):
+        raise InputError(f"{name} must differ in their first six digits, got {list(radii)}")
+
+
 def pgd_text(settings: Any) -> str:
     """PGD with all that its number depends on: `20`, or `20, 2 restarts, step size 0.01`."""
     restarts, size = settings.restarts, getattr(settings, "step_size", None)

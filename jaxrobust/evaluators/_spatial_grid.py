@@ -10,7 +10,7 @@ from jaxrobust.evaluation import Number, RandomTransform, Row, Work
 from jaxrobust.evaluation import SpatialGrid as GridSearch
 from jaxrobust.evaluators._images import check_images, first_images, suffix
 from jaxrobust.evaluators._settings import check_grid
-from jaxrobust.inputs import as_number
+from jaxrobust.inputs import InputError, as_number
 from jaxrobust.typing import LogitsFn
 
 
@@ -44,6 +44,8 @@ class SpatialGrid:
     def __post_init__(self) -> None:
         as_number(self.max_degrees, name="max_degrees", low=0, high=180)
         as_number(self.max_shift_px, name="max_shift_px", low=0)
+        if not self.max_degrees and not self.max_shift_px:
+            raise InputError("max_degrees or max_shift_px must be above 0, got 0 for both")
         check_grid("counts", self.counts)
         check_images(self.images)
 

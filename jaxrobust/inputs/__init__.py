@@ -24,6 +24,7 @@ from jaxrobust.inputs._modes import SWITCH as SWITCH
 from jaxrobust.inputs._modes import evaluation_mode as evaluation_mode
 from jaxrobust.inputs._numbers import as_choice as as_choice
 from jaxrobust.inputs._numbers import as_count as as_count
+from jaxrobust.inputs._numbers import as_flag as as_flag
 from jaxrobust.inputs._numbers import as_number as as_number
 from jaxrobust.inputs._numbers import as_per_example as as_per_example
 from jaxrobust.inputs._numbers import as_radius as as_radius

@@ -25,18 +25,25 @@ def concrete(value: Any, *, name: str = "") -> np.ndarray | None:
       `[...]`; None for tracers and for arrays whose parts are on other hosts.
 
     Raises:
-      InputError: for a masked array.
+      InputError: for a masked array, or lists of several lengths.
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         return None
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
         return None
     _refuse_masked(value, name)
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise InputError(
+            f"{name or 'an argument'} must be an array, got lists of several lengths: {value!r:.80}"
+        ) from None
 
 
 def as_array(value: Any, *, name: str = "") -> Any:
     """NumPy and JAX arrays as they are; anything else as NumPy, or as JAX where it is traced.
+
+    NumPy arrays in the byte order of other machines, or of 80 bits, become ones that JAX can take.
 
     Args:
       value: an array, a number or a list of numbers.
@@ -46,13 +53,20 @@ def as_array(value: Any, *, name: str = "") -> Any:
       The array.
 
     Raises:
-      InputError: for a masked array.
+      InputError: for a masked array, or lists of several lengths.
     """
     _refuse_masked(value, name)
-    if isinstance(value, jax.Array | np.ndarray):
+    if isinstance(value, jax.Array):
         return value
-    values = concrete(value)
-    return jnp.asarray(value) if values is None else values
+    values = value if isinstance(value, np.ndarray) else concrete(value, name=name)
+    return jnp.asarray(value) if values is None else _native(values)
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array in types that JAX has: other machines' byte order and 80 bits are none."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _refuse_masked(value: Any, name: str = "") -> None:

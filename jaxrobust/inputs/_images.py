@@ -34,6 +34,11 @@ def as_images(images: Any, *, name: str = "images", empty: bool = True) -> Any:
         raise InputError(
             f"{name} must be floating point in [0, 1], got {array.dtype}; divide uint8 by 255"
         )
+    if array.dtype.itemsize < 2:
+        raise InputError(
+            f"{name} must be of 16 bits or more, because attacks move them by less, got "
+            f"{array.dtype}; use {name}.astype(np.float32)"
+        )
     as_layout(array.shape, name=name, axes="[b, h, w, c]" if empty else "[n, h, w, c]")
     if not empty and not len(array):
         raise InputError(f"{name} must be [n, h, w, c] with n >= 1, got shape {array.shape}")

@@ -16,6 +16,7 @@ def as_labels(
     classes: int | None = None,
     soft: bool = False,
     signed: bool = False,
+    unlabelled: bool = False,
     name: str = "labels",
 ) -> Any:
     """Labels of a batch: class indices `[b]` as int32, or probabilities `[b, k]` if allowed.
@@ -26,6 +27,7 @@ def as_labels(
       classes: number of classes `k`, if it is known.
       soft: whether probabilities are allowed.
       signed: whether -1 and +1, of a classifier with one logit, are allowed.
+      unlabelled: whether -1, of an example without a label, is allowed.
       name: of the argument, for the message.
 
     Returns:
@@ -51,7 +53,7 @@ def as_labels(
         raise _other_length(name, array, batch)
     if signed and is_signed(array):
         return array.astype(np.int32)
-    return as_classes(array, classes=classes, name=name)
+    return as_classes(array, classes=classes, unlabelled=unlabelled, name=name)
 
 
 def is_signed(labels: Any) -> bool:

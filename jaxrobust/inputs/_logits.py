@@ -10,6 +10,7 @@ from jax import Array
 from jaxrobust.inputs._error import InputError, as_array
 from jaxrobust.inputs._labels import as_classes, as_probabilities, label_hint
 from jaxrobust.inputs._numbers import as_number
+from jaxrobust.inputs._shapes import common_shape
 
 
 def as_network_logits(
@@ -113,22 +114,6 @@ def aligned(*, classes: int = 1, **logits: Any) -> tuple[Array, ...]:
     return tuple(jnp.broadcast_to(array, shape).astype(dtype) for array in arrays)
 
 
-def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape that arrays broadcast to, or None where it would be an accident.
-
-    Leading axes may be missing, or of length 1 in arrays of one rank. With both at once `[n]` and
-    `[n, 1]` would become `[n, n]`.
-    """
-    longest = max(shapes, key=len)
-    if len({len(shape) for shape in shapes}) == 1:
-        try:
-            return jnp.broadcast_shapes(*shapes)
-        except ValueError:
-            return None
-    fits = all(shape == longest[len(longest) - len(shape) :] for shape in shapes)
-    return longest if fits else None
-
-
 def at_label(
     logits: Array, labels: Any, name: str = "labels", *, unlabelled: bool = False
 ) -> tuple[Array, Array]:
@@ -188,7 +173,7 @@ def as_targets(logits: Any, labels: Any, label_smoothing: float = 0.0) -> tuple[
     Raises:
       InputError: if an argument is not of the stated kind.
     """
-    as_number(label_smoothing, name="label_smoothing", low=0, high=1)
+    as_number(label_smoothing, name="label_smoothing", low=0, high=1, lead=())
     array = as_array(labels, name="labels")
     if jnp.issubdtype(array.dtype, jnp.floating):
         scores = as_logits(logits, "logits", classes=2)

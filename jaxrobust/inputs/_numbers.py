@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrobust.inputs._error import InputError, as_array, concrete
+from jaxrobust.inputs._shapes import common_shape
 
 LARGEST_SEED = 2**32 - 1
 
@@ -62,11 +63,13 @@ def as_step_size(value: Any, *, batch: int, name: str = "step_size") -> Any:
       name: of the argument, for the message.
 
     Returns:
-      `value` as it is.
+      `value` as it is; a list as an array.
 
     Raises:
       InputError: for another shape, or a value that is negative, not finite or no number.
     """
+    if isinstance(value, list):  # of numbers, one per example; parts of a threat are a tuple
+        value = as_array(value, name=name)
     for leaf in jax.tree.leaves(value, is_leaf=lambda leaf: leaf is None):
         shape = as_array(leaf, name=name).shape
         if shape not in ((), (batch,)):
@@ -85,6 +88,7 @@ def as_number(
     high: float = math.inf,
     infinite: bool = False,
     positive: bool = False,
+    lead: tuple[int, ...] | None = None,
 ) -> Any:
     """A hyper-parameter in its range: a number or an array, which may be traced.
 
@@ -95,12 +99,14 @@ def as_number(
       high: the largest value.
       infinite: whether it may be infinite.
       positive: whether `low` itself is excluded.
+      lead: the axes of what it is combined with, one number for each or one for all; `()` for one
+        number, `None` for any shape.
 
     Returns:
       `value` as it is.
 
     Raises:
-      InputError: for a value out of range, NaN, or no number.
+      InputError: for a value out of range, NaN, no number, or another shape than `lead`.
     """
     bound = f"above {low:g}" if positive else f"at least {low:g}"
     if math.isfinite(low) and math.isfinite(high):
@@ -112,6 +118,9 @@ def as_number(
         wanted = "a number" if infinite else "a finite number"
     least = np.nextafter(low, math.inf) if positive else low
     check_number(value, f"{name} must be {wanted},", low=least, high=high, infinite=infinite)
+    if lead is not None and common_shape(lead, np.shape(value)) != lead:
+        each = f", or one for each of {lead}" if lead else ""
+        raise InputError(f"{name} must be one number{each}, got shape {np.shape(value)}")
     return value
 
 
@@ -220,6 +229,24 @@ def as_seed(value: Any, *, name: str = "seed") -> int:
       InputError: for anything but an integer in 0..2^32 - 1.
     """
     return as_count(value, name=name, least=0, most=LARGEST_SEED)
+
+
+def as_flag(value: Any, *, name: str) -> bool:
+    """True or False; a word such as "no" would be true.
+
+    Args:
+      value: the flag.
+      name: of the argument, for the message.
+
+    Returns:
+      `value`.
+
+    Raises:
+      InputError: for anything else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {value!r:.80}")
+    return bool(value)
 
 
 def as_choice(value: Any, *, name: str, choices: Sequence[str]) -> Any:

@@ -75,11 +75,11 @@ def binary_boundary(clean_logits: ArrayLike, adv_logits: ArrayLike, *, lam: Arra
     References:
       Zhang et al., 2019 (arXiv:1901.08573), Eq. 3.
     """
-    as_number(lam, name="lam", low=0, positive=True)
     for name, logits in (("clean_logits", clean_logits), ("adv_logits", adv_logits)):
         one_logit(logits, name)
     clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits)
     product = clean[..., 0] * adv[..., 0]
+    as_number(lam, name="lam", low=0, positive=True, lead=product.shape)
     return jax.nn.relu(1 - product / jnp.asarray(lam, product.dtype))
 
 

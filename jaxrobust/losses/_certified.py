@@ -136,7 +136,7 @@ def cc_ibp(
       De Palma et al., 2024 (arXiv:2305.13991).
     """
     bound, logits = _pair(margins, adv_logits)
-    share = _share(alpha, bound)
+    share = jnp.broadcast_to(_share(alpha, bound), bound.shape[:-1])[..., None]
     scores, mask = at_label(logits, labels)
     attained = jnp.expand_dims(pick(scores, mask), -1) - scores
     return certified(share * bound + (1 - share) * attained)
@@ -155,7 +155,9 @@ def _pair(margins: ArrayLike, adv_logits: ArrayLike) -> tuple[Array, Array]:
 
 
 def _share(alpha: ArrayLike, like: Array) -> Array:
-    return jnp.asarray(as_number(alpha, name="alpha", low=0, high=1), like.dtype)
+    """Alpha, one number or one for each example of `[..., k]`."""
+    as_number(alpha, name="alpha", low=0, high=1, lead=like.shape[:-1])
+    return jnp.asarray(alpha, like.dtype)
 
 
 def _parts(

@@ -42,7 +42,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike, *, label_smoothing: floa
       >>> cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).tolist()
       [1.3862943649291992, 1.3862943649291992]
     """
-    as_number(label_smoothing, name="label_smoothing", low=0, high=1)
+    as_number(label_smoothing, name="label_smoothing", low=0, high=1, lead=())
     if jnp.issubdtype(as_array(labels, name="labels").dtype, jnp.floating):
         targets, scores = aligned(
             labels=as_probabilities(labels, rank=np.ndim(logits)), logits=logits, classes=2

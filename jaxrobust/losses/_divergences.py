@@ -173,7 +173,7 @@ def clip_bound(name: str, clip_loss: float, num_classes: int) -> Array:
     References:
       Pang et al., 2022 (arXiv:2202.10103), the clipped losses without extra data.
     """
-    as_number(clip_loss, name="clip_loss", low=0, high=1)
+    as_number(clip_loss, name="clip_loss", low=0, high=1, lead=())
     as_count(num_classes, name="num_classes", least=2)
     if clip_loss == 1:
         raise InputError(f"clip_loss must be in [0, 1), got {clip_loss}")

@@ -93,8 +93,8 @@ def gairat_log_weights(
     as_count(num_steps, name="num_steps")
     if num_steps < 2 and kind != "discrete":
         raise InputError(f"num_steps must be at least 2 for kind {kind!r}, got {num_steps}")
-    as_number(lam, name="lam", infinite=True)
     kappa = as_kappa(kappa, num_steps).astype(jnp.result_type(float))
+    as_number(lam, name="lam", infinite=True, lead=kappa.shape)
     if kind == "discrete":
         return jnp.log((num_steps + 1 - kappa) / (num_steps + 1))
     half = num_steps // 2
@@ -189,8 +189,6 @@ def gair_trades(
     References:
       Zhang et al., 2021 (arXiv:2010.01736), GAIR-TRADES.
     """
-    as_number(beta, name="beta", low=0)
-    as_number(lam, name="lam", infinite=True)
     as_count(num_steps, name="num_steps")
     clean, adv_kl, adv_cw = aligned(
         clean_logits=clean_logits,
@@ -199,6 +197,8 @@ def gair_trades(
         classes=2,
     )
     natural = cross_entropy(clean, labels)
+    as_number(beta, name="beta", low=0, lead=natural.shape)
+    as_number(lam, name="lam", infinite=True, lead=natural.shape)
     count = as_kappa(kappa, num_steps, natural.shape).astype(natural.dtype)
     shift = jnp.asarray(lam, natural.dtype) + num_steps / 2 - count
     omega = jax.lax.stop_gradient(jax.nn.sigmoid(2 * shift))

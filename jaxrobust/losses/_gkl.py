@@ -60,11 +60,13 @@ def gkl(
       Cui et al., Decoupled Kullback-Leibler Divergence Loss, 2024 (arXiv:2305.13948), Eq. 8;
       Generalized Kullback-Leibler Divergence Loss, 2025 (arXiv:2503.08038).
     """
-    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
-        as_number(value, name=name, low=0)
-    as_number(temperature, name="temperature", low=0, positive=True)
+    as_number(temperature, name="temperature", low=0, positive=True, lead=())
     clean, attacked = aligned(natural=natural, adversarial=adversarial, classes=2)
     hard = cross_entropy(clean, labels)
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        as_number(value, name=name, low=0, lead=hard.shape)
+    if normaliser is not None:
+        as_number(normaliser, name="normaliser", low=0, positive=True, lead=())
     heat = jnp.asarray(temperature, clean.dtype)
     soft = -jnp.sum(
         jax.lax.stop_gradient(jax.nn.softmax(clean / heat)) * jax.nn.log_softmax(attacked / heat),
@@ -99,7 +101,7 @@ def prior_weights(class_prior: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike
       >>> prior_weights(jnp.array([[0.5, 0.5], [0.0, 1.0]]), jnp.array([1])).tolist()
       [[0.0, 1.0]]
     """
-    as_number(gamma, name="gamma", low=0)
+    as_number(gamma, name="gamma", low=0, lead=())
     prior = as_square(class_prior, "class_prior")
     _, mask = at_label(
         jnp.zeros((len(as_array(labels, name="labels")), len(prior)), prior.dtype), labels
@@ -131,7 +133,7 @@ def class_prior_counts(
       >>> class_prior_counts(jnp.zeros((2, 2)), jnp.array([1, 1])).tolist()
       [[0.0, 0.0], [1.0, 1.0]]
     """
-    as_number(temperature, name="temperature", low=0, positive=True)
+    as_number(temperature, name="temperature", low=0, positive=True, lead=())
     scores, mask = at_label(as_logits(natural, "natural", classes=2), labels)
     probs = jax.nn.softmax(scores / jnp.asarray(temperature, scores.dtype))
     counts = jnp.einsum("bc,bk->ck", mask.astype(probs.dtype), probs, precision="highest")

@@ -55,10 +55,10 @@ def hat(
       Rade and Moosavi-Dezfooli, Reducing Excessive Margin to Achieve a Better Accuracy vs.
       Robustness Trade-off, 2022 (ICLR), Eq. 5.
     """
-    for name, value in (("beta", beta), ("gamma", gamma)):
-        as_number(value, name=name, low=0)
     clean, adv, beyond = aligned(natural=natural, adversarial=adversarial, helper=helper, classes=2)
     loss = cross_entropy(clean, labels, label_smoothing=label_smoothing)
+    for name, value in (("beta", beta), ("gamma", gamma)):
+        as_number(value, name=name, low=0, lead=loss.shape)
     loss += jnp.asarray(beta, loss.dtype) * kl_divergence(clean, adv)
     return loss + jnp.asarray(gamma, loss.dtype) * _helper_error(beyond, helper_labels)
 

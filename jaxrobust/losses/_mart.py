@@ -41,9 +41,9 @@ def mart(
       Wang et al., Improving Adversarial Robustness Requires Revisiting Misclassified Examples,
       2020 (ICLR), Eq. 11.
     """
-    as_number(beta, name="beta", low=0)
     clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits, classes=2)
     adv, mask = at_label(adv, labels)
+    as_number(beta, name="beta", low=0, lead=adv.shape[:-1])
     clean = jnp.broadcast_to(clean, adv.shape)
     log_adv, log_clean = jax.nn.log_softmax(adv), jax.nn.log_softmax(clean)
     p_adv, p_clean = jnp.exp(log_adv), jnp.exp(log_clean)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import aligned, as_number
+from jaxrobust.inputs import InputError, aligned, as_number
 from jaxrobust.losses._cross_entropy import cross_entropy
 from jaxrobust.losses._divergences import kl_divergence
 from jaxrobust.verdicts import misclassified
@@ -53,9 +53,13 @@ def ramp(
       Jiang and Singh, RAMP: Boosting Adversarial Robustness Against Multiple l_p Perturbations,
       2024 (arXiv:2402.06827), Eq. 3.
     """
-    as_number(lbd, name="lbd", low=0)
     from_source, to_target, chosen = aligned(source=source, target=target, best=best, classes=2)
+    if chosen.ndim != 2:
+        raise InputError(f"source, target and best must be [b, k], got shape {chosen.shape}")
     loss = cross_entropy(chosen, labels)
+    as_number(lbd, name="lbd", low=0, lead=loss.shape)
+    if share is not None:
+        as_number(share, name="share", low=0, high=1, lead=())
     right = (~misclassified(from_source, jnp.asarray(labels))).astype(loss.dtype)
     part = jnp.mean(right) if share is None else jnp.asarray(share, loss.dtype)
     weight = jnp.where(part > 0, right / jnp.where(part > 0, part, 1), 0)

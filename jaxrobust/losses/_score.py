@@ -50,11 +50,11 @@ def score(
       Pang et al., Robustness and Accuracy Could Be Reconcilable by (Proper) Definition, 2022
       (arXiv:2202.10103), Section 5, the LSE objective.
     """
-    as_number(beta, name="beta", low=0)
-    as_number(clip, name="clip", low=0)
     clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits, classes=2)
     clean, targets = as_targets(clean, labels, label_smoothing)
     natural = jnp.sum(jnp.square(jax.nn.softmax(clean) - targets), -1)
     robust = squared_error(clean, adv)
+    as_number(beta, name="beta", low=0, lead=natural.shape)
+    as_number(clip, name="clip", low=0, lead=robust.shape)
     clipped = jax.nn.relu(robust - jnp.asarray(clip, robust.dtype))
     return natural + jnp.asarray(beta, natural.dtype) * clipped.astype(natural.dtype)

@@ -41,8 +41,8 @@ def trades(
       Zhang et al., Theoretically Principled Trade-off between Robustness and Accuracy, 2019
       (arXiv:1901.08573), Eq. 5.
     """
-    as_number(beta, name="beta", low=0)
     clean, adv = aligned(clean_logits=clean_logits, adv_logits=adv_logits, classes=2)
     natural = cross_entropy(clean, labels)
+    as_number(beta, name="beta", low=0, lead=natural.shape)
     boundary = kl_divergence(clean, adv)
     return natural + jnp.asarray(beta, natural.dtype) * boundary.astype(natural.dtype)

@@ -90,7 +90,7 @@ def mixing_loss(
     classification = cross_entropy(log_probs, labels).astype(detection.dtype)
     check_same_shape("gamma", detection.shape, "log_probs", classification.shape)
     for name, value in (("bce", bce), ("ce", ce), ("product", product), ("scale", scale)):
-        as_number(value, name=name, low=0)
+        as_number(value, name=name, low=0, lead=detection.shape)
     bce, ce, product, scale = (jnp.asarray(x, detection.dtype) for x in (bce, ce, product, scale))
     sums = bce * detection + ce * classification + product * detection * classification
     return scale * sums
@@ -125,7 +125,9 @@ def evading_loss(base_loss: ArrayLike, gamma: ArrayLike, *, weight: ArrayLike) -
     detection = detector_loss(gamma, jnp.ones((), bool))
     losses = as_array(base_loss, name="base_loss")
     check_same_shape("gamma", detection.shape, "base_loss", losses.shape)
-    share = jnp.asarray(as_number(weight, name="weight", low=0, high=1), detection.dtype)
+    lead = np.broadcast_shapes(losses.shape, detection.shape)
+    as_number(weight, name="weight", low=0, high=1, lead=lead)
+    share = jnp.asarray(weight, detection.dtype)
     return (1 - share) * jnp.asarray(losses, detection.dtype) + share * detection
 
 

@@ -135,8 +135,8 @@ def _log_probabilities(
     std_logits: ArrayLike, rob_logits: ArrayLike, std_scale: ArrayLike, rob_scale: ArrayLike
 ) -> tuple[Array, Array]:
     std, rob = aligned(std_logits=std_logits, rob_logits=rob_logits, classes=2)
-    as_number(std_scale, name="std_scale", low=0)
-    as_number(rob_scale, name="rob_scale", low=0)
+    as_number(std_scale, name="std_scale", low=0, lead=())
+    as_number(rob_scale, name="rob_scale", low=0, lead=())
     return (
         jax.nn.log_softmax(jnp.asarray(std_scale, std.dtype) * std),
         jax.nn.log_softmax(jnp.asarray(rob_scale, rob.dtype) * rob),

@@ -95,7 +95,7 @@ def mixednuts_map(
     if clamp not in get_args(Clamp):
         raise InputError(f"clamp must be one of {', '.join(get_args(Clamp))}, not {clamp!r}")
     for name, value in (("s", s), ("p", p), ("c", c)):
-        as_number(value, name=name)
+        as_number(value, name=name, lead=())
     q = normalize_logits(logits, top_k=top_k)
     if clamp != "linear":
         shifted = q + jnp.asarray(c, q.dtype)

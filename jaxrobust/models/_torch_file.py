@@ -102,7 +102,7 @@ def _open_safetensors(file: BinaryIO) -> _Opened:
     start, end = 8 + int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
     if start > end:
         raise ValueError(f"a header of {start - 8} bytes in a file of {end}")
-    header = json.loads(file.read(start - 8))
+    header = json.loads(file.read(start - 8), object_pairs_hook=_once)
     header.pop("__metadata__", None)
 
     def fetch(entry: dict[str, Any]) -> np.ndarray:
@@ -115,6 +115,15 @@ def _open_safetensors(file: BinaryIO) -> _Opened:
         return np.frombuffer(file.read(size), dtype).reshape(entry["shape"])
 
     return _Opened(header, lambda value: isinstance(value, dict) and "data_offsets" in value, fetch)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The dict of a JSON object without a name that stands there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)} is there twice")
+    return found
 
 
 def _open_with_torch(path: pathlib.Path) -> _Opened:

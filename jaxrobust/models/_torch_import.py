@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrobust.inputs import as_array
 from jaxrobust.models._mixing_network import MixingNetwork
 from jaxrobust.models._torch_file import read_torch_file
 from jaxrobust.models._torch_names import Layout, layouts
@@ -133,7 +134,8 @@ def from_torch_state_dict(
       The variables `{"params": ..., "batch_stats": ...}`, float32, for `model.apply`.
 
     Raises:
-      ValueError: if they do not fit: every missing, unexpected and misshapen key is named.
+      ValueError: if they do not fit: every missing, unexpected and misshapen key is named, and
+        every one that is not of finite floating-point numbers.
 
     Example:
       >>> import numpy as np
@@ -246,14 +248,24 @@ def _check_fit(
         for key, (_, shape) in expected.items()
         if key in weights and np.shape(weights[key]) != shape
     ]
+    arrays = {k: np.asarray(as_array(weights[k], name=k)) for k in expected if k in weights}
+    floating = {k: jnp.issubdtype(a.dtype, jnp.floating) for k, a in arrays.items()}
     problems = {
         "missing": [key for key in expected if key not in weights],
         "unexpected": [key for key in weights if key not in expected],
         "misshapen": misshapen,
+        "not floating point": [
+            f"{k} {arrays[k].dtype}" for k, fits in floating.items() if not fits
+        ],
+        "not finite": [k for k, fits in floating.items() if fits and not _finite(arrays[k])],
     }
     found = "; ".join(f"{len(k)} {what}: {', '.join(k)}" for what, k in problems.items() if k)
     if found:
         raise ValueError(f"{source}: the weights do not fit the network; {found}")
+
+
+def _finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values.astype(np.float32)).all())
 
 
 def _flax_layout(value: np.ndarray, path: tuple[str, ...], layout: Layout) -> np.ndarray:

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks import apgd, pgd
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_batch
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import loss_of_run
 from jaxrobust.mixing import Evading, MixedOutputs, mixing_loss
@@ -97,6 +97,7 @@ class AdaptiveSmoothing:
 
     def inner(self, outputs_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """The attacked copies, beside the clean images."""
+        batch = Batch(*as_batch(*batch))
         size, rest = divmod(len(batch.images), self.copies)
         if rest or batch.labels.ndim != 1:
             raise ValueError(

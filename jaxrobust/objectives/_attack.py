@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attacks import Attacked, pgd
-from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.inputs import InputError, as_batch, as_network_logits, as_number
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.objectives._objective import Batch, Stateful
 from jaxrobust.precision import widened
@@ -31,6 +31,8 @@ def inner_pgd(
     stop_after: ArrayLike | None = None,
 ) -> Attacked:
     """PGD as the training objectives run it: one start, the last iterate."""
+    if stop_after is not None:
+        as_number(stop_after, name="tau", lead=(len(batch.images),))
     begin = initial(key, batch.images, threat, start)
     options: Any = {"loss": loss, "steps": steps, "step_size": step_size, "stop_after": stop_after}
     return pgd_from(logits_fn, key, batch, threat, begin, **options)
@@ -83,6 +85,13 @@ def from_draw(
         start = jnp.clip(start, -widened(images), 1 - widened(images))
     options: Any = {"loss": loss, "steps": steps, "step_size": step_size}
     return pgd_from(logits_fn, jax.random.key(0), batch, threat, start, **options)
+
+
+def clean_output(logits_fn: LogitsFn, images: Array) -> Array:
+    """The network's logits `[b, k]` on clean images, constants; of no images `[0, 2]`."""
+    if not len(images):  # a network may not know the shape of its logits then
+        return jnp.zeros((0, 2), widened(images).dtype)
+    return jax.lax.stop_gradient(as_network_logits(logits_fn(images), batch=len(images)))
 
 
 def initial(key: Array, images: Array, threat: Any, start: Start) -> Any:

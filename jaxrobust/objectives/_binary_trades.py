@@ -6,9 +6,9 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_labels
 from jaxrobust.losses import binary_boundary, binary_trades
-from jaxrobust.objectives._attack import Start, inner_pgd
+from jaxrobust.objectives._attack import Start, clean_output, inner_pgd
 from jaxrobust.objectives._objective import (
     Batch,
     Pass,
@@ -17,7 +17,7 @@ from jaxrobust.objectives._objective import (
     correct,
     hard_batch,
 )
-from jaxrobust.objectives._ranges import check_ranges
+from jaxrobust.objectives._ranges import DIVISOR, check_ranges
 from jaxrobust.threats import Threat
 from jaxrobust.typing import LogitsFn
 
@@ -50,7 +50,7 @@ class BinaryTrades:
       Zhang et al., 2019 (arXiv:1901.08573), Eq. 3 and the MNIST experiment of its Section 4.
     """
 
-    lam: ArrayLike = 5.0
+    lam: ArrayLike = field(default=5.0, metadata=DIVISOR)
     steps: int = field(default=20, metadata={"static": True})
     step_size: ArrayLike | None = None
     attack_statistics: Statistics = field(default="running", metadata={"static": True})
@@ -66,7 +66,7 @@ class BinaryTrades:
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """PGD on the boundary term."""
         batch = hard_batch("binary_trades", batch)
-        clean = jax.lax.stop_gradient(score_of(logits_fn(batch.images)))
+        clean = score_of(clean_output(logits_fn, batch.images))
         attacked = inner_pgd(
             logits_fn,
             key,
@@ -84,7 +84,8 @@ class BinaryTrades:
     ) -> tuple[Array, dict[str, Array]]:
         """`losses.binary_trades`."""
         clean, adv = score_of(logits["clean"]), score_of(logits["adv"])
-        loss = binary_trades(clean, adv, 2 * batch.labels - 1, lam=self.lam)
+        signs = 2 * as_labels(batch.labels, batch=len(clean), classes=2) - 1
+        loss = binary_trades(clean, adv, signs, lam=self.lam)
         metrics = {
             "accuracy": correct(logits["clean"], batch.labels),
             "robust_accuracy": correct(logits["adv"], batch.labels),

@@ -9,10 +9,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.attackable import checked_logits, prepare
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_number
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
+from jaxrobust.objectives._gradient import over_images
 from jaxrobust.objectives._objective import Batch
+from jaxrobust.precision import shown, widened
 from jaxrobust.threats import Threat, described, norm_of
 from jaxrobust.typing import LogitsFn
 
@@ -30,16 +32,17 @@ class Box(NamedTuple):
 
 
 def box_of(threat: Threat, images: Array, scale: ArrayLike = 1.0) -> Box:
-    """The l_inf ball of `scale` times the threat's radius, cut with [0, 1].
+    """The l_inf ball of `scale` times the threat's radius, cut with [0, 1], in float32 or better.
 
     Raises:
       InputError: for any other threat, whose intervals would be those of a larger set.
     """
     if norm_of(threat) != "linf":
         raise InputError(f"threat must be linf for certified training, got {described(threat)}")
-    eps: Any = jnp.asarray(threat.eps * scale, images.dtype)  # type: ignore[attr-defined]
-    eps = eps.reshape(eps.shape + (1,) * (images.ndim - 1)) if eps.ndim else eps
-    return Box(jnp.maximum(images - eps, 0), jnp.minimum(images + eps, 1))
+    of_threat: Any = threat
+    eps = over_images(of_threat.eps, images, "eps") * over_images(scale, images, "attack_scale")
+    wide = widened(images)
+    return Box(jnp.maximum(wide - eps, 0), jnp.minimum(wide + eps, 1))
 
 
 def worst_of_box(
@@ -54,6 +57,8 @@ def worst_of_box(
 ) -> Array:
     """The image of largest cross-entropy among all that the attack visits, `[b, h, w, c]`.
 
+    It is in float32 or better; the network is shown it in the images' dtype.
+
     Each run starts uniformly in a box of the same size around the image, cut to the box, and takes
     sign steps of `relative_step` half-widths, which become smaller in long runs.
 
@@ -66,14 +71,16 @@ def worst_of_box(
       restarts: runs.
       relative_step: in half-widths of the box; default max(1/4, 2 / steps).
     """
-    images, keys = batch.images, per_example_keys(key, len(batch.images))
+    images, keys = widened(batch.images), per_example_keys(key, len(batch.images))
     width = box.upper - box.lower
     size = max(0.25, 2 / steps) if relative_step is None else relative_step
+    as_number(size, name="relative_step", lead=())
     sizes = jnp.asarray([_decay(steps, i) for i in range(steps)], images.dtype)
     sizes = sizes * jnp.asarray(size, images.dtype)
 
     def judged(x: Array) -> Array:
-        return cross_entropy(checked_logits(logits_fn(x), batch.labels), batch.labels)
+        logits = checked_logits(logits_fn(shown(x, batch.images)), batch.labels)
+        return cross_entropy(logits, batch.labels)
 
     judge = prepare(judged, images)
 

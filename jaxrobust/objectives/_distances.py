@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust import losses
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_number
 from jaxrobust.losses import clip_bound, label_distance
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import (
@@ -176,6 +176,7 @@ class DistanceTrades:
             clean, batch.labels, label_smoothing=self.label_smoothing
         )
         robust = losses.distance(self.distance)(clean, adv)
+        as_number(self.beta, name="beta", lead=natural.shape)
         beta = jnp.asarray(self.beta, natural.dtype)
         b = bound(self.distance, self.clip_loss, clean).astype(natural.dtype)
         if self.clip_clean:
@@ -198,6 +199,8 @@ def bound(name: str, clip_loss: float, logits: Array) -> Array:
 
 def check_distance(name: str, label_smoothing: float) -> None:
     """Refuses distances that do not exist or are infinite against a label."""
+    if not isinstance(name, str):
+        raise InputError(f"distance must be a name, got {name!r}")
     losses.distance(name)  # names the choices
     if name in ("rkl", "sqrt_rkl") and not label_smoothing:
         raise InputError(

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxrobust.losses import cc_ibp, certified, exp_ibp, mtl_ibp
 from jaxrobust.objectives._box_attack import box_of, worst_of_box
+from jaxrobust.objectives._gradient import over_images
 from jaxrobust.objectives._ibp import certified_share, clean_and_robust, mixed
 from jaxrobust.objectives._objective import (
     Batch,
@@ -20,7 +21,8 @@ from jaxrobust.objectives._objective import (
     Views,
     hard_batch,
 )
-from jaxrobust.objectives._ranges import check_ranges
+from jaxrobust.objectives._ranges import SHARE, check_ranges
+from jaxrobust.precision import shown
 from jaxrobust.threats import Threat
 from jaxrobust.typing import LogitsFn
 
@@ -76,7 +78,9 @@ class Sabr:
         x = worst_of_box(
             logits_fn, key, batch, ball, relative_step=self.relative_step, **options
         )  # fmt: skip
-        radius = jnp.asarray(self.shrink, x.dtype) * (ball.upper - ball.lower) / 2
+        radius = (
+            over_images(self.shrink, x, "shrink").astype(x.dtype) * (ball.upper - ball.lower) / 2
+        )
         centre = jnp.clip(x, ball.lower + radius, ball.upper - radius)
         return Views({"lower": centre - radius, "upper": centre + radius}, {})
 
@@ -118,7 +122,7 @@ class MtlIBP:
       (arXiv:2305.13991).
     """
 
-    alpha: ArrayLike = field(default=0.5, metadata={"share": True})
+    alpha: ArrayLike = field(default=0.5, metadata=SHARE)
     kappa: ArrayLike = 1.0
     attack_scale: ArrayLike = 1.0
     steps: int = field(default=8, metadata={"static": True})
@@ -143,6 +147,7 @@ class MtlIBP:
         x = worst_of_box(
             logits_fn, key, batch, attacked, relative_step=self.relative_step, **options
         )  # fmt: skip
+        x = shown(x, batch.images)
         return Views({"adv": x, **box_of(threat, batch.images)._asdict()}, {})
 
     def outer(

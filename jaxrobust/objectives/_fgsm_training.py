@@ -88,7 +88,9 @@ class FGSMRS:
         """One step from the start that was drawn."""
         images, _ = as_batch(*batch)
         eps = radius(threat, images, "fgsm_rs")
-        size = 1.25 * eps if self.step_size is None else over_images(self.step_size, images)
+        size = 1.25 * eps
+        if self.step_size is not None:
+            size = over_images(self.step_size, images, "step_size")
         start = cut(draws["start"], images)
         found = smoothed_slope(logits_fn, batch, start, self.label_smoothing)
         delta = cut_to_ball(start + size * jnp.sign(found.gradient), images, eps)
@@ -152,7 +154,7 @@ class NFGSM:
     def draw(self, key: Array, batch: Batch, threat: Threat) -> dict[str, Array]:
         """`start` `[b, h, w, c]`: noise in (-noise eps, noise eps), before the box."""
         images, _ = as_batch(*batch)
-        width = over_images(self.noise, images) * radius(threat, images, "n_fgsm")
+        width = over_images(self.noise, images, "noise") * radius(threat, images, "n_fgsm")
         return {"start": width * uniform(key, images)}
 
     def attack(
@@ -166,7 +168,9 @@ class NFGSM:
         """One step from the start that was drawn, cut to the box."""
         images, _ = as_batch(*batch)
         eps = radius(threat, images, "n_fgsm")
-        size = eps if self.step_size is None else over_images(self.step_size, images)
+        size = eps
+        if self.step_size is not None:
+            size = over_images(self.step_size, images, "step_size")
         start = cut(draws["start"], images)
         found = smoothed_slope(logits_fn, batch, start, self.label_smoothing)
         delta = cut(start + size * jnp.sign(found.gradient), images)

@@ -9,8 +9,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.keys import fold_keys, per_example_keys
-from jaxrobust.losses import gair_trades, margin
-from jaxrobust.objectives._attack import inner_pgd
+from jaxrobust.losses import gair_trades, kl_divergence, margin
+from jaxrobust.objectives._attack import clean_output, inner_pgd
 from jaxrobust.objectives._objective import (
     Batch,
     Pass,
@@ -19,8 +19,7 @@ from jaxrobust.objectives._objective import (
     correct,
     hard_batch,
 )
-from jaxrobust.objectives._ranges import check_ranges
-from jaxrobust.objectives._trades import away_from
+from jaxrobust.objectives._ranges import SHIFT, check_ranges
 from jaxrobust.threats import Threat
 from jaxrobust.typing import LogitsFn
 
@@ -56,7 +55,7 @@ class GairTrades:
     """
 
     beta: ArrayLike = 6.0
-    lam: ArrayLike = 3.0
+    lam: ArrayLike = field(default=3.0, metadata=SHIFT)
     steps: int = field(default=10, metadata={"static": True})
     step_size: ArrayLike | None = None
     attack_statistics: Statistics = field(default="running", metadata={"static": True})
@@ -70,22 +69,25 @@ class GairTrades:
 
     def inner(self, logits_fn: LogitsFn, key: Array, batch: Batch, threat: Threat) -> Views:
         """Two attacks from Gaussian noise: on the divergence and on the margin."""
-        batch = hard_batch("gair_trades", batch)
+        batch = hard_batch("gair_trades", batch, unlabelled=True)
+        clean = clean_output(logits_fn, batch.images)
+        unknown = batch.labels < 0
+        labels = jnp.where(unknown, jnp.argmax(clean, -1).astype(batch.labels.dtype), batch.labels)
         keys = per_example_keys(key, len(batch.images))
         attack = partial(
             inner_pgd,
             logits_fn,
-            batch=batch,
+            batch=batch._replace(labels=labels),
             threat=threat,
             steps=self.steps,
             step_size=self.step_size,
             start="gaussian",
         )
-        attacked = attack(key=keys, loss=away_from("clean", "kl", logits_fn, batch))
+        attacked = attack(key=keys, loss=lambda logits, labels: kl_divergence(clean, logits))
         by_margin = attack(key=fold_keys(keys, 1), loss=bounded_margin)
         assert attacked.kappa is not None
         images = {"adv": attacked.images, "adv_margin": by_margin.images}
-        return Views(images, {"kappa": attacked.kappa})
+        return Views(images, {"kappa": jnp.where(unknown, 0, attacked.kappa)})
 
     def outer(
         self, logits: dict[str, Array], batch: Batch, extras: dict[str, Array]
@@ -111,5 +113,4 @@ class GairTrades:
 
 def bounded_margin(logits: Array, labels: Array) -> Array:
     """The margin, of which nothing beyond 50 is worth having (the authors' constant)."""
-    known = jnp.where(labels < 0, jnp.argmax(logits, -1).astype(labels.dtype), labels)
-    return jnp.minimum(margin(logits, known), 50)
+    return jnp.minimum(margin(logits, labels), 50)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxrobust.losses import cross_entropy, gairat_log_weights
 from jaxrobust.objectives._attack import inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
-from jaxrobust.objectives._ranges import check_ranges
+from jaxrobust.objectives._ranges import SHIFT, check_ranges
 from jaxrobust.threats import Threat
 from jaxrobust.typing import LogitsFn
 
@@ -52,7 +52,7 @@ class Gairat:
       arXiv:2010.01736), Algorithm 2.
     """
 
-    lam: ArrayLike = -1.0
+    lam: ArrayLike = field(default=-1.0, metadata=SHIFT)
     kind: Literal["tanh", "sigmoid", "discrete"] = field(default="tanh", metadata={"static": True})
     steps: int = field(default=10, metadata={"static": True})
     step_size: ArrayLike | None = None
@@ -132,5 +132,5 @@ class GairFat(Gairat):
       Zhang et al., 2021 (arXiv:2010.01736), GAIR-FAT.
     """
 
-    lam: ArrayLike = 0.0
+    lam: ArrayLike = field(default=0.0, metadata=SHIFT)
     tau: ArrayLike | None = 0

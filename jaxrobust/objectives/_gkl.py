@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import as_batch, as_number
 from jaxrobust.losses import class_prior, class_prior_counts, gkl, prior_weights
-from jaxrobust.objectives._attack import from_draw, initial
+from jaxrobust.objectives._attack import clean_output, from_draw, initial
 from jaxrobust.objectives._objective import (
     Batch,
     Clock,
@@ -102,7 +102,8 @@ class GKL:
         """PGD on the soft cross-entropy, and on the squared error without its normaliser."""
         images, _ = batch = hard_batch("gkl", batch)
         prior = needed(state, "class_prior")["class_prior"]
-        clean = jax.lax.stop_gradient(logits_fn(images))
+        clean = clean_output(logits_fn, images)
+        as_number(self.attack_beta, name="attack_beta", lead=(len(images),))
         weights: Any = {"alpha": 1.0, "beta": self.attack_beta, "normaliser": 1.0}
 
         def loss(logits: Array, labels: Array) -> Array:

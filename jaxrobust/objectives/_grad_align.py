@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.inputs import InputError, as_batch, as_number
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._fgsm_training import smoothed_error
 from jaxrobust.objectives._gradient import (
@@ -109,7 +109,9 @@ class GradAlign:
         """A step from the clean image, and the uniform point."""
         images, _ = as_batch(*batch)
         eps = radius(threat, images, "grad_align")
-        size = 1.25 * eps if self.step_size is None else over_images(self.step_size, images)
+        size = 1.25 * eps
+        if self.step_size is not None:
+            size = over_images(self.step_size, images, "step_size")
         found = smoothed_slope(logits_fn, batch, jnp.zeros_like(widened(images)), 0.0)
         delta = cut_to_ball(size * jnp.sign(found.gradient), images, eps)
         point = moved(images, cut(draws["point"], images))
@@ -150,6 +152,7 @@ class GradAlign:
         gradient, statistics = jax.grad(total, has_aux=True)(views.images["point"])
         value, counted = _misaligned(views.extras["input_gradient"], gradient)
         share = devices_of(state).mean(jnp.mean(counted.astype(value.dtype)))
+        as_number(self.lam, name="lam", lead=value.shape)
         scale = jnp.asarray(self.lam, value.dtype) / jnp.where(share > 0, share, 1)
         return scale * value, {"alignment": 1 - value}, statistics
 

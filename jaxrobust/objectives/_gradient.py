@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxrobust.attackable import as_losses, checked_logits, prepare
-from jaxrobust.inputs import InputError
+from jaxrobust.inputs import InputError, as_number
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._objective import Batch, Stateful
@@ -98,11 +98,16 @@ def radius(threat: Any, images: Array, name: str) -> Array:
         raise InputError(
             f"threat must be linf for {name}, whose steps are signs; got {described(threat)}"
         )
-    return over_images(threat.eps, images)
+    return over_images(threat.eps, images, "eps")
 
 
-def over_images(number: Any, images: Array) -> Array:
-    """A number, or one per example, to be broadcast over images."""
+def over_images(number: Any, images: Array, name: str) -> Array:
+    """A number, or one per example, to be broadcast over images.
+
+    Raises:
+      InputError: if it is of another shape.
+    """
+    as_number(number, name=name, lead=(len(images),))
     value = jnp.asarray(number, widened(images).dtype)
     return value.reshape(-1, 1, 1, 1) if value.ndim else value
 

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import as_batch, as_network_logits
 from jaxrobust.losses import hat
 from jaxrobust.objectives._attack import Start, from_draw, initial
+from jaxrobust.objectives._gradient import over_images
 from jaxrobust.objectives._objective import (
     Batch,
     ObjectiveState,
@@ -109,8 +110,9 @@ class HAT:
         loss = away_from("clean", "kl", logits_fn, batch)
         options: Any = {"steps": self.steps, "step_size": self.step_size, "kind": self.start}
         adv = from_draw(logits_fn, batch, threat, draws["start"], loss=loss, **options).images
-        beyond = images + jnp.asarray(self.h, images.dtype) * (adv - images)
-        labels = jnp.argmax(helper(adv), -1).astype(jnp.int32)
+        beyond = images + over_images(self.h, images, "h").astype(images.dtype) * (adv - images)
+        named = as_network_logits(helper(adv), batch=len(adv), name="helper")
+        labels = jnp.argmax(named, -1).astype(jnp.int32)
         return Views({"adv": adv, "helper": beyond}, {"helper_labels": labels})
 
     def inner(

@@ -1,6 +1,6 @@
 """Certified training on bounds alone: IBP and CROWN-IBP."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust.bounds import verified
+from jaxrobust.inputs import as_number
 from jaxrobust.losses import certified, cross_entropy
 from jaxrobust.objectives._box_attack import box_of
 from jaxrobust.objectives._objective import (
@@ -41,7 +42,6 @@ class IBP:
 
     Args:
       kappa: weight of the certified loss, in [0, 1]. May be traced.
-      attack_statistics: there is no attack.
 
     Example:
       >>> from jaxrobust import objectives
@@ -54,11 +54,15 @@ class IBP:
     """
 
     kappa: ArrayLike = 1.0
-    attack_statistics: Statistics = field(default="running", metadata={"static": True})
     bound: ClassVar[Bound] = Bound(method="ibp")
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def attack_statistics(self) -> Statistics:
+        """There is no attack."""
+        return "running"
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -89,7 +93,6 @@ class CrownIBP(IBP):
 
     Args:
       kappa: as in `ibp`.
-      attack_statistics: as in `ibp`.
 
     Example:
       >>> from jaxrobust import objectives
@@ -106,6 +109,7 @@ class CrownIBP(IBP):
 
 def mixed(loss: Array, clean_logits: Array, batch: Batch, kappa: ArrayLike) -> Array:
     """`(1 - kappa)` of the clean cross-entropy and `kappa` of a loss."""
+    as_number(kappa, name="kappa", lead=loss.shape)
     share = jnp.asarray(kappa, loss.dtype)
     return (1 - share) * cross_entropy(clean_logits, batch.labels).astype(loss.dtype) + share * loss
 

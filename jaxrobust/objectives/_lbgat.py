@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import as_batch, as_number
 from jaxrobust.losses import cross_entropy, kl_divergence
 from jaxrobust.objectives._attack import from_draw, initial
 from jaxrobust.objectives._objective import (
@@ -125,4 +125,5 @@ class LBGAT:
             "robust_accuracy": correct(adv, batch.labels),
             "teacher_accuracy": correct(teacher, batch.labels),
         }
+        as_number(self.beta, name="beta", lead=taught.shape)
         return near + taught + jnp.asarray(self.beta, taught.dtype) * boundary, metrics

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.inputs import InputError, as_batch, as_number
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy, distance
 from jaxrobust.objectives._gradient import (
     cut,
     moved,
+    over_images,
     radius,
     slope,
     uniform,
@@ -188,7 +189,8 @@ class LIET:
         """The label's information, some of it replaced by noise, all of it turned or not."""
         wide = widened(images)
         ratio, coin = (jnp.reshape(draws[name], ()) for name in ("ratio", "coin"))
-        least, most = (jnp.asarray(v, wide.dtype) for v in (self.min_mask, self.max_mask))
+        least = over_images(self.min_mask, images, "min_mask")
+        most = over_images(self.max_mask, images, "max_mask")
         masked = draws["mask"] < least + (most - least) * ratio.astype(wide.dtype)
         delta = jnp.where(masked, draws["noise"], information[labels].astype(wide.dtype))
         return cut(jnp.where(coin < 0.5, -delta, delta), images)
@@ -221,6 +223,7 @@ class LIET:
             "start_accuracy": correct(start, batch.labels),
             "divergence": divergence,
         }
+        as_number(self.lam, name="lam", lead=loss.shape)
         return loss + jnp.asarray(self.lam, loss.dtype) * divergence, metrics
 
 
@@ -247,7 +250,7 @@ def single_radius(threat: Threat, images: Array, name: str) -> Array:
     Raises:
       InputError: for another threat, or a radius per example.
     """
-    eps = radius(threat, images, name)
-    if eps.ndim:
-        raise InputError(f"eps must be one number for {name}, got {eps.size}, one per example")
-    return eps
+    count = jnp.size(getattr(threat, "eps", 0.0))
+    if jnp.ndim(getattr(threat, "eps", 0.0)):
+        raise InputError(f"eps must be one number for {name}, got {count}, one per example")
+    return radius(threat, images, name)

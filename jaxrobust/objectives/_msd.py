@@ -145,8 +145,8 @@ class MSD:
         for norm in ORDER:
             if norm not in members:
                 continue
-            eps = over_images(members[norm].eps, images)
-            size = over_images(sizes[norm], images)
+            eps = over_images(members[norm].eps, images, "eps")
+            size = over_images(sizes[norm], images, f"step_sizes of {norm}")
             if norm == "linf":
                 moved_to = jnp.clip(delta + size * jnp.sign(gradient), -eps, eps)
             elif norm == "l2":

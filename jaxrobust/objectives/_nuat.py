@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import as_batch, as_number
 from jaxrobust.losses import cross_entropy, nuclear
 from jaxrobust.objectives._gradient import (
     cut,
@@ -124,6 +124,7 @@ class NuAT:
         def loss(logits: Array, labels: Array) -> Array:
             hard = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
             norm = nuclear(before, devices.gather(logits)).astype(hard.dtype)
+            as_number(self.lam, name="lam", lead=hard.shape)
             weight = jnp.where(jnp.asarray(step) % 2 == 1, self.lam, 0)
             return hard + weight.astype(hard.dtype) * norm
 
@@ -157,4 +158,5 @@ class NuAT:
             "robust_accuracy": correct(adv, batch.labels),
             "nuclear": jnp.broadcast_to(norm, loss.shape),
         }
+        as_number(self.lam, name="lam", lead=loss.shape)
         return loss + jnp.asarray(self.lam, loss.dtype) * norm, metrics

@@ -278,13 +278,15 @@ def correct(logits: Array, labels: Array) -> Array:
     return 1 - misclassified(logits, labels).astype(jnp.float32)
 
 
-def hard_batch(name: str, batch: Batch) -> Batch:
+def hard_batch(name: str, batch: Batch, *, unlabelled: bool = False) -> Batch:
     """The batch, checked; probabilities for labels, as CutMix makes them, are refused.
+
+    With `unlabelled` a label may be -1.
 
     Raises:
       InputError: if they are, or for images and labels that cannot be meant.
     """
-    images, labels = as_batch(*batch)
+    images, labels = as_batch(*batch, unlabelled=unlabelled)
     if labels.ndim != 1:
         raise InputError(
             f"labels must be integer class indices [b] for {name}, got soft labels of shape "

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import as_batch
+from jaxrobust.inputs import as_batch, as_number
 from jaxrobust.losses import cross_entropy
 from jaxrobust.objectives._gradient import (
     cut,
     cut_to_ball,
     moved,
+    over_images,
     radius,
     smoothed_slope,
 )
@@ -132,7 +133,7 @@ class PGI:
         start = cut(delta, images)
         found = smoothed_slope(logits_fn, batch, start, self.label_smoothing)
         size = devices_of(state).sum(jnp.sum(jnp.abs(found.gradient)))
-        decay = jnp.asarray(self.momentum, wide.dtype)
+        decay = over_images(self.momentum, images, "momentum")
         momentum = found.gradient / jnp.where(size > 0, size, 1)
         momentum += decay * held["momentum"].astype(wide.dtype)
         following = cut_to_ball(delta + eps * jnp.sign(momentum), images, eps)
@@ -166,4 +167,5 @@ class PGI:
             "robust_accuracy": correct(adv, batch.labels),
             "start_accuracy": correct(start, batch.labels),
         }
+        as_number(self.lam, name="lam", lead=loss.shape)
         return loss + jnp.asarray(self.lam, loss.dtype) * near, metrics

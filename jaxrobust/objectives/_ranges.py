@@ -6,17 +6,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrobust.inputs import InputError, as_choice, as_count, as_number
+from jaxrobust.inputs import as_choice, as_count, as_flag, as_number, check_number
+
+# What users may mean by a number; JAX's placeholders are none of these.
+NUMBERS = (bool, int, float, complex, str, bytes, np.ndarray, np.generic, jax.Array)
 
 COUNTS = {"steps": 1, "copies": 1, "every": 1, "reset": 1, "restarts": 1}
 ANY_STATISTICS = ("running", "batch", "update")
 NOT_NEGATIVE = (
     *("beta", "clip", "tau", "step_size", "bce", "ce", "product", "clean_scale"),
-    *("noise", "alpha", "gamma", "attack_beta", "h", "lbd", "step_sizes"),
+    *("noise", "alpha", "gamma", "attack_beta", "h", "lbd", "lam", "step_sizes"),
     *("relative_step", "attack_scale"),
 )
 POSITIVE = ("temperature",)
-SHARES = ("label_smoothing", "weight", "momentum", "min_mask", "max_mask", "kappa", "shrink")
+SHARES = ("label_smoothing", "weight", "momentum", "min_mask", "max_mask", "kappa")
+POSITIVE_SHARES = ("shrink",)
+# What some objectives mean by a word that has another range elsewhere, in the field's metadata.
+SHARE, SHIFT, DIVISOR = {"range": "share"}, {"range": "shift"}, {"range": "divisor"}
+FLAGS = ("clip_clean",)
 WORDS = {
     "attack_statistics": ("running", "batch"),
     "start": ("uniform", "gaussian", "gaussian_in_box"),
@@ -29,6 +36,8 @@ def check_ranges(objective: Any, **words: tuple[str, ...]) -> None:
     """Refuses numbers and words of an objective that cannot be meant, such as a negative beta.
 
     JAX also makes objectives of placeholders and tracers; what is no number yet is not looked at.
+    Their shapes are checked where they are used, because several runs are one objective whose
+    numbers are stacked.
 
     Args:
       objective: a dataclass.
@@ -43,26 +52,33 @@ def check_ranges(objective: Any, **words: tuple[str, ...]) -> None:
             as_count(value, name=name, least=COUNTS[name])
         elif name in WORDS or name in words:
             as_choice(value, name=name, choices=words.get(name, WORDS.get(name, ())))
-        elif not _is_numbers(value):
+        elif name == "clean_passes":
+            as_count(value, name=name, most=2)
+        elif name in FLAGS:
+            as_flag(value, name=name)
+        elif name in ("distance", "norms"):  # the objectives' own checks
             continue
-        elif name in SHARES or field.metadata.get("share"):
-            as_number(value, name=name, low=0, high=1)
-        elif name in NOT_NEGATIVE:
-            for number in jax.tree.leaves(value):
-                as_number(number, name=name, low=0)
-        elif name in POSITIVE:
-            as_number(value, name=name, low=0, positive=True)
-        elif name == "clip_loss" and not 0 <= value < 1:
-            raise InputError(f"clip_loss must be in [0, 1), got {value}")
-        elif name == "clean_passes" and value not in (1, 2):
-            raise InputError(f"clean_passes must be 1 or 2, got {value}")
-        elif name == "lam":
-            as_number(value, name=name, infinite=True)
+        elif field.metadata.get("static"):
+            _check(name, value, None, static=True)
+        else:
+            for leaf in jax.tree.leaves(value):
+                if isinstance(leaf, NUMBERS):
+                    _check(name, leaf, field.metadata.get("range"))
 
 
-def _is_numbers(value: Any) -> bool:
-    numbers = (int, float, np.ndarray, np.generic, jax.Array)
-    leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(
-        isinstance(leaf, numbers) and not isinstance(leaf, bool) for leaf in leaves
-    )
+def _check(name: str, value: Any, meaning: str | None, *, static: bool = False) -> None:
+    """Refuses a number that is out of the range of its word."""
+    lead = () if static else None
+    if meaning == "shift":
+        as_number(value, name=name, infinite=True)
+    elif meaning == "divisor" or name in POSITIVE:
+        as_number(value, name=name, low=0, positive=True)
+    elif meaning == "share" or name in SHARES:
+        as_number(value, name=name, low=0, high=1, lead=lead)
+    elif name in POSITIVE_SHARES:
+        as_number(value, name=name, low=0, high=1, positive=True)
+    elif name in NOT_NEGATIVE:
+        as_number(value, name=name, low=0)
+    elif name == "clip_loss":
+        check_number(value, "clip_loss must be in [0, 1),", low=0, high=float(np.nextafter(1, 0)))
+        as_number(value, name=name, lead=lead)

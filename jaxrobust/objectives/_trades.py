@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.inputs import InputError, as_batch
+from jaxrobust.inputs import InputError, as_batch, as_number
 from jaxrobust.losses import cross_entropy, distance, kl_divergence, label_distance
-from jaxrobust.objectives._attack import Start, inner_pgd
+from jaxrobust.objectives._attack import Start, clean_output, inner_pgd
 from jaxrobust.objectives._objective import Batch, Pass, Statistics, Views, correct
 from jaxrobust.objectives._ranges import check_ranges
 from jaxrobust.threats import Threat
@@ -107,6 +107,7 @@ class Trades:
             "natural_loss": natural,
             "boundary_loss": boundary,
         }
+        as_number(self.beta, name="beta", lead=natural.shape)
         return natural + jnp.asarray(self.beta, natural.dtype) * boundary, metrics
 
 
@@ -117,5 +118,5 @@ def away_from(target: str, name: str, logits_fn: LogitsFn, batch: Batch) -> Loss
         return label_distance(name)
     if target != "clean":
         raise InputError(f"attack_target must be 'clean' or 'label', got {target!r}")
-    clean = jax.lax.stop_gradient(logits_fn(batch.images))
+    clean = clean_output(logits_fn, batch.images)
     return lambda logits, labels: distance(name)(clean, logits)

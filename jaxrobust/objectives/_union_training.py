@@ -118,9 +118,11 @@ class AvgNorms:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        norms = tuple(self.norms)
+        norms = tuple(self.norms) if isinstance(self.norms, tuple | list) else ()
         if not norms or len(set(norms)) < len(norms) or not set(norms) <= set(NORMS):
-            raise InputError(f"norms must be different ones of {', '.join(NORMS)}, got {norms}")
+            raise InputError(
+                f"norms must be different ones of {', '.join(NORMS)}, got {self.norms}"
+            )
         object.__setattr__(self, "norms", norms)
 
     @property

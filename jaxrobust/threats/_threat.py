@@ -57,7 +57,7 @@ def batched(threat: Threat, batch_size: int) -> BatchedThreat:
       (or, for `compose`, a tuple of them, one per part).
 
     Raises:
-      ValueError: if a radius is neither shared nor one per example.
+      ValueError: if this is no threat, or a radius is neither shared nor one per example.
 
     Example:
       >>> import jax.numpy as jnp
@@ -67,6 +67,8 @@ def batched(threat: Threat, batch_size: int) -> BatchedThreat:
       >>> float(verbs.project(jnp.ones_like(images), images).max())
       0.10000000149011612
     """
+    if not all(hasattr(threat, verb) for verb in BatchedThreat._fields):
+        raise InputError(f"threat must be a set such as threats.linf(8 / 255), got {threat!r:.80}")
     for leaf in jax.tree.leaves(threat):
         if jnp.shape(leaf) not in ((), (batch_size,)):
             raise InputError(

@@ -21,6 +21,7 @@ from jaxrobust.objectives import Sizes
 from jaxrobust.reasons import first_line
 from jaxrobust.training._program import Group, Tables
 from jaxrobust.training._runs import build_model, first_weights
+from jaxrobust.training._scheduled import check_scheduled
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._step import StepSettings
 from jaxrobust.training._supply import InMemory, OneByOne, make_supply
@@ -129,6 +130,9 @@ def prepare(
     dataset, size = first.build("data"), first.validation.size
     splits = {e.seed: dataset.held_out(size, seed=e.seed) for e in experiments}
     supply = make_supply(experiments, {s: rest for s, (rest, _) in splits.items()}, group)
+
+    for experiment in experiments:
+        check_scheduled(experiment, supply.steps_per_epoch)
 
     # ---- model, optimizer, state ------------------------------------------------------------
     model = build_model(first, dataset.num_classes, helper=True)

@@ -13,6 +13,7 @@ from jax import Array
 from jaxrobust.bounds import margins
 from jaxrobust.convolutions import fast_on_cpu
 from jaxrobust.devices import images_of
+from jaxrobust.inputs import InputError
 from jaxrobust.keys import key_of_data
 from jaxrobust.networks import Network
 from jaxrobust.objectives import Batch, Clock, Objective, Stateful, Views
@@ -290,6 +291,11 @@ def _gradients(
         logits |= bound(params, statistics, batch, views)
         state = with_state(objective, held)
         losses, metrics = objective.outer(logits, batch, views.extras, *state)
+        if jnp.ndim(losses) > 1:
+            raise InputError(
+                "objective must return one loss per example, [b], from outer, got shape "
+                f"{jnp.shape(losses)}"
+            )
         sums = observed(objective, logits, batch, views.extras, held)
         penalty = getattr(objective, "penalty", None)
         if penalty is not None:

@@ -353,3 +353,15 @@ def test_without_a_home_directory(tmp_path, monkeypatch):
     refused(
         lambda: data.npz("~/set.npz"), "path ~/set.npz is in a home directory, and none is known"
     )
+
+
+def test_an_array_under_two_names_is_told(tmp_path):
+    path = tmp_path / "set.npz"
+    pixels = np.zeros((9, 4, 4, 1), np.uint8)
+    np.savez(path, images=pixels, image=pixels[:3], labels=np.arange(9) % 3)
+    refused(lambda: data.npz(str(path), test_size=2), "one of images and image, .* both")
+
+
+def test_a_fraction_is_one_number():
+    made = np.zeros((4, 4, 4, 1), np.uint8), np.zeros(4, int)
+    refused(lambda: data.Generated(*made, fraction=np.array([0.5, 0.5])), "fraction must be one")

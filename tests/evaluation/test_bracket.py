@@ -101,7 +101,10 @@ def test_a_large_slack_proves_nothing():
         ({"threat": threats.linf(jnp.full(24, 0.1))}, "one radius for all points"),
         ({"threat": threats.linf(0.1), "cheap": ("fast",)}, "cheap must be 'ibp'"),
         ({"threat": threats.linf(0.1), "costly": ("slow",)}, "costly must be 'ibp'"),
-        ({"threat": threats.linf(0.1), "attacks": {"ibp": None}}, "names of their own"),
+        (
+            {"threat": threats.linf(0.1), "attacks": {"ibp": lambda *batch: None}},
+            "names of their own",
+        ),
         ({"threat": threats.linf(0.1), "slack": -1.0}, "slack must be"),
     ],
 )

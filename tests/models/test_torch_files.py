@@ -478,3 +478,30 @@ def test_safetensors_that_lie(tmp_path):
         path.write_bytes(whole.replace(true, false))
         with pytest.raises(ValueError, match="x: damaged"):
             models.read_torch_checkpoint(path)
+
+
+def test_safetensors_that_name_a_tensor_twice(tmp_path):
+    """JSON readers keep the last one, so which weights are read would be a matter of taste."""
+    entry = '"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    text = f"{{{entry}, {entry}}}".encode()
+    path = tmp_path / "twice.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+    with pytest.raises(ValueError, match="damaged.*a is there twice"):
+        models.read_torch_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda w: (100 * w).astype(np.int8), "1 not floating point: conv1.weight int8"),
+        (lambda w: w.astype(np.complex64), "1 not floating point: conv1.weight complex64"),
+        (lambda w: np.where(np.arange(w.size).reshape(w.shape) == 1, np.nan, w), "1 not finite"),
+        (lambda w: np.ma.masked_array(w, w > 0), "without a mask"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_named(change, shown):
+    """Quantised weights without their scales, imaginary parts and NaN made a silent network."""
+    state = {k: v for k, v in stored("preact").items() if "num" not in k}
+    changed = state | {"conv1.weight": change(state["conv1.weight"])}
+    with pytest.raises(ValueError, match=shown):
+        models.from_torch_state_dict(changed, NETWORKS["preact"])
