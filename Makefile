@@ -14,7 +14,8 @@ QUICK := $(addprefix tests/,losses threats/test_threats.py attacks/test_pgd_gold
   attacks/test_apgd_golden.py objectives/test_golden.py inputs test_settings.py test_structure.py)
 
 # The part of the suite that a new release of JAX is most likely to break.
-CORE := $(addprefix tests/,attacks convolutions evaluation inputs losses mixing networks objectives threats test_structure.py)
+CORE := $(addprefix tests/,attacks bounds convolutions evaluation inputs losses mixing networks \
+  objectives threats twins test_structure.py)
 
 # An environment is made anew if its making was interrupted, or if its interpreter does not run, has
 # another version than when it was made, or is not the one that PYTHON= names.

@@ -30,6 +30,7 @@ LAYERS = {
     "spec": 0,
     "shipped": 0,
     "convolutions": 0,
+    "loops": 0,
     "keys": 1,
     "storage": 1,
     "processes": 1,

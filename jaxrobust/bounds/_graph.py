@@ -18,6 +18,7 @@ from jaxrobust.bounds._rewritten import rewritten
 from jaxrobust.bounds._rule import Known, Node, rule_of
 from jaxrobust.bounds._unsupported import UnsupportedPrimitive, place, unsupported
 from jaxrobust.inputs import as_network_logits, concrete, evaluation_mode
+from jaxrobust.loops import scan_arguments
 
 CALLS = frozenset(("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"))
 CALLS |= {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
@@ -182,7 +183,7 @@ class _Builder:
 
     def unrolled(self, params: dict[str, Any], operands: list[Any]) -> list[Any]:
         """A `scan`, step by step."""
-        consts, carry = params["num_consts"], params["num_carry"]
+        consts, carry = scan_arguments(params)
         fixed, state = operands[:consts], operands[consts : consts + carry]
         sequences, rows = operands[consts + carry :], []
         steps = range(params["length"])

@@ -7,6 +7,7 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
+from jaxrobust.loops import scan_arguments
 from jaxrobust.twins._known import Known, constant, floated, is_float, is_literal, literal
 from jaxrobust.twins._rules import RULES, Told, bound, leaking
 from jaxrobust.twins._stops import has_trusted_rule, is_numerical
@@ -80,7 +81,7 @@ def _rewritten(eqn: Any, args: list[Known], told: Told) -> Any:
     if eqn.primitive.name == "cond":
         branches = tuple(_twin(b, depends[1:], told) for b in eqn.params["branches"])
         return eqn.replace(params=eqn.params | {"branches": branches})
-    consts, carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry = scan_arguments(eqn.params)
     if any(depends):  # after one iteration at the latest, or it does no harm
         depends[consts : consts + carry] = [True] * carry
     return eqn.replace(params=eqn.params | {"jaxpr": _twin(eqn.params["jaxpr"], depends, told)})
