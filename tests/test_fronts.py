@@ -317,6 +317,8 @@ def test_a_damaged_file_of_fronts_is_one_line(fronts, tmp_path):
     path.write_text(json.dumps({"members": members}))
     assert "| a | k |" in fronts_markdown(path)
     path.write_text(json.dumps({"members": members, "fronts": fronts}))
-    with pytest.raises(ValueError, match=r"results\.json holds rows in an unknown format") as caught:
+    with pytest.raises(
+        ValueError, match=r"results\.json holds rows in an unknown format"
+    ) as caught:
         fronts_markdown(path)
     assert "\n" not in str(caught.value)
