@@ -18,6 +18,7 @@ from jaxrobust.experiment._load import search_current_folder as search_current_f
 from jaxrobust.experiment._override import override as override
 from jaxrobust.experiment._override import parsed as parsed
 from jaxrobust.experiment._parts import PARTS as PARTS
+from jaxrobust.experiment._scheduled import check_scheduled as check_scheduled
 from jaxrobust.experiment._sources import sources as sources
 from jaxrobust.experiment._sweep import SweepPoint as SweepPoint
 from jaxrobust.experiment._sweep import sweep_points as sweep_points

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxrobust.data import Dataset, Streamed
 from jaxrobust.devices import AXIS, check_split, replicated
 from jaxrobust.evaluation import PGD, evaluate
-from jaxrobust.experiment import Experiment
+from jaxrobust.experiment import Experiment, check_scheduled
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
 from jaxrobust.networks import LogitsFunction, Network, check_network
@@ -21,7 +21,6 @@ from jaxrobust.objectives import Sizes
 from jaxrobust.reasons import first_line
 from jaxrobust.training._program import Group, Tables
 from jaxrobust.training._runs import build_model, first_weights
-from jaxrobust.training._scheduled import check_scheduled
 from jaxrobust.training._state import TrainState
 from jaxrobust.training._step import StepSettings
 from jaxrobust.training._supply import InMemory, OneByOne, make_supply

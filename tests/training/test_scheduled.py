@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxrobust.experiment import Experiment, use
+from jaxrobust.experiment import Experiment, check_scheduled, use
 from jaxrobust.inputs import InputError
 from jaxrobust.training import train
-from jaxrobust.training._scheduled import check_scheduled
 
 RISING = {"from_epoch": 0, "to_epoch": 2}
 

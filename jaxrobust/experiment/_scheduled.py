@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrobust.experiment import PARTS, Experiment
+from jaxrobust.experiment._experiment import Experiment
+from jaxrobust.experiment._parts import PARTS
 from jaxrobust.inputs import InputError, as_number
 from jaxrobust.spec import Spec, built, signature_of
 
