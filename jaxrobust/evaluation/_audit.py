@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,13 @@ from jaxrobust.evaluation._audit_probe import Probe
 from jaxrobust.evaluation._audit_report import AuditReport
 from jaxrobust.evaluation._audit_stages import Stage, stages
 from jaxrobust.evaluation._autoattack import autoattack
-from jaxrobust.evaluation._cascade import batch_shapes, checked_ball, network_digests, store_in
+from jaxrobust.evaluation._cascade import (
+    as_folder,
+    batch_shapes,
+    checked_ball,
+    network_digests,
+    store_in,
+)
 from jaxrobust.evaluation._checks import check_labels_fit
 from jaxrobust.evaluation._clean import clean_batch, clean_pass, forward
 from jaxrobust.evaluation._identity import Identity, identity_of
@@ -102,7 +107,7 @@ def audit(
       Example Defenses, 2020 (arXiv:2002.08347).
     """
     images, labels = checked_ball(images, labels, norm, eps)
-    seed, rounds = as_seed(seed), as_count(rounds, name="rounds")
+    seed, rounds, place = as_seed(seed), as_count(rounds, name="rounds"), as_folder(folder)
     as_count(steps, name="steps"), as_count(queries, name="queries")
     mask = None if robust is None else checked_mask(robust, len(labels))
     if not isinstance(others, Sequence):
@@ -115,7 +120,7 @@ def audit(
     shapes = [size for size in sizes if size >= SMALLEST] or sizes[:1]
     once = Compiled(clean_batch, logits_fn, static=(False,))
     unsure, logits, wrong = _clean(once, images, labels, shapes)
-    kept = None if folder is None or unsure else pathlib.Path(folder).expanduser()
+    kept = None if unsure else place
     if mask is None:
         quick: dict[str, Any] = {"version": "custom", "attacks": ["apgd-ce", "apgd-t"]}
         quick |= {"steps": steps, "seed": seed, "batch_size": batch_size, "progress": progress}

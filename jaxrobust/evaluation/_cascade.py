@@ -121,7 +121,7 @@ def cascade(
     return Evaluated(ensemble, plan, tuple(checks), time.perf_counter() - started)
 
 
-def as_folder(folder: str | pathlib.Path | None) -> pathlib.Path | None:
+def as_folder(folder: str | os.PathLike[str] | None) -> pathlib.Path | None:
     """Where finished items are kept, with `~` expanded; `None` where they are not.
 
     Raises:

@@ -169,6 +169,11 @@ def test_an_interrupted_audit_continues_and_one_with_more_rounds_goes_on(tmp_pat
     assert runs == []
 
 
+def test_a_folder_is_a_path():
+    with pytest.raises(InputError, match="folder"):
+        evaluation.audit(linear, IMAGES, LABELS, folder=3, **QUICK)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
