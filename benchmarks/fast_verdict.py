@@ -115,7 +115,8 @@ def fast_verdict_table(
       models: path, norm and radius of each. The file is an npz with `spec`, a JSON list of the
         operations in order (`conv` with `name`, `stride` and `padding`, `relu`, `flatten`, `dense`
         with `name`), `NAME_kernel` and `NAME_bias`, maybe `mean` and `std`, `labels`, and `images`
-        (uint8 or in [0, 1]) or `images_file`, a file beside it.
+        (uint8 or in [0, 1]) or `images_file`, a file beside it; maybe `reference`, the number of
+        points that the reference implementation of AutoAttack leaves.
       digits: whether the digits networks are among them.
       points: the first so many images; default all.
       seeds: number of seeds, from 0 on.
@@ -224,8 +225,8 @@ def _from_file(path: pathlib.Path, norm: str, eps: float) -> Case:
         images = images.astype(np.float32) / np.float32(255)
     names = ("kernel", "bias", "mean", "std")
     arrays = {k: jnp.asarray(v) for k, v in data.items() if k.endswith(names)}
-    logits_fn = _network(spec, arrays)
-    return Case(path.stem, norm, eps, logits_fn, images[: len(labels)], labels, -1)
+    logits_fn, reference = _network(spec, arrays), int(data.get("reference", -1))
+    return Case(path.stem, norm, eps, logits_fn, images[: len(labels)], labels, reference)
 
 
 def _network(spec: Sequence[dict[str, Any]], arrays: dict[str, Any]) -> Any:
