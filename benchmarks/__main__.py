@@ -121,6 +121,26 @@ def fast_verdict(path: pathlib.Path | None, **settings: Any) -> None:
 
 
 @benchmarks.command()
+@click.option("--only", multiple=True, help="The name of a network. May be given several times.")
+@click.option("--points", type=click.IntRange(min=1), help="The first so many images.")
+@count_option("--steps", 100, "Of the gradient attacks in the audit's first round.")
+@count_option("--queries", 1000, "Of random search in the audit.")
+@count_option("--rounds", 3, "At most so many.")
+@JSON
+def audit(path: pathlib.Path | None, **settings: Any) -> None:
+    """The audit of what AutoAttack leaves, on networks that hide their gradients and on others.
+
+    \b
+    python -m benchmarks audit --json audit.json
+    python -m benchmarks audit --only MixedNUTS
+    """
+    from benchmarks.commands import audit
+
+    with mistakes():
+        audit(path, **settings)
+
+
+@benchmarks.command()
 @click.option(
     "--norm",
     "norms",

@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+from benchmarks.audit_table import audit_table
 from benchmarks.bound_table import bound_table, limit_table
 from benchmarks.convolution_table import convolution_table
 from benchmarks.distances import distances_table
@@ -103,6 +104,24 @@ def fast_verdict(path: pathlib.Path | None, **settings: Any) -> None:
     costs = ("forwards_per_point", "backwards_per_point", "seconds")
     show_rows("its stages", stages, (*named, "stage", "robust", *costs))
     keep_rows(path, "fast verdict", settings, host, rows=rows)
+
+
+def audit(path: pathlib.Path | None, **settings: Any) -> None:
+    """Attacks digits networks with AutoAttack, and audits the points that it leaves.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `audit_table`.
+
+    Raises:
+      ValueError: if the name of a defence is unknown.
+    """
+    host = machine()
+    rows = [row._asdict() for row in audit_table(**settings)]
+    counts = ("points", "clean", "attack", "before", "after")
+    columns = ("network", "eps", *counts, "verdict", "fell", "attack_seconds", "seconds")
+    show_rows("the audit of what an attack leaves", rows, columns)
+    keep_rows(path, "audit", settings, host, rows=rows)
 
 
 def distances(path: pathlib.Path | None, **settings: Any) -> None:

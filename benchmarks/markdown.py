@@ -157,6 +157,18 @@ def _fast_verdict(results: dict[str, Any]) -> Rows:
     return table
 
 
+def _audit(results: dict[str, Any]) -> Rows:
+    head = ["network", "eps", "points", "clean", "attack", "leaves", "after the audit", "verdict"]
+    table = [[*head, "fell to", "time of the attack", "of the audit"]]
+    for row in results["rows"]:
+        names = ("points", "clean", "attack", "before", "after", "verdict")
+        fell = ", ".join(f"{stage} {count}" for stage, count in row["fell"].items()) or "-"
+        times = (seconds_text(row[name]) for name in ("attack_seconds", "seconds"))
+        cells = [row["network"], f"{row['eps']:.4g}", *(str(row[name]) for name in names)]
+        table.append([*cells, fell, *times])
+    return table
+
+
 def _distances(results: dict[str, Any]) -> Rows:
     head = ["network", "norm", "attack", "found", "median", "mean", "authors' median", "their mean"]
     table = [[*head, "optimality", "exact area", "passes per point", "time"]]
@@ -206,6 +218,7 @@ def _bounds(results: dict[str, Any]) -> Rows:
 
 
 RENDERED = {
+    "audit": _audit,
     "bounds": _bounds,
     "compile": _compile,
     "convolutions": _convolutions,

@@ -1,25 +1,22 @@
 """The audit: defences that hide gradients are found out, honest networks are not accused."""
 
 import json
-import pathlib
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.experimental import io_callback
 
-from jaxrobust import attacks, evaluation, losses, mixing, threats
+from benchmarks.audit_table import audit_table, falls_to_pgd
+from benchmarks.defences import defences, digits_images
+from jaxrobust import attacks, evaluation, threats
 from jaxrobust.evaluation import AttackResultError
 from jaxrobust.evaluation._audit_case import Case
 from jaxrobust.evaluation._audit_stages import deviation, smoothed, stages
 from jaxrobust.inputs import InputError
 
-ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).uniform(0.3, 0.7, (40, 4, 4, 1)).astype(np.float32)
 WEIGHTS = np.random.default_rng(1).normal(size=(16, 4)).astype(np.float32)
 EPS = 0.025
@@ -292,176 +289,58 @@ def test_what_is_no_mask_or_network_is_refused():
 # Proof cases: what gradient attacks report, and what is left of it.
 
 
-def conv_net(params, x, act=lambda layer, v: v):
-    """The network of the digits models, with something before every ReLU."""
-    for layer, stride in (("conv1", 1), ("conv2", 2)):
-        x = jax.lax.conv_general_dilated(
-            x, params[f"{layer}_kernel"], (stride, stride), "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
-        x = jax.nn.relu(act(layer, x + params[f"{layer}_bias"][None, None, None]))
-    return x.reshape(len(x), -1) @ params["dense_kernel"] + params["dense_bias"][None]
+@pytest.fixture(scope="module")
+def proofs():
+    return {defence.name: defence for defence in defences()}
 
 
-def digits(name):
-    with np.load(ROOT / f"tests/golden/digits_{name}.npz") as stored:
-        data = dict(stored)
-    params = {k: jnp.asarray(v) for k, v in data.items() if k.endswith(("kernel", "bias"))}
-    return params, data["x"], data["y"]
-
-
-STANDARD, ROBUST = digits("standard")[0], digits("robust")[0]
-DIGITS, CLASSES = digits("robust")[1:]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Base:
-    """A base of a mixed classifier."""
-
-    params: Any
-
-    def __call__(self, x):
-        return conv_net(self.params, x)
-
-    def with_features(self, x):
-        return self(x), {"image": x}
-
-
-standard, robust = Base(STANDARD), Base(ROBUST)
-
-
-def cosines():
-    k = np.arange(4)
-    waves = np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / 8)
-    return jnp.asarray(waves * np.sqrt(np.where(k == 0, 1, 2) / 4)[:, None], jnp.float32)
-
-
-def jpeg(x):
-    """Cosine transforms of 4x4 blocks, rounded to multiples of 1/4."""
-    basis, blocks = cosines(), x.reshape(len(x), 2, 4, 2, 4)
-    found = jnp.einsum("ij,bhjwk,lk->bhiwl", basis, blocks, basis)
-    found = jnp.round(found * 4) / 4
-    return jnp.einsum("ij,bhiwl,lk->bhjwk", basis, found, basis).reshape(x.shape)
-
-
-def thermometer(x):
-    levels = jnp.linspace(0.05, 0.95, 10)[None, None, None, None]
-    return (x[..., None] > levels).astype(x.dtype).mean(-1)
-
-
-def detector(std, rob):
-    """Clean digits have black pixels; where there are fewer, the robust base decides."""
-    black = (1 / (1 + 400 * std["image"])).mean((1, 2, 3))
-    return 200 * (0.33 - black)
-
-
-nuts = mixing.mixed_nuts(standard, robust, s=5.0, p=4.0, c=-1.1, alpha=0.85, surrogate_alpha=0.85)
-smoothing = mixing.mixed(
-    standard, robust, gamma=detector, detach=True, alpha_scale=0.9, alpha_bias=0.05
-)
-BOTH = ("apgd-ce", "apgd-t")
-# Network, radius, attacks of the figure, points, and how many of them must fall.
-PROOFS = {
-    "honest": (robust, 0.1, BOTH, 48, 0),
-    "honest, not robust": (standard, 0.05, BOTH, 48, 0),
-    "JPEG": (lambda x: standard(jpeg(x)), 0.15, (*BOTH, "square"), 48, 8),
-    "thermometer": (lambda x: standard(thermometer(x)), 0.1, BOTH, 48, 15),
-    # A power of two: with 1e6 the rounding of fused products hides that the gradient is 0.
-    "huge logits": (lambda x: 2.0**20 * robust(x), 0.1, ("apgd-ce",), 48, 3),
-    "Adaptive Smoothing": (smoothing, 0.1, BOTH, 60, 4),
-    "MixedNUTS": (nuts, 0.1, BOTH, 48, 6),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PROOFS)
-def test_proof_cases(name):
-    fn, eps, ensemble, count, least = PROOFS[name]
-    x, y = DIGITS[:count], CLASSES[:count]
-    options: dict[str, Any] = {"version": "custom", "attacks": ensemble, "queries": 300}
-    found = evaluation.autoattack(fn, x, y, norm="linf", eps=eps, steps=30, **options)
-    report = evaluation.audit(
-        fn, x, y, eps=eps, robust=list(found.masks.values())[-1], steps=30, queries=100, rounds=2
+def audited(defence, rounds, queries=50):
+    """The audit of what a short AutoAttack leaves."""
+    x, y = (values[: defence.points] for values in digits_images())
+    options: dict[str, Any] = {"version": "custom", "attacks": defence.attacks, "queries": 300}
+    found = evaluation.autoattack(
+        defence.network, x, y, norm="linf", eps=defence.eps, steps=30, **options
     )
-    print(f"{name}: {found.robust_accuracy} before the audit, {report.robust_accuracy} after")
-    print(report.text())
-    fell = found.robust_accuracy.correct - report.robust_accuracy.correct
-    if least:
-        assert fell >= least
-        assert report.verdict.startswith("not to be trusted")
-    else:
-        assert report.trusted, report.verdict
-    if name == "honest":
-        assert report.findings == ()
-        assert report.suspicions == []
-
-
-def dense_net(weights, x, act):
-    """Three hidden layers with something in place of normalisation and ReLU."""
-    v = x.reshape(len(x), -1)
-    for layer, matrix in enumerate(weights[:-1]):
-        v = act(layer, v @ matrix)
-    return v @ weights[-1]
-
-
-def trained(act, steps):
-    """Its weights after some steps on all digits."""
-    x, y = jnp.asarray(DIGITS), jnp.asarray(CLASSES)
-    keys, sizes = jax.random.split(jax.random.key(0), 4), (64, 64, 64, 64, 10)
-    weights = [
-        jax.random.normal(key, (a, b)) * np.sqrt(2 / a)
-        for key, a, b in zip(keys, sizes[:-1], sizes[1:], strict=True)
-    ]
-    optimizer = optax.adam(3e-3)
-
-    def step(_, carry):
-        slopes = jax.grad(lambda w: losses.cross_entropy(dense_net(w, x, act), y).mean())(carry[0])
-        updates, state = optimizer.update(slopes, carry[1])
-        return optax.apply_updates(carry[0], updates), state
-
-    with jax.numpy_dtype_promotion("standard"):  # Optax
-        carry = weights, optimizer.init(weights)
-        return jax.jit(lambda carry: jax.lax.fori_loop(0, steps, step, carry))(carry)[0]
-
-
-def audited(fn, eps, count, rounds=2):
-    """The audit of what AutoAttack's gradient attacks leave."""
-    x, y = DIGITS[:count], CLASSES[:count]
-    options: dict[str, Any] = {"version": "custom", "attacks": BOTH, "eps": eps, "steps": 30}
-    found = evaluation.autoattack(fn, x, y, norm="linf", **options)
     mask = list(found.masks.values())[-1]
-    report = evaluation.audit(fn, x, y, eps=eps, robust=mask, steps=30, queries=50, rounds=rounds)
+    settings: dict[str, Any] = {"robust": mask, "steps": 30, "queries": queries, "rounds": rounds}
+    report = evaluation.audit(defence.network, x, y, eps=defence.eps, **settings)
+    print(
+        f"{defence.name}: {found.robust_accuracy} before the audit, {report.robust_accuracy} after"
+    )
     print(report.text())
     return report
 
 
 @pytest.mark.slow
-def test_a_network_is_no_more_robust_by_mean_sparse():
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adversarially trained",
+        "not adversarially trained",
+        "cosine transform, rounded (as in JPEG)",
+        "thermometer code",
+        "logits times 2^20",
+        "Adaptive Smoothing, detector without gradients",
+        "MixedNUTS",
+    ],
+)
+def test_proof_cases(proofs, name):
+    report = audited(proofs[name], rounds=2, queries=100)
+    if proofs[name].least:
+        assert sum(report.fell.values()) >= proofs[name].least
+        assert report.verdict.startswith("not to be trusted")
+    else:
+        assert report.trusted, report.verdict
+    if name == "adversarially trained":
+        assert report.findings == ()
+        assert report.suspicions == []
+
+
+@pytest.mark.slow
+def test_a_network_is_no_more_robust_by_mean_sparse(proofs):
     """Trained with normalisation; then 0.2 standard deviations around each mean are its mean."""
-    statistics: list[Any] = []
-
-    def by_batch(layer, v):
-        mean, deviation = v.mean(0), v.std(0) + 1e-3
-        statistics.append((mean, deviation))
-        return jax.nn.relu((v - mean[None]) / deviation[None])
-
-    weights = trained(by_batch, 100)
-    statistics.clear()
-    dense_net(weights, jnp.asarray(DIGITS), by_batch)
-    fixed = list(statistics)
-
-    def sparse(threshold, layer, v):
-        mean, deviation = (value[None] for value in fixed[layer])
-        if threshold:
-            v = jnp.where(jnp.abs(v - mean) < threshold * deviation, mean, v)
-        return jax.nn.relu((v - mean) / deviation)
-
-    def of(threshold):
-        act = partial(sparse, threshold)
-        return audited(lambda x: dense_net(weights, x, act), 0.06, 360)
-
-    base, sparsified = of(0.0), of(0.2)
+    base = audited(proofs["the same network without MeanSparse"], rounds=2)
+    sparsified = audited(proofs["MeanSparse, t = 0.2"], rounds=2)
     assert not base.masked.any(), "the honest network is not accused"
     assert base.verdict.startswith(("trusted", "too high"))
     assert sparsified.masked.any()
@@ -470,42 +349,33 @@ def test_a_network_is_no_more_robust_by_mean_sparse():
 
 
 @pytest.mark.slow
-def test_winners_that_take_all_lose():
-    def winners(layer, v):
-        v = (v - v.mean(-1, keepdims=True)) / (v.std(-1, keepdims=True) + 1e-5)
-        return jnp.where(v >= jax.lax.top_k(v, 7)[0][:, -1:], v, 0.0)
-
-    weights = trained(winners, 200)
-    report = audited(lambda x: dense_net(weights, x, winners), 0.06, 60)
-    assert sum(report.fell.values()) >= 3
+def test_winners_that_take_all_lose(proofs):
+    report = audited(proofs["k-winners-take-all"], rounds=2)
+    assert sum(report.fell.values()) >= proofs["k-winners-take-all"].least
     assert report.verdict.startswith(("too high", "not to be trusted"))
     assert any("top_k" in str(stop) for stop in report.findings)
 
 
 @pytest.mark.slow
-def test_random_resizing_falls_to_gradients_that_are_averaged():
-    draws = np.random.default_rng(0)
-
-    def resized(image, key):
-        size = jax.random.uniform(key, (2,), minval=0.9, maxval=1.1)
-        shift = jax.random.uniform(jax.random.fold_in(key, 1), (2,), minval=-0.5, maxval=0.5)
-        return jax.image.scale_and_translate(image, (8, 8, 1), (0, 1), size, shift, "linear")
-
-    def fn(x):
-        seed = io_callback(
-            lambda: draws.integers(0, 2**31 - 1, dtype=np.int32),
-            jax.ShapeDtypeStruct((), jnp.int32),
-        )
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(7), seed), len(x))
-        return robust(jax.vmap(resized)(x, keys))
-
-    x, y = DIGITS[:64], CLASSES[:64]
-    attack = attacks.PGD(threat=threats.linf(0.08), steps=30)
-    found = jax.jit(lambda key: attack(fn, key, x, y))(jax.random.key(0)).images
-    passes = jax.jit(fn)
-    wrong = np.mean([np.asarray(passes(found)).argmax(-1) != y for _ in range(9)], 0) > 0.5
-    report = evaluation.audit(fn, x, y, eps=0.08, robust=~wrong, steps=30, queries=50, rounds=1)
+def test_random_resizing_falls_to_gradients_that_are_averaged(proofs):
+    defence = proofs["random resizing"]
+    x, y = (values[: defence.points] for values in digits_images())
+    left = ~falls_to_pgd(defence, x, y, steps=30)
+    report = evaluation.audit(
+        defence.network, x, y, eps=defence.eps, robust=left, steps=30, queries=50, rounds=1
+    )
     print(report.text())
     assert report.random
-    assert sum(report.fell.values()) >= 1
+    assert sum(report.fell.values()) >= defence.least
     assert report.robust_accuracy.value < report.before.value
+
+
+def test_the_table_of_audits_counts_what_each_attack_leaves():
+    (row,) = audit_table(only=["MixedNUTS"], points=6, steps=5, queries=5, rounds=1)
+    assert row.attack == "AutoAttack"
+    assert row.points == 6
+    assert 0 <= row.after <= row.before <= row.clean <= 6
+    assert row.before - row.after == sum(row.fell.values())
+    assert row.verdict in ("trusted", "too high", "not to be trusted")
+    with pytest.raises(ValueError, match="only must name defences .*, got 'unknown'"):
+        audit_table(only=["unknown"])
