@@ -15,10 +15,9 @@ from jaxrobust.evaluation._checks import verify_images
 from jaxrobust.evaluation._clean import forward
 from jaxrobust.evaluation._examples import over_examples
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._store import Store
+from jaxrobust.evaluation._store import Store, made_once
 from jaxrobust.evaluation._work import attack_batch
 from jaxrobust.keys import key_of
-from jaxrobust.processes import from_first, is_first
 from jaxrobust.typing import LogitsFn
 
 VOTES = 9  # passes of a network that answers differently each time; most of them decide
@@ -98,18 +97,15 @@ class Case:
         self, stage: Stage, name: str, program: Compiled, rows: np.ndarray, rank: int, key: Array
     ) -> dict[str, np.ndarray]:
         """One run on these points: from the store, or made now and stored."""
-        item, store = self.items, self.store
+
+        def make() -> dict[str, np.ndarray]:
+            targets = (self.order[rows, rank].astype(np.int32),) if stage.targets else ()
+            arrays = self.images[rows], self.labels[rows], *targets
+            found = over_examples(program, key, rows, *arrays, shapes=self.shapes)
+            return self._confirmed(stage, name, rows, found)
+
         self.items += 1
-        earlier = None if store is None else from_first(lambda: store.load(item))
-        if earlier is not None and np.array_equal(earlier["indices"], rows):
-            return earlier
-        targets = (self.order[rows, rank].astype(np.int32),) if stage.targets else ()
-        arrays = self.images[rows], self.labels[rows], *targets
-        found = over_examples(program, key, rows, *arrays, shapes=self.shapes)
-        made = {"indices": rows, **self._confirmed(stage, name, rows, found)}
-        if store is not None and is_first():
-            store.save(item, made)
-        return made
+        return made_once(self.store, self.items - 1, rows, make)
 
     def _confirmed(
         self, stage: Stage, name: str, rows: np.ndarray, found: dict[str, np.ndarray]

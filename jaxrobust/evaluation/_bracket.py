@@ -1,5 +1,7 @@
 """Certified, falsified and open points: bounds and attacks bracket robust accuracy."""
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +16,19 @@ from jax.typing import ArrayLike
 
 from jaxrobust import bounds
 from jaxrobust.attacks import APGD, PGD, Attack
+from jaxrobust.evaluation._cascade import as_folder, network_digests, store_in
 from jaxrobust.evaluation._checks import verify_images
 from jaxrobust.evaluation._clean import clean_batch, clean_pass
 from jaxrobust.evaluation._evaluate import check_by_name, checked_data
 from jaxrobust.evaluation._examples import bucket_sizes, over_examples
+from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
+from jaxrobust.evaluation._store import Store, made_once, model_digest
 from jaxrobust.inputs import InputError, as_choice, as_count, as_flag, as_number, as_seed
 from jaxrobust.keys import key_of
 from jaxrobust.losses import margin
+from jaxrobust.processes import from_first
 from jaxrobust.threats import described, norm_of
 from jaxrobust.typing import NORMS, LogitsFn
 
@@ -123,6 +129,7 @@ def bracket(
     bound_batch_size: int = 16,
     slack: float = SLACK,
     seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
     advance: Callable[[str, int], None] = lambda stage, examples: None,
 ) -> Bracket:
     """Brackets robust accuracy: certified <= robust <= attacked, point by point.
@@ -150,6 +157,8 @@ def bracket(
         about a thousand layers.
       slack: see above; 0 uses the computed bounds unchanged.
       seed: the seed of the attacks' noise.
+      folder: keeps finished stages and continues from them, as `autoattack` does. Delete it after
+        changing a rule of the bounds. Default: nothing is kept.
       advance: called with the stage and the number of examples after each batch (for a progress
         bar).
 
@@ -158,7 +167,8 @@ def bracket(
 
     Raises:
       UnsupportedPrimitive: if the network has an operation without a rule.
-      ValueError: if an argument is not of the stated kind, shape or range.
+      ValueError: if an argument is not of the stated kind, shape or range, or `folder` holds
+        another evaluation.
       ContradictionError: if an attack fools the network on a certified point.
       AttackResultError: if an attack returns an image outside of its set.
 
@@ -188,14 +198,32 @@ def bracket(
     names = {"", "clean", "open", *METHODS} & set(attacks)
     if names:
         raise InputError(f"attacks must have names of their own, got {sorted(names)}")
+    path = as_folder(folder)
     run = _Run(logits_fn, images, labels, threat, slack, as_seed(seed), advance)
     run.clean(batch_size)
-    for method in cheap:
-        run.bound(method, bound_batch_size)
-    for number, (name, attack) in enumerate(attacks.items(), start=1):
-        run.attack(name, attack, number, batch_size, certified=attack_certified)
-    for method in costly:
-        run.bound(method, bound_batch_size)
+    programs = {
+        name: Compiled(_fooled, attack, logits_fn, name=name.replace("-", "_"))
+        for name, attack in attacks.items()
+    }
+    with contextlib.ExitStack() as stack:
+        if path is not None:
+            asked = {
+                "bracket": described(threat),
+                "eps": float(threat.eps),
+                "seed": run.seed,
+                "cheap": list(cheap),
+                "costly": list(costly),
+                "attacks": {name: run.digest(program) for name, program in programs.items()},
+            }
+            run.store = from_first(
+                lambda: store_in(stack, path, asked, run.identity(), needs=frozenset({"indices"}))
+            )
+        for method in cheap:
+            run.bound(method, bound_batch_size)
+        for number, (name, program) in enumerate(programs.items(), start=1):
+            run.attack(name, program, number, batch_size, certified=attack_certified)
+        for method in costly:
+            run.bound(method, bound_batch_size)
     return run.found()
 
 
@@ -237,6 +265,8 @@ class _Run:
         self.decided_by = np.full(size, "", object)
         self.margins = np.full(size, np.nan, np.float64)
         self.seconds: dict[str, float] = {}
+        self.store: Store | None = None  # of finished stages
+        self.stages = 0
 
     def found(self) -> Bracket:
         """The result."""
@@ -247,49 +277,66 @@ class _Run:
     def clean(self, batch_size: int) -> None:
         """Falsifies the points that are misclassified without an attack."""
         started = time.perf_counter()
-        program = Compiled(clean_batch, self.logits_fn, static=(False,))
+        self.once = Compiled(clean_batch, self.logits_fn, static=(False,))
         done = partial(self.advance, "clean")
         shapes = self._shapes(batch_size)
-        _, wrong, _ = clean_pass(program, self.images, self.labels, shapes, done=done)
+        self.logits, wrong, _ = clean_pass(self.once, self.images, self.labels, shapes, done=done)
         self._decide("clean", np.arange(len(wrong)), wrong, self.falsified)
-        self._took("clean", started)
+        self.seconds["clean"] = time.perf_counter() - started
+
+    def identity(self) -> Identity:
+        """What the network and its data are; `clean` comes first."""
+        arrays = self.images, self.labels
+        digests = network_digests(self.logits_fn, self.once, *arrays, self.logits)
+        return identity_of(digests, *arrays, logits=self.logits, slopes=np.zeros((0, 2)))
+
+    def digest(self, program: Compiled) -> str:
+        """Of what an attack computes, and of its arrays."""
+        two = jax.random.split(key_of(self.seed)), self.images[[0, 0]], self.labels[[0, 0]]
+        return program.structure(*two) + model_digest(program.held(), self.logits)
 
     def bound(self, method: Method, batch_size: int) -> None:
         """Certifies open points by a method of bounds."""
         rows = np.flatnonzero(~(self.certified | self.falsified))
-        if not len(rows):
-            return
-        started = time.perf_counter()
-        program = Compiled(_smallest, self.threat, self.logits_fn, static=(method,), name=method)
-        arrays = self.images[rows], self.labels[rows]
         done, shapes = partial(self.advance, method), self._shapes(batch_size)
-        least, largest = over_examples(program, None, rows, *arrays, shapes=shapes, done=done)
+
+        def make() -> dict[str, Any]:
+            call = Compiled(_smallest, self.threat, self.logits_fn, static=(method,), name=method)
+            arrays = self.images[rows], self.labels[rows]
+            least, largest = over_examples(call, None, rows, *arrays, shapes=shapes, done=done)
+            return {"least": least, "largest": largest}
+
+        made = self._stage(method, rows, make)
+        if made is None:
+            return
+        least = made["least"]
         self.margins[rows] = np.fmax(self.margins[rows], least)
-        proved = least > self.slack * (1 + largest)  # NaN and infinities prove nothing
+        proved = least > self.slack * (1 + made["largest"])  # NaN and infinities prove nothing
         self._decide(method, rows, proved, self.certified)
-        self._took(method, started)
 
     def attack(
-        self, name: str, attack: Attack, number: int, batch_size: int, *, certified: bool
+        self, name: str, program: Compiled, number: int, batch_size: int, *, certified: bool
     ) -> None:
         """Falsifies points by an attack.
 
         Raises:
           ContradictionError: if one of them was certified.
         """
-        left = ~self.falsified if certified else ~(self.certified | self.falsified)
-        rows = np.flatnonzero(left)
-        if not len(rows):
-            return
-        started = time.perf_counter()
-        program = Compiled(_fooled, attack, self.logits_fn, name=name.replace("-", "_"))
-        key = jax.random.fold_in(key_of(self.seed), number)
-        arrays = self.images[rows], self.labels[rows]
+        rows = np.flatnonzero(~self.falsified if certified else ~(self.certified | self.falsified))
         done, shapes = partial(self.advance, name), self._shapes(batch_size)
-        wrong, images = over_examples(program, key, rows, *arrays, shapes=shapes, done=done)
-        norm: Any = norm_of(self.threat)
-        verify_images(norm, float(self.threat.eps), arrays[0][wrong], images[wrong], name)
-        both = rows[wrong & self.certified[rows]]
+
+        def make() -> dict[str, Any]:
+            key = jax.random.fold_in(key_of(self.seed), number)
+            arrays = self.images[rows], self.labels[rows]
+            wrong, images = over_examples(program, key, rows, *arrays, shapes=shapes, done=done)
+            norm: Any = norm_of(self.threat)
+            verify_images(norm, float(self.threat.eps), arrays[0][wrong], images[wrong], name)
+            return {"fooled": wrong, "images": images[wrong]}
+
+        made = self._stage(name, rows, make)
+        if made is None:
+            return
+        both = rows[made["fooled"] & self.certified[rows]]
         if len(both):
             raise ContradictionError(
                 f"{name} fools the network on {len(both)} certified points, the first of them "
@@ -297,15 +344,27 @@ class _Run:
                 f"{self.margins[both[0]]:.3g}: a rule of the bounds is wrong, or rounding is "
                 f"larger than slack {self.slack:g}"
             )
-        self._decide(name, rows, wrong, self.falsified)
-        self._took(name, started)
+        self._decide(name, rows, made["fooled"], self.falsified)
+
+    def _stage(
+        self, name: str, rows: np.ndarray, make: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """A stage on these points, from the store or made now; `None` on no points."""
+        self.stages += 1
+        if not len(rows):
+            return None
+
+        def timed() -> dict[str, Any]:
+            started = time.perf_counter()
+            return {**make(), "seconds": np.float64(time.perf_counter() - started)}
+
+        made = made_once(self.store, self.stages, rows, timed)
+        self.seconds[name] = self.seconds.get(name, 0.0) + float(made["seconds"])
+        return made
 
     def _decide(self, name: str, rows: np.ndarray, mask: np.ndarray, side: np.ndarray) -> None:
         side[rows[mask]] = True
         self.decided_by[rows[mask]] = name
-
-    def _took(self, name: str, started: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def _shapes(self, batch_size: int) -> list[int]:
         return bucket_sizes(min(batch_size, len(self.labels)), len(jax.local_devices()))

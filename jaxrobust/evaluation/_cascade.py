@@ -29,11 +29,11 @@ from jaxrobust.evaluation._examples import bucket_sizes
 from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._protocol import Protocol, WorkItem
-from jaxrobust.evaluation._store import ITEM, Store, model_digest
+from jaxrobust.evaluation._store import ITEM, Store, made_once, model_digest
 from jaxrobust.evaluation._work import Outcome, Points, Programs, Told, run_item
 from jaxrobust.inputs import InputError, as_count, check_number
 from jaxrobust.locks import held
-from jaxrobust.processes import from_first, is_first
+from jaxrobust.processes import from_first
 from jaxrobust.typing import NORMS
 
 Progress = Callable[[str, int, int], None]
@@ -293,23 +293,20 @@ def finished(
     progress: Progress,
 ) -> dict[str, Any]:
     """An item on the points with these indices: read from the store, or run now and stored."""
-    earlier = from_first(lambda: store.load(number))
-    if earlier is not None and np.array_equal(earlier["indices"], indices):
-        return earlier
-    started = time.perf_counter()
-    done = 0
 
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(item.title, done, len(indices))
+    def timed() -> dict[str, Any]:
+        started, done = time.perf_counter(), 0
 
-    progress(item.title, 0, len(indices))
-    arrays = make(advance)
-    arrays["seconds"] = np.float64(time.perf_counter() - started)
-    if is_first():
-        store.save(number, arrays)
-    return arrays
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(item.title, done, len(indices))
+
+        progress(item.title, 0, len(indices))
+        arrays = make(advance)
+        return arrays | {"seconds": np.float64(time.perf_counter() - started)}
+
+    return made_once(store, number, indices, timed)
 
 
 def outcome_of(item: WorkItem, programs: Programs, points: Points, **how: Any) -> Outcome:
@@ -343,7 +340,6 @@ def _examined(
         fooled[claimed[wrong]] = True
         images, predictions = images[wrong], predicted[wrong].astype(np.int32)
     return {
-        "indices": indices,
         "fooled": fooled,
         "images": images,
         "predictions": predictions,

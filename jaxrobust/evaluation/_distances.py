@@ -185,7 +185,6 @@ class _Case:
         distance = np.full(len(fooled), np.inf)
         distance[fooled] = sizes_of(self.norm, points.images[fooled], images)
         return {
-            "indices": points.indices.astype(np.int64),
             "fooled": fooled,
             "images": images,
             "predictions": predictions,

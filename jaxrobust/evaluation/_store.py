@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxrobust.evaluation._identity import Identity, differences
 from jaxrobust.evaluation._programs import NUMBERS
 from jaxrobust.files import replace_text, replacing
 from jaxrobust.inputs import InputError
+from jaxrobust.processes import from_first, is_first
 from jaxrobust.reasons import one_line
 
 ITEM = frozenset({"indices", "fooled", "images", "predictions", "distance", "seconds"})
@@ -109,6 +111,22 @@ class Store:
     def _path(self, number: int) -> pathlib.Path:
         assert self.folder is not None
         return self.folder / f"item_{number:03d}.npz"
+
+
+def made_once(
+    store: Store | None,
+    number: int,
+    indices: np.ndarray,
+    make: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """An item on the points with these indices: read from the store, or made now and stored."""
+    earlier = None if store is None else from_first(lambda: store.load(number))
+    if earlier is not None and np.array_equal(earlier["indices"], indices):
+        return earlier
+    made = {"indices": indices, **make()}
+    if store is not None and is_first():
+        store.save(number, made)
+    return made
 
 
 def _mark(settings: dict[str, Any], identity: Identity) -> str:

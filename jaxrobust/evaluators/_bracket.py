@@ -24,7 +24,7 @@ from jaxrobust.evaluation import (
 )
 from jaxrobust.evaluators._certified import Certified
 from jaxrobust.evaluators._images import check_images, first_images, suffix
-from jaxrobust.evaluators._settings import check_columns, check_radius
+from jaxrobust.evaluators._settings import check_columns, check_radius, kept_in
 from jaxrobust.inputs import InputError, as_choice, as_count
 from jaxrobust.losses import margin
 from jaxrobust.typing import LogitsFn, Norm
@@ -38,7 +38,8 @@ class Brackets:
 
     Every point is certified by bounds, falsified by an attack, or open. A point that is certified
     at a radius is certified at smaller ones, one that is falsified is so at larger ones. Draws
-    `bracket_NORM.png`.
+    `bracket_NORM.png`. Finished stages are kept in `bracket/` of the run's folder and taken up
+    again after an interruption.
 
     Args:
       norm: "linf", "l2" or "l1".
@@ -143,10 +144,12 @@ class Brackets:
             "apgd": APGD(threat=threat, steps=self.steps),
             "margin_pgd": PGD(threat=threat, steps=self.steps, loss=margin),
         }
+        folder = kept_in(work, "bracket", self, without=("radii", "smoothing", "bound_batch_size"))
         return bracket(
             logits_fn, images, labels, threat=threat, attacks=attacks, seed=work.seed,
             cheap=self.cheap, costly=self.costly,  # type: ignore[arg-type]
             batch_size=work.batch_size, bound_batch_size=self.bound_batch_size, advance=advance,
+            folder=None if folder is None else folder / f"eps{eps:.6g}_seed{work.seed}",
         )  # fmt: skip
 
     @property

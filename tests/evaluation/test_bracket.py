@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrobust import bounds, evaluation, threats
+from jaxrobust import attacks, bounds, evaluation, threats
 from jaxrobust.bounds import _relu
 from jaxrobust.bounds._rule import RULES
+from jaxrobust.evaluation._store import made_once
 from jaxrobust.inputs import InputError
 
 RNG = np.random.default_rng(0)
@@ -52,6 +53,80 @@ def test_batch_sizes_and_order_change_no_verdict():
     whole = evaluation.bracket(logits_fn, X, Y, threat=threat, **SMALL)
     parts = evaluation.bracket(logits_fn, X, Y, threat=threat, batch_size=8, bound_batch_size=8)
     np.testing.assert_array_equal(whole.verdicts, parts.verdicts)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping(name):
+    """Told of progress; stops the bracket when a batch of the stage is done."""
+
+    def told(stage, examples):
+        if stage == name:
+            raise Stopped
+
+    return told
+
+
+def test_an_interrupted_bracket_continues(tmp_path):
+    threat = threats.linf(0.05)
+    whole = evaluation.bracket(logits_fn, X, Y, threat=threat, **SMALL)
+    kept = {"threat": threat, "folder": tmp_path / "items", **SMALL}
+    with pytest.raises(Stopped):
+        evaluation.bracket(logits_fn, X, Y, advance=stopping("margin_pgd"), **kept)
+    assert len(list(kept["folder"].glob("item_*.npz"))) == 3  # two bounds, one attack
+    run = []
+    again = evaluation.bracket(logits_fn, X, Y, advance=lambda *told: run.append(told[0]), **kept)
+    assert set(run) == {"clean", "margin_pgd", "crown", "alpha-crown"}
+    for found in (again, evaluation.bracket(logits_fn, X, Y, advance=stopping("apgd"), **kept)):
+        np.testing.assert_array_equal(found.verdicts, whole.verdicts)
+        np.testing.assert_array_equal(found.decided_by, whole.decided_by)
+        np.testing.assert_array_equal(found.margins, whole.margins)
+        assert found.seconds.keys() == whole.seconds.keys()
+
+
+def test_a_kept_stage_still_has_to_agree_with_the_others(tmp_path, monkeypatch):
+    """Of other points, under another slack, it is made again; the bounds are checked as before."""
+    kept = {"threat": threats.linf(0.05), "folder": tmp_path / "items", **SMALL}
+    evaluation.bracket(logits_fn, X, Y, **kept)
+    strict = evaluation.bracket(logits_fn, X, Y, slack=10.0, **kept)
+    assert not strict.certified.any()
+    monkeypatch.setattr("jaxrobust.evaluation._bracket.made_once", lambda *of: lie(*of))
+
+    def lie(store, number, rows, make):
+        return made_once(store, number, rows, make) | {"fooled": np.ones(len(rows), bool)}
+
+    with pytest.raises(evaluation.ContradictionError, match="certified by ibp"):
+        evaluation.bracket(logits_fn, X, Y, **kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threat": threats.linf(0.06)}, "bracket, eps"),
+        ({"network": lambda x: 2 * logits_fn(x)}, "model"),
+        ({"images": X[::-1].copy()}, "images"),
+        ({"costly": ("crown",)}, "costly"),
+        ({"seed": 1}, "seed"),
+        ({"attacks": {"apgd": attacks.APGD(threat=threats.linf(0.05), steps=4)}}, "attacks"),
+    ],
+)
+def test_the_folder_of_another_bracket_is_refused(tmp_path, change, message):
+    given = {"network": logits_fn, "images": X, "threat": threats.linf(0.05), **SMALL}
+    given["attacks"] = {"apgd": attacks.APGD(threat=threats.linf(0.05), steps=3)}
+
+    def run(network, images, **settings):
+        evaluation.bracket(network, images, Y, folder=tmp_path / "items", **settings)
+
+    run(**given)
+    with pytest.raises(InputError, match=f"holds another evaluation: .*{message}"):
+        run(**{**given, **change})
+
+
+def test_a_folder_is_a_path():
+    with pytest.raises(InputError, match="folder must be a path or None, got 3"):
+        evaluation.bracket(logits_fn, X, Y, threat=threats.linf(0.05), folder=3)
 
 
 def test_a_radius_of_zero_leaves_nothing_open():
