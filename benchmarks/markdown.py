@@ -159,13 +159,12 @@ def _fast_verdict(results: dict[str, Any]) -> Rows:
 
 def _audit(results: dict[str, Any]) -> Rows:
     head = ["network", "eps", "points", "clean", "attack", "leaves", "after the audit", "verdict"]
-    table = [[*head, "fell to", "time of the attack", "of the audit"]]
+    table = [[*head, "fell to"]]
     for row in results["rows"]:
         names = ("points", "clean", "attack", "before", "after", "verdict")
         fell = ", ".join(f"{stage} {count}" for stage, count in row["fell"].items()) or "-"
-        times = (seconds_text(row[name]) for name in ("attack_seconds", "seconds"))
         cells = [row["network"], f"{row['eps']:.4g}", *(str(row[name]) for name in names)]
-        table.append([*cells, fell, *times])
+        table.append([*cells, fell])
     return table
 
 

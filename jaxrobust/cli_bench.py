@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jaxrobust.cli_options import JSON, SET, count_option, one_experiment
+from jaxrobust.cli_options import JSON, SET, count_option
 
 # JAX and the library are imported inside the commands, as in `cli`.
 
@@ -95,11 +95,23 @@ def bench_throughput(
 ) -> None:
     """Measure the images/s and FLOP/s of EXPERIMENTS' train steps on this device.
 
-    Matrix products are measured beside them, for comparison.
+    Matrix products are measured beside them, for comparison. Of a trade-off, every member is
+    measured.
 
     \b
     jaxrobust bench throughput cifar10_trades_preact18 --json throughput.json
     """
     from jaxrobust.commands import bench_throughput
 
-    bench_throughput([one_experiment(each, assignments) for each in experiments], path, **settings)
+    members = [member for each in experiments for member in members_of(each, assignments)]
+    bench_throughput(members, path, **settings)
+
+
+def members_of(experiment: pathlib.Path, assignments: tuple[str, ...]) -> list[Any]:
+    """The experiment of a file, or the members of its trade-off that train, overridden."""
+    from jaxrobust.experiment import Experiment, load, override
+
+    config = override(load(experiment), assignments)
+    if isinstance(config, Experiment):
+        return [config]
+    return [point.experiment for point in config.points() if point.experiment.epochs]

@@ -1,0 +1,41 @@
+"""One attack step against ten on CIFAR-10 at equal cost: seven methods, two CPU cores, three seeds.
+
+The comparison of [mnist_one_step](mnist_one_step.py) on the first 10,000 training images of CIFAR-10
+(those of TensorFlow Datasets; the committed rows are of a JPEG re-encoding, and not comparable with
+other results on CIFAR-10), l_inf eps 8/255, with random crops and flips. Accuracies are of the first
+1,000 test images, AutoAttack's of the first 250.
+
+Command:  jaxrobust tradeoff experiments/cifar10_one_step.py
+          python experiments/one_step_figure.py
+Cost:     not measured yet.
+Result:   experiments/results/cifar10_one_step.json, docs/recipes.md.
+"""
+
+from dataclasses import replace
+
+from jaxrobust.experiment import Experiment, Tradeoff, load, use
+
+EPS = 8 / 255
+mnist = load("mnist_one_step")
+assert isinstance(mnist, Tradeoff)
+
+
+def on_cifar10(member: Experiment) -> Experiment:
+    """A member of the comparison on MNIST."""
+    ramp = use("linear", start=0.0, end=EPS, to_epoch=member.epochs / 3)
+    return replace(
+        member,
+        data=use("tfds", name="cifar10", train_split="train[:10000]", test_split="test[:1000]"),
+        model=use("digits_cnn", width=32),
+        threat=use("linf", eps=EPS),
+        schedules=member.schedules | {"threat.eps": ramp},
+        augment=(use("pad_crop", pad=4), use("flip")),
+    )
+
+
+config = replace(
+    mnist,
+    name="cifar10_one_step",
+    evaluators=(use("autoattack", norm="linf", eps=EPS, images=250),),
+    members=tuple(map(on_cifar10, mnist.members)),
+)
