@@ -24,6 +24,7 @@ base = Experiment(
     name="base",
     data=use("tfds", name="mnist", train_split="train[:20000]", test_split="test[:1000]"),
     model=use("digits_cnn", width=16),
+    objective=use("standard"),
     threat=use("linf", eps=EPS),
     optimizer=use("sgd", momentum=0.9, nesterov=True),
     learning_rate=use("cosine", peak=0.1, warmup_epochs=0.5),
