@@ -1,9 +1,9 @@
 """One attack step against ten on CIFAR-10 at equal cost: seven methods, two CPU cores, three seeds.
 
-The comparison of [mnist_one_step](mnist_one_step.py) on the first 10,000 training images of CIFAR-10
+The comparison of [mnist_one_step](mnist_one_step.py) on the first 5,000 training images of CIFAR-10
 (those of TensorFlow Datasets; the committed rows are of a JPEG re-encoding, and not comparable with
 other results on CIFAR-10), l_inf eps 8/255, with random crops and flips. Accuracies are of the first
-1,000 test images, AutoAttack's of the first 250.
+1,000 test images, AutoAttack's of the first 200.
 
 Command:  jaxrobust tradeoff experiments/cifar10_one_step.py
           python experiments/one_step_figure.py
@@ -25,8 +25,8 @@ def on_cifar10(member: Experiment) -> Experiment:
     ramp = use("linear", start=0.0, end=EPS, to_epoch=member.epochs / 3)
     return replace(
         member,
-        data=use("tfds", name="cifar10", train_split="train[:10000]", test_split="test[:1000]"),
-        model=use("digits_cnn", width=32),
+        data=use("tfds", name="cifar10", train_split="train[:5000]", test_split="test[:1000]"),
+        model=use("digits_cnn", width=16),
         threat=use("linf", eps=EPS),
         schedules=member.schedules | {"threat.eps": ramp},
         augment=(use("pad_crop", pad=4), use("flip")),
@@ -36,6 +36,6 @@ def on_cifar10(member: Experiment) -> Experiment:
 config = replace(
     mnist,
     name="cifar10_one_step",
-    evaluators=(use("autoattack", norm="linf", eps=EPS, images=250),),
+    evaluators=(use("autoattack", norm="linf", eps=EPS, images=200),),
     members=tuple(map(on_cifar10, mnist.members)),
 )
