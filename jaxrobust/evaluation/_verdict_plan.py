@@ -28,17 +28,15 @@ def verdict_plan(threat: Any, *, classes: int) -> Protocol:
     schedule = norm == "l1"
     loss = "dlr_targeted" if classes >= 4 else "margin_targeted"
     targeted = APGD(threat=threat, loss=loss, steps=100, eps_schedule=schedule)
-    targets: dict[str, Any] = {"targets": 3, "candidates": CANDIDATES}
     stages: dict[str, Attack] = {}
     if norm == "linf":
         stages["cr"] = CR(threat=threat, steps=60, targets=2, restarts=1)
         stages["pma"] = PMA(threat=threat, steps=40)
     else:
         stages["apgd-ce"] = APGD(threat=threat, steps=20, eps_schedule=schedule)
-    stages["apgd-malt"] = MALT(attack=targeted, **targets)
     if norm == "l2":  # boundaries that masked gradients do not show
-        boundary = FAB(threat=threat, steps=30, eta=1.2)
-        stages["fab-malt"] = MALT(attack=boundary, targets=4, candidates=CANDIDATES)
-    stages["square"] = Square(threat=threat, queries=600 if norm == "l2" else 850)
+        stages["fab-malt"] = MALT(attack=FAB(threat=threat, steps=60), targets=4, candidates=4)
+    stages["apgd-malt"] = MALT(attack=targeted, targets=3, candidates=CANDIDATES)
+    stages["square"] = Square(threat=threat, queries=400 if norm == "l2" else 850)
     items = [WorkItem(name, n, attack, 0, 0) for n, (name, attack) in enumerate(stages.items())]
     return Protocol("verdict", tuple(items), ())
