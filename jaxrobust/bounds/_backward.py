@@ -1,7 +1,7 @@
 """Rows of linear bounds, pushed from a variable of the network back to the image."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ def lower_bounds(
     *,
     free: Mapping[int, Any] | None = None,
     stop: bool = False,
+    mirrored: bool = False,
     totals: Totals = whole,
 ) -> Array:
     """Lower bounds `[s]` of rows of linear functions of a variable.
@@ -49,15 +50,19 @@ def lower_bounds(
       intervals: of the variables that nonlinear operations read; with `stop` of what they make.
       free: parameters `[s, ...]` of relaxations, by the number of the variable that they make.
       stop: evaluate the rows at the results of nonlinear operations instead of relaxing these.
+      mirrored: also bound minus the rows. Up to the first nonlinear operation one pass serves both.
       totals: how the terms of a row are summed; other sums than the whole ones need a box.
 
     Returns:
-      `[s]`, or what `totals` makes of `s` rows.
+      `[s]`, or what `totals` makes of `s` rows; `mirrored` twice as many, those of minus the rows
+      last.
     """
     pending, found = {at: rows}, []
     for node in reversed(graph.nodes):
         if node.out not in pending:
             continue
+        if mirrored and node.rule.relax is not None:
+            pending, found, mirrored = *_with_mirrored(pending, found), False
         rows = pending.pop(node.out)
         if stop and node.rule.relax is not None:
             found.append(totals(_least(rows, intervals[node.out]), node.out))
@@ -67,12 +72,22 @@ def lower_bounds(
             found.append(totals(offset, node.out))
         for variable, part in zip(node.variables, pulled, strict=True):
             pending[variable] = pending[variable] + part if variable in pending else part
+    if mirrored:
+        pending, found = _with_mirrored(pending, found)
     if 0 in pending and totals is whole:
         found.append(region.least(pending[0].reshape(len(pending[0]), -1)))
     elif 0 in pending:
         hull = Interval(*(x[None] for x in region.hull))
         found.append(totals(spread(pending[0], hull), 0))
     return functools.reduce(jnp.add, found)
+
+
+def _with_mirrored(
+    pending: Mapping[int, Array], found: Sequence[Array]
+) -> tuple[dict[int, Array], list[Array]]:
+    """Rows and sums, each followed by minus them."""
+    both = {variable: jnp.concatenate([rows, -rows]) for variable, rows in pending.items()}
+    return both, [jnp.concatenate([sums, -sums]) for sums in found]
 
 
 def _pull(graph: Graph, node: Node, rows: Array, intervals: Intervals, free: Any) -> Any:

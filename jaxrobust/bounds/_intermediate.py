@@ -89,7 +89,7 @@ def by_rows(graph: Graph, region: Region, at: int, intervals: Intervals) -> Inte
     def bounds(entries: Array) -> Array:
         """`[n]` entries -> `[2 n]`: their lower bounds, and those of minus them."""
         one = jax.nn.one_hot(entries, size, dtype=kind.dtype).reshape(-1, *kind.shape)
-        return lower_bounds(graph, region, at, jnp.concatenate([one, -one]), intervals)
+        return lower_bounds(graph, region, at, one, intervals, mirrored=True)
 
     chunks = -(-2 * size // rows_at_once())
     if chunks <= 1:
@@ -112,7 +112,7 @@ def _by_colours(
         """Lower bounds of the neurons of a colour, and of minus them: `[2 c, *each]`."""
         one = colours.rows(colour, kind.dtype)
         return lower_bounds(
-            graph, region, at, jnp.concatenate([one, -one]), intervals,
+            graph, region, at, one, intervals, mirrored=True,
             totals=lambda terms, variable: colours.totals(terms, variable, colour),
         )  # fmt: skip
 
