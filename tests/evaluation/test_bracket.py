@@ -97,7 +97,7 @@ def test_a_kept_stage_still_has_to_agree_with_the_others(tmp_path, monkeypatch):
     def lie(store, number, rows, make):
         return made_once(store, number, rows, make) | {"fooled": np.ones(len(rows), bool)}
 
-    with pytest.raises(evaluation.ContradictionError, match="certified by ibp"):
+    with pytest.raises(evaluation.ContradictionError, match="apgd fools the network on"):
         evaluation.bracket(logits_fn, X, Y, **kept)
 
 
