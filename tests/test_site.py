@@ -71,6 +71,40 @@ def test_docstrings_become_markdown():
     )
 
 
+def test_mathematics_of_docstrings_is_that_of_the_pages():
+    doc = r"""Computes
+
+    .. math:: a \|b\|
+        + c
+
+    with :math:`a` and
+
+    .. math::
+        u = 1, \qquad
+        v = 2
+
+    for all.
+
+    Args:
+      x: the :math:`b`.
+    """
+    assert markdown(doc) == (
+        "Computes\n\n```{math}\na \\|b\\|\n+ c\n```\n\nwith {math}`a` and\n\n"
+        "```{math}\nu = 1, \\qquad\nv = 2\n```\n\nfor all.\n\n"
+        "**Arguments**\n\n- `x`: the {math}`b`."
+    )
+
+
+def test_no_page_shows_mathematics_as_text():
+    pages = {room: api.page(room) for room in exports.rooms()}
+    for room, text in pages.items():
+        assert not re.search(r":math:|\.\. math::", text), room
+        # A docstring that is not raw turns \beta and \theta into control characters.
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\t]", text), room
+        assert text.count("\n```{math}\n") == len(re.findall(r"\n```{math}\n[^`]+\n```\n", text))
+    assert r"\psi = \mathrm{conv}\, \tilde\psi" in pages["theory"]
+
+
 def test_signatures_have_no_addresses_and_no_private_files():
     for room in exports.rooms():
         for line in api.page(room).splitlines():

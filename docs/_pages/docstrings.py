@@ -4,6 +4,8 @@ import inspect
 import re
 import textwrap
 
+from _pages.mathematics import myst
+
 HEADINGS = {
     "Args": "Arguments",
     "Attributes": "Attributes",
@@ -24,10 +26,10 @@ def markdown(doc: str) -> str:
       doc: with sections in the style of this library.
 
     Returns:
-      The text; arguments are lists, examples are blocks of code.
+      The text; arguments are lists, examples are blocks of code, formulas are rendered.
     """
     parts: list[tuple[str, list[str]]] = [("", [])]
-    for line in inspect.cleandoc(doc).splitlines():
+    for line in myst(inspect.cleandoc(doc)).splitlines():
         found = SECTION.match(line)
         if found:
             parts.append((found[1], []))
