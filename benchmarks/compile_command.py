@@ -21,7 +21,7 @@ from benchmarks.compile_table import (
 from benchmarks.compile_worker import can_serialize
 from jaxrobust.bench import check_compiler, machine
 from jaxrobust.commands import NOTHING_RAN, keep_rows, show_rows
-from jaxrobust.drawing import pyplot
+from jaxrobust.drawing import check_matplotlib
 from jaxrobust.progress import progress_bar
 
 COLUMNS = (
@@ -89,7 +89,7 @@ def compile_programs(
     ]
     drawn: list[Case] = []
     if figure is not None and topology is None:
-        pyplot()  # that it is missing is better known before the minutes of measurements
+        check_matplotlib()  # that it is missing is better known before the minutes of measurements
         drawn = curves(curve_steps, curve_depths, attack_steps=steps, **network)
     if topology is not None:
         check_compiler(topology)

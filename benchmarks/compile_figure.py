@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.compile_table import CompileRow
-from jaxrobust.drawing import COLOURS, MARKERS, pyplot
+from jaxrobust.drawing import COLOURS, MARKERS, subplots
 
 FORMS = {
     "rolled": "rolled: one loop over the steps",
@@ -34,7 +34,6 @@ def draw_compile_curves(path: pathlib.Path, rows: Sequence[CompileRow], *, title
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
     found = [row for row in rows if not row.problem]
     lowest = min(row.case.depth for row in found)
     steps = _common([row.case.steps for row in found if row.case.form == "scanned"])
@@ -47,7 +46,7 @@ def draw_compile_curves(path: pathlib.Path, rows: Sequence[CompileRow], *, title
             BLOCK_FORMS,
         ),
     )
-    figure, axes = plt.subplots(2, 2, figsize=(9.6, 6.8), layout="constrained", sharex="col")
+    figure, axes = subplots(2, 2, figsize=(9.6, 6.8), sharex="col")
     for column, (label, field, chosen, forms) in enumerate(columns):
         for axis, (name, unit) in zip(axes[:, column], PANELS, strict=True):
             for form in forms:
@@ -61,7 +60,6 @@ def draw_compile_curves(path: pathlib.Path, rows: Sequence[CompileRow], *, title
     axes[0, 1].set_title(f"over the depth, {steps} steps", fontsize=10)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _curve(axis: Any, rows: Sequence[CompileRow], form: str, field: str, name: str) -> None:

@@ -20,19 +20,41 @@ def style(number: int) -> dict[str, Any]:
     }
 
 
-def pyplot() -> Any:
-    """Matplotlib without a display.
+def subplots(
+    rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **settings: Any
+) -> tuple[Any, Any]:
+    """A figure and its axes, without pyplot: drawing never changes or uses a notebook's backend.
+
+    Args:
+      rows: number of rows of axes.
+      columns: number of columns.
+      figsize: width and height in inches.
+      **settings: of `Figure.subplots`, such as `sharex` and `squeeze`.
+
+    Returns:
+      The figure, to be saved by `savefig`, and its axes as `Figure.subplots` returns them.
 
     Raises:
-      ValueError: if it is not installed.
+      ValueError: if matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise ValueError("figures need matplotlib: pip install 'jaxrobust[plots]'") from None
+    check_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=figsize, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, **settings)
+
+
+def check_matplotlib() -> None:
+    """Checks that figures can be drawn.
+
+    Raises:
+      ValueError: if matplotlib is not installed.
+    """
     # Without a home it makes a folder of its own, and tells at length.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ValueError("figures need matplotlib: pip install 'jaxrobust[plots]'") from None

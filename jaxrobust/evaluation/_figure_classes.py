@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxrobust.drawing import pyplot
+from jaxrobust.drawing import subplots
 from jaxrobust.evaluation._figures import class_name
 
 NUMBERED = 20  # classes whose shares are also written as numbers
@@ -33,15 +33,13 @@ def draw_classes(
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
     methods = list(next(iter(panels.values())))
     classes = max(len(shares) for shares in next(iter(panels.values())).values())
     numbered = classes <= NUMBERED
     width = (0.46 * classes if numbered else 6.0) * len(panels) + 2.2
     height = 1.7 + 0.34 * len(methods) + (0.9 if class_names and numbered else 0)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         1, len(panels), figsize=(width, height), squeeze=False, sharey=True,
-        layout="constrained",
     )  # fmt: skip
     for axis, (label, shares) in zip(axes[0], panels.items(), strict=True):
         values = 100 * np.array([shares[name] for name in methods], float)
@@ -63,4 +61,3 @@ def draw_classes(
     figure.colorbar(image, ax=axes, label="accuracy (%)", pad=0.01, fraction=0.03)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)
-    plt.close(figure)

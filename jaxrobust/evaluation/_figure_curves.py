@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.drawing import pyplot, style
+from jaxrobust.drawing import style, subplots
 
 
 class Curve(NamedTuple):
@@ -50,13 +50,11 @@ def draw_curves(
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     width = 5.6 if len(panels) == 1 else 4.5 * len(panels)
     longest = max(map(len, names), default=0)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         1, len(panels), figsize=(width + 1 + 0.085 * longest, 4.4), squeeze=False,
-        layout="constrained",
     )  # fmt: skip
     lines: dict[str, Any] = {}
     for axis, (label, curves) in zip(axes[0], panels.items(), strict=True):
@@ -79,4 +77,3 @@ def draw_curves(
     shown = [name for name in names if name in lines]
     figure.legend([lines[n] for n in shown], shown, fontsize=8, loc="outside right center")
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.drawing import pyplot, style
+from jaxrobust.drawing import style, subplots
 from jaxrobust.evaluation._front import front
 
 OFFSETS = [(9, 4), (9, -7), (-9, 4), (-9, -7), (0, 10), (0, -12), (14, 0), (-14, 0)]  # points
@@ -57,8 +57,7 @@ def draw_fronts(
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    figure, axis = subplots(figsize=(6.4, 4.8))
     clean, robust = (
         100 * np.concatenate([np.reshape(getattr(line, name), (-1, 3)) for line in lines])
         for name in ("clean", "robust")
@@ -82,7 +81,6 @@ def draw_fronts(
     figure.canvas.draw()  # places are final: labels are set by pixels
     _label(figure, axis, lines, clean[:, 0], robust[:, 0], best)
     figure.savefig(path, dpi=170)
-    plt.close(figure)
 
 
 def _draw_line(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.drawing import pyplot, style
+from jaxrobust.drawing import style, subplots
 from jaxrobust.evaluation._front import front
 
 
@@ -41,8 +41,7 @@ def draw_tradeoff(
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(7.6, 4.8), layout="constrained")
+    figure, axis = subplots(figsize=(7.6, 4.8))
     for number, point in enumerate(points):
         clean, robust = (100 * np.array(v[:3]) for v in (point.clean, point.robust))
         axis.errorbar(
@@ -72,7 +71,6 @@ def draw_tradeoff(
     )
     _label_points(axis, points)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _label_points(axis: Any, points: Sequence[Point]) -> None:

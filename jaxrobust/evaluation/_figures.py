@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrobust.drawing import COLOURS, pyplot
+from jaxrobust.drawing import COLOURS, subplots
 
 
 def class_name(number: int, names: Sequence[str], *, prefix: str = "", longest: int = 14) -> str:
@@ -46,7 +46,6 @@ def draw_adversarial_images(
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
     columns = min(columns, len(images))
     delta = adversarial[:columns] - images[:columns]
     largest = float(np.abs(delta).max()) or 1.0
@@ -55,9 +54,7 @@ def draw_adversarial_images(
         ("adversarial", adversarial[:columns], predictions),
         (f"perturbation\nx {0.5 / largest:.0f}", delta / largest / 2 + 0.5, None),
     ]
-    figure, axes = plt.subplots(
-        3, columns, figsize=(1.25 * columns + 0.8, 4.7), squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(3, columns, figsize=(1.25 * columns + 0.8, 4.7), squeeze=False)
     for row, (name, pictures, classes) in zip(axes, rows, strict=True):
         for column, (axis, picture) in enumerate(zip(row, pictures, strict=True)):
             grey = picture.shape[-1] == 1
@@ -75,7 +72,6 @@ def draw_adversarial_images(
         row[0].set_ylabel(name, fontsize=9)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str) -> None:
@@ -92,8 +88,7 @@ def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure, axis = subplots(figsize=(6.4, 4))
     values = [100 * v for v in accuracies.values()]
     colours = [COLOURS[5], *[COLOURS[0]] * (len(values) - 1)]
     bars = axis.bar(list(accuracies), values, color=colours)
@@ -102,7 +97,6 @@ def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title: str) -> None:
@@ -119,8 +113,7 @@ def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure, axis = subplots(figsize=(6.4, 4))
     radii = [eps for eps, _ in points]
     value, low, high = (100 * np.array([a[i] for _, a in points]) for i in range(3))
     axis.fill_between(radii, low, high, alpha=0.2, color=COLOURS[0], label="95 % interval")
@@ -130,7 +123,6 @@ def draw_sweep(path: pathlib.Path, points: Sequence[tuple[float, Any]], *, title
     axis.grid(alpha=0.3)
     axis.legend()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def draw_bars(
@@ -151,10 +143,9 @@ def draw_bars(
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    plt = pyplot()
     methods = list(next(iter(parts.values())))
     height = 1.3 + 0.32 * len(methods)
-    figure, axis = plt.subplots(figsize=(7.6, height), layout="constrained")
+    figure, axis = subplots(figsize=(7.6, height))
     ends = np.zeros(len(methods))
     for colour, (name, values) in zip(
         (COLOURS[0], COLOURS[5], COLOURS[4]), parts.items(), strict=False
@@ -171,4 +162,3 @@ def draw_bars(
     if len(parts) > 1:
         figure.legend(fontsize=8, loc="outside lower right", ncols=len(parts))
     figure.savefig(path, dpi=120)
-    plt.close(figure)
