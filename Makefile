@@ -48,6 +48,7 @@ test-core: $(INSTALLED) lint
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 
 # Not a part of `make test`: the stubs come with NumPy and JAX, so their next release may find more.
 types: $(INSTALLED)

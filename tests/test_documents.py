@@ -91,6 +91,7 @@ def test_other_shell_commands_of_the_readme_are_known():
         "source ",
         ". ",
         "ruff",
+        "codespell",
     )
     for command in commands(ROOT / "README.md"):
         assert command.startswith(known), command

@@ -17,7 +17,7 @@ INTERPRETER = """#!/bin/sh
 case "$1 $2" in
   "-m venv") echo "venv {version}" >>log; mkdir -p "$3/bin"; touch "$3/pyvenv.cfg"
     cp "$0" "$3/bin/python"
-    for tool in ruff mypy jaxrobust; do echo "#!/bin/sh" >"$3/bin/$tool"; done
+    for tool in ruff codespell mypy jaxrobust; do echo "#!/bin/sh" >"$3/bin/$tool"; done
     chmod +x "$3"/bin/* ;;
   "-m pip") echo "pip {version}" >>log; [ ! -e no_network ] ;;
   "-m sphinx") echo "sphinx {version}" >>log ;;

@@ -28,8 +28,8 @@ def test_the_root_has_what_an_experiment_file_needs():
     assert jaxrobust.Experiment is Experiment
     assert {"Experiment", "use", "attacks", "losses", "__version__"} <= set(dir(jaxrobust))
     assert not {"cli", "py"} & set(dir(jaxrobust))
-    with pytest.raises(AttributeError, match="no attribute 'Experment'"):
-        _ = jaxrobust.Experment
+    with pytest.raises(AttributeError, match="no attribute 'Trial'"):
+        _ = jaxrobust.Trial
 
 
 def test_types_of_the_package_are_there_for_others():
