@@ -15,9 +15,9 @@ from jaxrobust.evaluation._compare_fronts import FrontComparison as FrontCompari
 from jaxrobust.evaluation._compare_fronts import compare_fronts as compare_fronts
 from jaxrobust.evaluation._distances import distances as distances
 from jaxrobust.evaluation._distances_report import Distances as Distances
-from jaxrobust.evaluation._evaluate import EvaluationResult as EvaluationResult
 from jaxrobust.evaluation._evaluate import evaluate as evaluate
 from jaxrobust.evaluation._evaluate import pgd_attacks as pgd_attacks
+from jaxrobust.evaluation._evaluation_result import EvaluationResult as EvaluationResult
 from jaxrobust.evaluation._evaluator import Evaluator as Evaluator
 from jaxrobust.evaluation._evaluator import Work as Work
 from jaxrobust.evaluation._evaluator import settings_of as settings_of

@@ -10,15 +10,19 @@ import numpy as np
 from jaxrobust.evaluation._audit_probe import Probe
 from jaxrobust.evaluation._audit_stages import Route
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._report_parts import Shown
 from jaxrobust.twins import Stop
 from jaxrobust.typing import Norm
 
 SHOWN = 8  # findings in the text
 
 
-@dataclass(frozen=True, eq=False)
-class AuditReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditReport(Shown):
     """The result of `audit`.
+
+    `to_dataframe` has the columns `label`, `clean`, `before` and each stage (True where the network
+    still withstands it), and `masked`.
 
     Attributes:
       norm: the norm of the ball.
@@ -126,6 +130,16 @@ class AuditReport:
         if self.random:
             found.append("the same images get different logits")
         return found
+
+    def _title(self) -> str:
+        return (
+            f"{self.norm} eps {self.eps:.6g}, {len(self.labels)} points, robust "
+            f"{self.before.value:.1%} before and {self.robust_accuracy.value:.1%} after, "
+            f"{self.verdict.partition(':')[0]}"
+        )
+
+    def _points(self) -> dict[str, np.ndarray]:
+        return {"label": self.labels, **self.masks, "masked": self.masked}
 
     def text(self) -> str:
         """One page: the verdict, the points that fell to each stage, and suspicions."""

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxrobust import threats
+from jaxrobust.evaluation._attack_settings import attack_settings
 from jaxrobust.evaluation._cascade import Evaluated, Progress, cascade, checked_ball
 from jaxrobust.evaluation._ensemble import OneDraw
 from jaxrobust.evaluation._examples import on_every_device
@@ -137,7 +138,7 @@ def _report(found: Evaluated, *, norm: Norm, eps: float, version: str) -> Report
         eps=float(eps),
         version=version,
         seed=ensemble.seed,
-        items=plan.items,
+        attacks=attack_settings(plan.items, ensemble.cost, norm),
         deviations=plan.deviations,
         individual=ensemble.individual,
         labels=ensemble.labels,

@@ -24,6 +24,7 @@ from jaxrobust.evaluation._examples import bucket_sizes, over_examples
 from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
+from jaxrobust.evaluation._report_parts import Shown
 from jaxrobust.evaluation._store import Store, made_once, model_digest
 from jaxrobust.inputs import InputError, as_choice, as_count, as_flag, as_number, as_seed
 from jaxrobust.keys import key_of
@@ -41,9 +42,11 @@ class ContradictionError(Exception):
     """A point was certified, and an attack fooled the network within the certified set."""
 
 
-@dataclass(frozen=True)
-class Bracket:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bracket(Shown):
     """The result of `bracket`.
+
+    `to_dataframe` has the columns `verdict`, `decided_by` and `margin`.
 
     Attributes:
       certified: `[n]` bool; a bound proves that no image of the set is misclassified.
@@ -89,6 +92,16 @@ class Bracket:
         """Number of points by the stage that decided them; "open" for the others."""
         names, counts = np.unique(self.decided_by, return_counts=True)
         return {str(n) or "open": int(c) for n, c in zip(names, counts, strict=True)}
+
+    def _title(self) -> str:
+        return (
+            f"{self.threat}, {len(self.certified)} points, robust accuracy from "
+            f"{self.lower.value:.1%} to {self.upper.value:.1%}"
+        )
+
+    def _points(self) -> dict[str, np.ndarray]:
+        names = {"verdict": self.verdicts, "decided_by": self.decided_by}
+        return names | {"margin": self.margins}
 
     def text(self) -> str:
         """The result in a few lines."""

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxrobust import threats
 from jaxrobust.attacks import Attack
+from jaxrobust.evaluation._attack_settings import stage_settings
 from jaxrobust.evaluation._cascade import (
     Opened,
     Progress,
@@ -219,7 +220,7 @@ class _Case:
         return Distances(
             norm=self.norm,
             seed=self.seed,
-            items=items,
+            attacks=stage_settings(items),
             labels=self.labels,
             clean=~self.opened.wrong,
             distances=self.distances,

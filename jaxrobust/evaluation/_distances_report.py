@@ -1,9 +1,11 @@
 """Distances of the points of a data set from adversarial images: curves, areas, costs."""
 
+import os
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -12,22 +14,24 @@ from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figure_curves import Curve, draw_curves
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._optimality import optimality
-from jaxrobust.evaluation._protocol import WorkItem
-from jaxrobust.evaluation._report_parts import check_lines, write_report
+from jaxrobust.evaluation._report_files import Saved, checks_of
+from jaxrobust.evaluation._report_parts import check_lines
 from jaxrobust.evaluation._results import provenance
-from jaxrobust.evaluation._verdict_report import stage_settings
 from jaxrobust.inputs import as_number
 from jaxrobust.typing import AnyNorm
 
 
-@dataclass(frozen=True, eq=False)
-class Distances:
+@dataclass(frozen=True, eq=False, repr=False)
+class Distances(Saved):
     """The result of `distances`: upper bounds of each point's distance from an adversarial image.
+
+    `to_dataframe` has the columns `label`, `prediction` (of the nearest adversarial image),
+    `clean`, `distance` (the smallest), `found_by`, and `distance ATTACK` for each attack.
 
     Attributes:
       norm: norm of the distances; l0 counts changed values.
       seed: the seed of all noise.
-      items: the attacks that were run, in order.
+      attacks: each attack with its settings, in order, as plain JSON types.
       labels: `[n]`.
       clean: `[n]` bool, True where the image itself is classified correctly.
       distances: `{attack: [n]}`, 0 for clean errors, infinite where the attack found nothing.
@@ -42,11 +46,14 @@ class Distances:
         AttackBench counts them: one per example and pass, and `k - 1` backward passes for the
         gradients of all classes. Finished points, the clean pass and the confirmation do not count.
       seconds: the time of the whole evaluation, including compilation.
+      origin: the provenance of loaded distances; `None` for those of this process.
     """
+
+    FILE: ClassVar[str] = "distances"
 
     norm: AnyNorm
     seed: int
-    items: tuple[WorkItem, ...]
+    attacks: tuple[dict[str, Any], ...]
     labels: np.ndarray
     clean: np.ndarray
     distances: dict[str, np.ndarray]
@@ -57,6 +64,7 @@ class Distances:
     nan_logits: dict[str, int]
     cost: dict[str, dict[str, float]]
     seconds: float
+    origin: dict[str, Any] | None = None
 
     @cached_property
     def best(self) -> np.ndarray:
@@ -144,7 +152,7 @@ class Distances:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the images, as plain JSON types."""
+        """Everything but the arrays, as plain JSON types."""
         return {
             "norm": self.norm,
             "seed": self.seed,
@@ -157,16 +165,17 @@ class Distances:
             "area": self.area(),
             "checks": [check._asdict() for check in self.checks],
             "nan_logits": self.nan_logits,
+            "cost": self.cost,
             "distances": {name: found.tolist() for name, found in self.distances.items()},
             "seconds": round(self.seconds, 3),
-            "provenance": provenance(),
+            "provenance": self.origin or provenance(),
         }
 
     def _attacks(self) -> dict[str, dict[str, Any]]:
         """Numbers and settings of each attack."""
         published, exact = self.optimality(), self.optimality("exact")
         nearest = self.found_by
-        settings = {item["stage"]: item for item in stage_settings(self.items)}
+        settings = {attack["stage"]: attack for attack in self.attacks}
         return {
             name: {
                 "settings": {k: v for k, v in settings[name].items() if k != "stage"},
@@ -183,6 +192,18 @@ class Distances:
             }
             for name, found in self.distances.items()
         }
+
+    def _title(self) -> str:
+        points, found = len(self.labels), int(np.isfinite(self.best).sum())
+        return (
+            f"{self.norm}, {points} points, clean {self.clean_accuracy.value:.1%}, median distance "
+            f"{self.median:.4g}, found for {found}"
+        )
+
+    def _points(self) -> dict[str, np.ndarray]:
+        columns = {"label": self.labels, "prediction": self.predictions, "clean": self.clean}
+        columns |= {"distance": self.best, "found_by": self.found_by}
+        return columns | {f"distance {name}": found for name, found in self.distances.items()}
 
     def text(self) -> str:
         """The result as text."""
@@ -203,20 +224,43 @@ class Distances:
             )
         return "\n".join([*lines, *check_lines(self.checks, self.seconds)])
 
-    def save(self, folder: str | pathlib.Path, *, images: bool = True) -> list[pathlib.Path]:
+    def save(self, folder: str | os.PathLike[str], *, images: bool = True) -> list[pathlib.Path]:
         """Writes `distances.json`, `distances.txt` and, if wanted, `adversarial.npz`.
 
         Args:
           folder: created if missing.
-          images: also write distances, predictions and nearest adversarial images.
+          images: also write distances, predictions and nearest adversarial images, which `load`
+            needs.
 
         Returns:
           The files that were written.
         """
+        return self._write(folder, arrays=images)
+
+    def _arrays(self) -> dict[str, Any]:
         arrays: dict[str, Any] = {f"distance_{k}": v for k, v in self.distances.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
-        arrays |= {"predictions": self.predictions}
-        return write_report(folder, "distances", self, arrays if images else None)
+        return arrays | {"predictions": self.predictions, "clean": self.clean}
+
+    @classmethod
+    def _restored(cls, told: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        attacks = told["attacks"]
+        return cls(
+            norm=told["norm"],
+            seed=told["seed"],
+            attacks=tuple({"stage": name, **one["settings"]} for name, one in attacks.items()),
+            labels=arrays["labels"],
+            clean=arrays["clean"],
+            distances={name: arrays[f"distance_{name}"] for name in attacks},
+            adversarial_images=arrays["images"],
+            predictions=arrays["predictions"],
+            unconfirmed={name: one["unconfirmed"] for name, one in attacks.items()},
+            checks=checks_of(told),
+            nan_logits=told["nan_logits"],
+            cost=told["cost"],
+            seconds=told["seconds"],
+            origin=told["provenance"],
+        )
 
     def draw(self, path: str | pathlib.Path) -> None:
         """Draws the accuracy against eps under each attack and under all of them.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ from jax.typing import ArrayLike
 from jaxrobust.attacks import PGD, Attack
 from jaxrobust.evaluation._checks import (
     AttackResultError,
-    Check,
     finite_check,
     logit_checks,
     sampled,
 )
 from jaxrobust.evaluation._clean import clean_batch, clean_pass
+from jaxrobust.evaluation._evaluation_result import EvaluationResult
 from jaxrobust.evaluation._examples import one_shape, over_examples
-from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._intervals import accuracy
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.inputs import InputError, as_count, as_flag, as_images, as_labels, as_seed
 from jaxrobust.keys import key_of
@@ -53,38 +53,6 @@ def pgd_attacks(threat: Any, **settings: Any) -> dict[str, PGD]:
         "pgd": PGD(threat=threat, **settings),
         "margin_pgd": PGD(threat=threat, loss=margin, **settings),
     }
-
-
-class EvaluationResult(NamedTuple):
-    """The result of `evaluate`.
-
-    Attributes:
-      clean: accuracy on the clean images.
-      robust: accuracy under each attack; clean errors count as errors.
-      worst: accuracy on the points that are robust to every attack.
-      masks: `{"clean": bool [n], attack: bool [n]}`, True where classified correctly.
-      adversarial_images: `{attack: [n, h, w, c]}`, for the attacks whose images were kept.
-      nan_logits: `{"clean": int, attack: int}`, images with NaN or +inf among their logits. They
-        count as misclassified.
-      checks: checks of the network; a failed one is a warning.
-    """
-
-    clean: Accuracy
-    robust: dict[str, Accuracy]
-    worst: Accuracy
-    masks: dict[str, np.ndarray]
-    adversarial_images: dict[str, np.ndarray]
-    nan_logits: dict[str, int]
-    checks: tuple[Check, ...]
-
-    def figures(self) -> dict[str, Any]:
-        """The accuracies as plain JSON types."""
-        return {
-            "clean_accuracy": self.clean._asdict(),
-            "robust_accuracy": {name: value._asdict() for name, value in self.robust.items()},
-            "worst_case_accuracy": self.worst._asdict(),
-            "checks": [check._asdict() for check in self.checks if not check.passed],
-        }
 
 
 def evaluate(

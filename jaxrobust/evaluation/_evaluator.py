@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from jax import Array
 
-from jaxrobust.evaluation._evaluate import EvaluationResult, evaluate
+from jaxrobust.evaluation._evaluate import evaluate
+from jaxrobust.evaluation._evaluation_result import EvaluationResult
 from jaxrobust.evaluation._examples import one_shape, over_examples
 from jaxrobust.evaluation._programs import Compiled
 from jaxrobust.evaluation._rows import Row

@@ -1,34 +1,38 @@
 """The result of an AutoAttack evaluation, and exactly what was run."""
 
-import html
+import os
 import pathlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
-from jaxrobust.evaluation._protocol import WorkItem
-from jaxrobust.evaluation._report_parts import check_lines, write_report
+from jaxrobust.evaluation._report_files import Saved, checks_of
+from jaxrobust.evaluation._report_parts import check_lines
 from jaxrobust.evaluation._results import provenance, write_json
 from jaxrobust.reasons import one_line
 from jaxrobust.typing import Norm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report:
+class Report(Saved):
     """The result of `autoattack`.
+
+    `to_dataframe` has the columns `label`, `prediction` (of the adversarial image), `clean` and
+    each attack (True where still robust after it), and `distance ATTACK` for attacks that measure
+    distances.
 
     Attributes:
       norm: the norm of the ball.
       eps: radius in image units, as given.
       version: "standard", "plus", "rand" or "custom".
       seed: the seed of all noise.
-      items: the work items that were run, in order.
+      attacks: each attack that was run with its settings, in order, as plain JSON types.
       deviations: where this differs from the published AutoAttack; empty if it does not.
       individual: whether every attack ran on all correctly classified points.
       labels: `[n]`.
@@ -45,13 +49,16 @@ class Report:
         misclassified.
       cost: `{attack: {"forwards", "backwards", "seconds"}}`; passes of single examples.
       seconds: the time of the whole evaluation, including compilation.
+      origin: the provenance of a loaded report; `None` for a report of this process.
     """
+
+    FILE: ClassVar[str] = "report"
 
     norm: Norm
     eps: float
     version: str
     seed: int
-    items: tuple[WorkItem, ...]
+    attacks: tuple[dict[str, Any], ...]
     deviations: tuple[str, ...]
     individual: bool
     labels: np.ndarray
@@ -65,6 +72,7 @@ class Report:
     nan_logits: dict[str, int]
     cost: dict[str, dict[str, float]]
     seconds: float
+    origin: dict[str, Any] | None = None
 
     @property
     def clean_accuracy(self) -> Accuracy:
@@ -76,38 +84,18 @@ class Report:
         """The share of all points that no attack fooled."""
         return accuracy(next(reversed(self.masks.values())))
 
-    def __repr__(self) -> str:
-        """One line with the evaluation and its result, without the arrays."""
+    def _title(self) -> str:
         kind = (
             f"AutoAttack {self.version}" if not self.deviations else "not the standard AutoAttack"
         )
         return (
-            f"<Report: {kind}, {self.norm} eps {self.eps:.6g}, {len(self.labels)} points, "
-            f"clean {self.clean_accuracy.value:.1%}, robust {self.robust_accuracy.value:.1%}>"
+            f"{kind}, {self.norm} eps {self.eps:.6g}, {len(self.labels)} points, "
+            f"clean {self.clean_accuracy.value:.1%}, robust {self.robust_accuracy.value:.1%}"
         )
 
-    def _repr_html_(self) -> str:
-        """The report as notebooks show it."""
-        return f"<pre>{html.escape(self.text())}</pre>"
-
-    def to_dataframe(self) -> Any:
-        """The points as a table, one line each.
-
-        Returns:
-          A pandas DataFrame with columns `label`, `prediction` (of the adversarial image), `clean`
-          and each attack (True where still robust after it), and `distance ATTACK` for attacks that
-          measure distances.
-
-        Raises:
-          ValueError: if pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise ValueError("to_dataframe needs pandas: python -m pip install pandas") from None
+    def _points(self) -> dict[str, np.ndarray]:
         columns = {"label": self.labels, "prediction": self.predictions, **self.masks}
-        columns |= {f"distance {name}": values for name, values in self.distances.items()}
-        return pandas.DataFrame(columns)
+        return columns | {f"distance {name}": d for name, d in self.distances.items()}
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -122,23 +110,11 @@ class Report:
             "seed": self.seed,
             "individual": self.individual,
             "precision": "float32",
-            "attacks": [self._attack_text(name) for name in self.cost],
-        }
-
-    def _attack_text(self, name: str) -> dict[str, Any]:
-        items = [item for item in self.items if item.name == name]
-        attack: Any = items[0].attack
-        restarts = getattr(attack, "restarts", 1) * (1 + max(item.restart for item in items))
-        return {
-            "attack": name,
-            "norm": self.norm,
-            **{"eot": 1, "eps_schedule": False, "stochastic": False, **attack.settings},
-            "restarts": restarts,
-            "targets": len({item.rank for item in items if item.rank}),
+            "attacks": list(self.attacks),
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the images, as plain JSON types."""
+        """Everything but the arrays, as plain JSON types."""
         return {
             "protocol": self.protocol,
             "clean_accuracy": self.clean_accuracy._asdict(),
@@ -152,7 +128,7 @@ class Report:
             "cost": self.cost,
             "seconds": round(self.seconds, 3),
             "points": {k: v.astype(int).tolist() for k, v in self.masks.items()},
-            "provenance": provenance(),
+            "provenance": self.origin or provenance(),
         }
 
     def text(self) -> str:
@@ -215,7 +191,7 @@ class Report:
 
     def save(
         self,
-        folder: str | pathlib.Path,
+        folder: str | os.PathLike[str],
         *,
         picture: bool = True,
         card: Mapping[str, Any] | None = None,
@@ -231,10 +207,7 @@ class Report:
           The files that were written.
         """
         folder = pathlib.Path(folder).expanduser()
-        arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
-        arrays |= {"images": self.adversarial_images, "labels": self.labels}
-        arrays |= {"predictions": self.predictions}
-        paths = write_report(folder, "report", self, arrays)
+        paths = self._write(folder, arrays=True)
         write_json(folder / "model_card.json", self.model_card(**(card or {})))
         paths.append(folder / "model_card.json")
         if picture:
@@ -244,6 +217,35 @@ class Report:
             except Exception as error:  # a picture is never worth more than the numbers
                 warnings.warn(f"cascade.png is not drawn: {one_line(error)}", stacklevel=2)
         return paths
+
+    def _arrays(self) -> dict[str, Any]:
+        arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
+        arrays |= {f"individual_{name}": mask for name, mask in self.individual_masks.items()}
+        arrays |= {f"distance_{name}": values for name, values in self.distances.items()}
+        arrays |= {"images": self.adversarial_images, "labels": self.labels}
+        return arrays | {"predictions": self.predictions}
+
+    @classmethod
+    def _restored(cls, told: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        protocol = told["protocol"]
+        individual, distances = told["individual"], told["fab_distances"]
+        return cls(
+            **{name: protocol[name] for name in ("norm", "eps", "version", "seed", "individual")},
+            attacks=tuple(protocol["attacks"]),
+            deviations=tuple(protocol["deviations"]),
+            labels=arrays["labels"],
+            masks={name: arrays[f"mask_{name}"] for name in told["after_attack"]},
+            individual_masks={name: arrays[f"individual_{name}"] for name in individual},
+            adversarial_images=arrays["images"],
+            predictions=arrays["predictions"],
+            distances={name: arrays[f"distance_{name}"] for name in distances},
+            largest_norm=told["largest_norm"],
+            checks=checks_of(told),
+            nan_logits=told["nan_logits"],
+            cost=told["cost"],
+            seconds=told["seconds"],
+            origin=told["provenance"],
+        )
 
     def draw(self, path: str | pathlib.Path) -> None:
         """Draws the accuracy after each attack.

@@ -1,55 +1,64 @@
-"""What every report has: the lines on its checks, and its files."""
+"""What every report has: one line, a page for notebooks, a table of points, the lines on checks."""
 
-import pathlib
+import html
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from jaxrobust.evaluation._checks import Check
-from jaxrobust.evaluation._results import write_json
-from jaxrobust.files import replace_text, replacing
 
 
-class Written(Protocol):
-    """A report that can be written to files."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the arrays, as plain JSON types."""
+class Shown:
+    """How a report is displayed; its class defines `text`, `_title` and `_points`."""
 
     def text(self) -> str:
         """The report as text."""
+        raise NotImplementedError
+
+    def _title(self) -> str:
+        """The evaluation and its result in a few words."""
+        raise NotImplementedError
+
+    def _points(self) -> Mapping[str, np.ndarray]:
+        """The columns of the table of points, `[n]` each."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """One line with the evaluation and its result, without the arrays."""
+        return f"<{type(self).__name__}: {self._title()}>"
+
+    def _repr_html_(self) -> str:
+        """The report as notebooks show it."""
+        return f"<pre>{html.escape(self.text())}</pre>"
+
+    def to_dataframe(self) -> Any:
+        """Returns the points as a table with one row per point.
+
+        Returns:
+          A pandas DataFrame; the description of the class lists its columns.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ValueError("to_dataframe needs pandas: python -m pip install pandas") from None
+        return pandas.DataFrame(dict(self._points()))
+
+
+def warning_lines(checks: Sequence[Check]) -> list[str]:
+    """A warning for each failed check."""
+    return [
+        f"  warning: {check.name}: {check.message} ({check.value:.4g})"
+        for check in checks
+        if not check.passed
+    ]
 
 
 def check_lines(checks: Sequence[Check], seconds: float) -> Iterator[str]:
     """A warning for each failed check, then how many passed, and the time."""
-    failed = [check for check in checks if not check.passed]
-    for check in failed:
-        yield f"  warning: {check.name}: {check.message} ({check.value:.4g})"
-    yield f"{len(checks) - len(failed)} of {len(checks)} checks passed, {seconds:.1f} s"
-
-
-def write_report(
-    folder: str | pathlib.Path, name: str, report: Written, arrays: Mapping[str, Any] | None
-) -> list[pathlib.Path]:
-    """Writes `NAME.json`, `NAME.txt` and, with arrays, `adversarial.npz`.
-
-    Args:
-      folder: created if missing.
-      name: the name of the files.
-      report: the report.
-      arrays: images and results by point, or `None`.
-
-    Returns:
-      The files that were written.
-    """
-    folder = pathlib.Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.json", folder / f"{name}.txt"]
-    write_json(paths[0], report.to_dict())
-    replace_text(paths[1], report.text() + "\n")
-    if arrays is not None:
-        paths.append(folder / "adversarial.npz")
-        with replacing(paths[2]) as file:
-            np.savez_compressed(file, **arrays)
-    return paths
+    warnings = warning_lines(checks)
+    yield from warnings
+    yield f"{len(checks) - len(warnings)} of {len(checks)} checks passed, {seconds:.1f} s"

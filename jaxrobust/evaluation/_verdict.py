@@ -8,12 +8,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxrobust import threats
+from jaxrobust.evaluation._attack_settings import stage_settings
 from jaxrobust.evaluation._cascade import Progress, cascade, checked_ball
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._half import PRECISIONS, in_half
 from jaxrobust.evaluation._protocol import Protocol
 from jaxrobust.evaluation._verdict_plan import verdict_plan
-from jaxrobust.evaluation._verdict_report import Verdict, stage_settings
+from jaxrobust.evaluation._verdict_report import Verdict
 from jaxrobust.inputs import as_choice, as_seed
 from jaxrobust.typing import LogitsFn, Norm
 
@@ -95,7 +96,7 @@ def verdict(
 
     def settings(plan: Protocol) -> dict[str, Any]:
         ball = {"norm": norm, "eps": float(np.float32(eps)), "seed": seed}
-        return {**ball, "precision": precision, "verdict": stage_settings(plan.items)}
+        return {**ball, "precision": precision, "verdict": list(stage_settings(plan.items))}
 
     ensemble, plan, checks, seconds = cascade(
         logits_fn,
@@ -116,7 +117,7 @@ def verdict(
         eps=float(eps),
         seed=seed,
         precision=precision,
-        items=plan.items,
+        stages=stage_settings(plan.items),
         labels=ensemble.labels,
         masks={"clean": ensemble.clean, **ensemble.robust},
         unconfirmed=ensemble.unconfirmed,

@@ -1,30 +1,35 @@
 """The result of a fast verdict, and its cost."""
 
+import os
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
-from jaxrobust.evaluation._protocol import WorkItem
-from jaxrobust.evaluation._report_parts import check_lines, write_report
+from jaxrobust.evaluation._report_files import Saved, checks_of
+from jaxrobust.evaluation._report_parts import check_lines
 from jaxrobust.evaluation._results import provenance
 from jaxrobust.typing import Norm
 
 
-@dataclass(frozen=True, eq=False)
-class Verdict:
+@dataclass(frozen=True, eq=False, repr=False)
+class Verdict(Saved):
     """The result of `verdict`: an upper bound of robust accuracy.
+
+    `to_dataframe` has the columns `label`, `prediction` (of the adversarial image), `clean` and
+    each stage (True where still robust after it).
 
     Attributes:
       norm: the norm of the ball.
       eps: radius in image units, as given.
       seed: the seed of all noise.
       precision: the precision of the network in the attacks; successes are confirmed in float32.
-      items: the stages that were run, in order.
+      stages: each stage with its settings, in order, as plain JSON types.
       labels: `[n]`.
       masks: `{"clean": [n], stage: [n]}`, True where still robust after that stage and all before
         it.
@@ -38,13 +43,16 @@ class Verdict:
         misclassified.
       cost: `{stage: {"forwards", "backwards", "seconds"}}`; passes of single examples.
       seconds: the time of the whole evaluation, including compilation.
+      origin: the provenance of a loaded verdict; `None` for a verdict of this process.
     """
+
+    FILE: ClassVar[str] = "verdict"
 
     norm: Norm
     eps: float
     seed: int
     precision: str
-    items: tuple[WorkItem, ...]
+    stages: tuple[dict[str, Any], ...]
     labels: np.ndarray
     masks: dict[str, np.ndarray]
     unconfirmed: dict[str, int]
@@ -55,6 +63,7 @@ class Verdict:
     nan_logits: dict[str, int]
     cost: dict[str, dict[str, float]]
     seconds: float
+    origin: dict[str, Any] | None = None
 
     @property
     def clean_accuracy(self) -> Accuracy:
@@ -84,11 +93,11 @@ class Verdict:
             "eps_float32": float(np.float32(self.eps)),
             "seed": self.seed,
             "precision": self.precision,
-            "stages": stage_settings(self.items),
+            "stages": list(self.stages),
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the images, as plain JSON types."""
+        """Everything but the arrays, as plain JSON types."""
         return {
             "protocol": self.protocol,
             "clean_accuracy": self.clean_accuracy._asdict(),
@@ -101,8 +110,17 @@ class Verdict:
             "cost": self.cost,
             "seconds": round(self.seconds, 3),
             "points": {k: v.astype(int).tolist() for k, v in self.masks.items()},
-            "provenance": provenance(),
+            "provenance": self.origin or provenance(),
         }
+
+    def _title(self) -> str:
+        return (
+            f"{self.norm} eps {self.eps:.6g}, {len(self.labels)} points, clean "
+            f"{self.clean_accuracy.value:.1%}, robust at most {self.robust_accuracy.value:.1%}"
+        )
+
+    def _points(self) -> dict[str, np.ndarray]:
+        return {"label": self.labels, "prediction": self.predictions, **self.masks}
 
     def text(self) -> str:
         """The verdict as text."""
@@ -122,20 +140,41 @@ class Verdict:
             )
         return "\n".join([*lines, *check_lines(self.checks, self.seconds)])
 
-    def save(self, folder: str | pathlib.Path, *, images: bool = True) -> list[pathlib.Path]:
+    def save(self, folder: str | os.PathLike[str], *, images: bool = True) -> list[pathlib.Path]:
         """Writes `verdict.json`, `verdict.txt` and, if wanted, `adversarial.npz`.
 
         Args:
           folder: created if missing.
-          images: also write masks, predictions and adversarial images.
+          images: also write masks, predictions and adversarial images, which `load` needs.
 
         Returns:
           The files that were written.
         """
+        return self._write(folder, arrays=images)
+
+    def _arrays(self) -> dict[str, Any]:
         arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
-        arrays |= {"predictions": self.predictions}
-        return write_report(folder, "verdict", self, arrays if images else None)
+        return arrays | {"predictions": self.predictions}
+
+    @classmethod
+    def _restored(cls, told: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        protocol = told["protocol"]
+        return cls(
+            **{name: protocol[name] for name in ("norm", "eps", "seed", "precision")},
+            stages=tuple(protocol["stages"]),
+            labels=arrays["labels"],
+            masks={name: arrays[f"mask_{name}"] for name in told["after_stage"]},
+            unconfirmed=told["unconfirmed"],
+            adversarial_images=arrays["images"],
+            predictions=arrays["predictions"],
+            largest_norm=told["largest_norm"],
+            checks=checks_of(told),
+            nan_logits=told["nan_logits"],
+            cost=told["cost"],
+            seconds=told["seconds"],
+            origin=told["provenance"],
+        )
 
     def draw(self, path: str | pathlib.Path) -> None:
         """Draws the accuracy after each stage.
@@ -148,10 +187,3 @@ class Verdict:
             {name: float(mask.mean()) for name, mask in self.masks.items()},
             title=f"fast verdict, {self.norm}, eps {self.eps:.6g}",
         )
-
-
-def stage_settings(items: tuple[WorkItem, ...]) -> list[dict[str, Any]]:
-    """The stages with their settings, as plain JSON types."""
-    attacks: list[Any] = [item.attack for item in items]
-    names = [{"stage": item.name} for item in items]
-    return [name | attack.settings for name, attack in zip(names, attacks, strict=True)]

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from functools import partial
 
 import jax
@@ -235,19 +234,6 @@ def test_a_report_is_short_in_a_notebook(quick):
     assert f"robust {quick.robust_accuracy.value:.1%}>" in text
     assert "not the standard AutoAttack, linf eps 0.1, 60 points" in text
     assert "after apgd-ce" in quick._repr_html_()
-
-
-def test_the_points_as_a_dataframe(quick, monkeypatch):
-    pandas = types.ModuleType("pandas")  # what it is given, without the library
-    pandas.DataFrame = dict
-    monkeypatch.setitem(sys.modules, "pandas", pandas)
-    table = quick.to_dataframe()
-    assert [*table] == ["label", "prediction", *quick.masks, "distance fab-t"]
-    assert {len(values) for values in table.values()} == {60}
-    assert table["square"].sum() == quick.robust_accuracy.correct
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ValueError, match="needs pandas"):
-        quick.to_dataframe()
 
 
 def test_a_picture_that_cannot_be_drawn_is_one_warning(quick, tmp_path, monkeypatch):
