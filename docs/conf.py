@@ -22,6 +22,7 @@ myst_fence_as_directive = ["math"]  # ```math is mathematics on GitHub too
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
+nb_execution_in_temp = True  # notebooks write files
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 suppress_warnings = ["myst-nb.lexer"]  # a kernel names it, and none runs with NOTEBOOKS=off

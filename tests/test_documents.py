@@ -112,6 +112,8 @@ def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with jax.numpy_dtype_promotion("standard"):  # Optax's Adam is not strict
         exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+    if "matplotlib.pyplot" in sys.modules:  # which a notebook shows, and pyplot would keep
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def test_links_between_pages_lead_somewhere():

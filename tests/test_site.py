@@ -137,6 +137,12 @@ def test_links_to_files_outside_of_the_site_are_turned():
     assert "](/recipes.md)" in project_files.pages()["project/contributing"]
 
 
+def test_every_notebook_is_linked_from_a_page_of_its_subject():
+    pages = [p.read_text() for p in (ROOT / "docs").glob("*.md") if p.stem != "index"]
+    for notebook in (ROOT / "docs" / "notebooks").glob("*.md"):
+        assert any(f"](notebooks/{notebook.name})" in text for text in pages), notebook.name
+
+
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     pages = [p.relative_to(ROOT / "docs") for p in (ROOT / "docs").glob("*.md")]
