@@ -93,7 +93,8 @@ def _row(defence: Defence, points: int | None, settings: dict[str, Any]) -> Audi
 def falls_to_pgd(defence: Defence, x: np.ndarray, y: np.ndarray, *, steps: int) -> np.ndarray:
     """Whether most of nine passes of a random network misclassify what PGD finds."""
     attack = attacks.PGD(threat=threats.linf(defence.eps), steps=steps)
-    found = jax.jit(lambda key: attack(defence.network, key, x, y))(jax.random.key(0)).images
+    run = jax.jit(lambda key, x, y: attack(defence.network, key, x, y))
+    found = run(jax.random.key(0), x, y).images
     passes = jax.jit(lambda x: defence.network(x))
     wrong = [np.asarray(passes(found)).argmax(-1) != y for _ in range(9)]
     return np.mean(wrong, 0) > 0.5

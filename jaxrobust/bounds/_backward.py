@@ -57,7 +57,8 @@ def lower_bounds(
       `[s]`, or what `totals` makes of `s` rows; `mirrored` twice as many, those of minus the rows
       last.
     """
-    pending, found = {at: rows}, []
+    pending: dict[int, Array] = {at: rows}
+    found: list[Array] = []
     for node in reversed(graph.nodes):
         if node.out not in pending:
             continue
