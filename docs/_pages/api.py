@@ -52,17 +52,8 @@ def _entry(name: str, value: Any) -> str:
     signature = "" if kind == "data" else _signature(value)
     body = markdown(_own_doc(value)) if kind != "data" else ""
     if inspect.isclass(value):
-        body += "".join(f"\n\n{_method(n, m)}" for n, m in _members(value).items() if n[0] != "_")
+        body += "".join(f"\n\n{_method(n, m)}" for n, m in vars(value).items() if n[0] != "_")
     return f"`````{{py:{kind}}} {name}{signature}\n{body}\n`````"
-
-
-def _members(value: type) -> dict[str, Any]:
-    """What a class defines, and what it has of private classes of the library."""
-    bases = [b for b in value.__mro__[1:] if b.__module__.startswith("jaxrobust.")]
-    found: dict[str, Any] = dict(vars(value))
-    for base in bases:
-        found |= {name: member for name, member in vars(base).items() if name not in found}
-    return found
 
 
 def _method(name: str, value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxrobust.evaluation._audit_probe import Probe
 from jaxrobust.evaluation._audit_stages import Route
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
-from jaxrobust.evaluation._report_parts import Shown
+from jaxrobust.evaluation._report_parts import dataframe_of, html_of, short_repr
 from jaxrobust.twins import Stop
 from jaxrobust.typing import Norm
 
@@ -18,7 +18,7 @@ SHOWN = 8  # findings in the text
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AuditReport(Shown):
+class AuditReport:
     """The result of `audit`.
 
     `to_dataframe` has the columns `label`, `clean`, `before` and each stage (True where the network
@@ -131,15 +131,29 @@ class AuditReport(Shown):
             found.append("the same images get different logits")
         return found
 
-    def _title(self) -> str:
-        return (
+    def __repr__(self) -> str:
+        """One line with the evaluation and its result, without the arrays."""
+        return short_repr(
+            self,
             f"{self.norm} eps {self.eps:.6g}, {len(self.labels)} points, robust "
             f"{self.before.value:.1%} before and {self.robust_accuracy.value:.1%} after, "
-            f"{self.verdict.partition(':')[0]}"
+            f"{self.verdict.partition(':')[0]}",
         )
 
-    def _points(self) -> dict[str, np.ndarray]:
-        return {"label": self.labels, **self.masks, "masked": self.masked}
+    def _repr_html_(self) -> str:
+        """The report as notebooks show it."""
+        return html_of(self.text())
+
+    def to_dataframe(self) -> Any:
+        """Returns the points as a table with one row per point.
+
+        Returns:
+          A pandas DataFrame; the description of the class lists its columns.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
+        return dataframe_of({"label": self.labels, **self.masks, "masked": self.masked})
 
     def text(self) -> str:
         """One page: the verdict, the points that fell to each stage, and suspicions."""

@@ -24,7 +24,7 @@ from jaxrobust.evaluation._examples import bucket_sizes, over_examples
 from jaxrobust.evaluation._identity import Identity, identity_of
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._report_parts import Shown
+from jaxrobust.evaluation._report_parts import dataframe_of, html_of, short_repr
 from jaxrobust.evaluation._store import Store, made_once, model_digest
 from jaxrobust.inputs import InputError, as_choice, as_count, as_flag, as_number, as_seed
 from jaxrobust.keys import key_of
@@ -43,7 +43,7 @@ class ContradictionError(Exception):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Bracket(Shown):
+class Bracket:
     """The result of `bracket`.
 
     `to_dataframe` has the columns `verdict`, `decided_by` and `margin`.
@@ -93,15 +93,29 @@ class Bracket(Shown):
         names, counts = np.unique(self.decided_by, return_counts=True)
         return {str(n) or "open": int(c) for n, c in zip(names, counts, strict=True)}
 
-    def _title(self) -> str:
-        return (
+    def __repr__(self) -> str:
+        """One line with the evaluation and its result, without the arrays."""
+        return short_repr(
+            self,
             f"{self.threat}, {len(self.certified)} points, robust accuracy from "
-            f"{self.lower.value:.1%} to {self.upper.value:.1%}"
+            f"{self.lower.value:.1%} to {self.upper.value:.1%}",
         )
 
-    def _points(self) -> dict[str, np.ndarray]:
+    def _repr_html_(self) -> str:
+        """The result as notebooks show it."""
+        return html_of(self.text())
+
+    def to_dataframe(self) -> Any:
+        """Returns the points as a table with one row per point.
+
+        Returns:
+          A pandas DataFrame; the description of the class lists its columns.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
         names = {"verdict": self.verdicts, "decided_by": self.decided_by}
-        return names | {"margin": self.margins}
+        return dataframe_of(names | {"margin": self.margins})
 
     def text(self) -> str:
         """The result in a few lines."""

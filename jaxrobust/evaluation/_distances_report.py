@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -14,15 +14,15 @@ from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figure_curves import Curve, draw_curves
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._optimality import optimality
-from jaxrobust.evaluation._report_files import Saved, checks_of
-from jaxrobust.evaluation._report_parts import check_lines
+from jaxrobust.evaluation._report_files import checks_of, read_report, write_report
+from jaxrobust.evaluation._report_parts import check_lines, dataframe_of, html_of, short_repr
 from jaxrobust.evaluation._results import provenance
 from jaxrobust.inputs import as_number
 from jaxrobust.typing import AnyNorm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Distances(Saved):
+class Distances:
     """The result of `distances`: upper bounds of each point's distance from an adversarial image.
 
     `to_dataframe` has the columns `label`, `prediction` (of the nearest adversarial image),
@@ -48,8 +48,6 @@ class Distances(Saved):
       seconds: the time of the whole evaluation, including compilation.
       origin: the provenance of loaded distances; `None` for those of this process.
     """
-
-    FILE: ClassVar[str] = "distances"
 
     norm: AnyNorm
     seed: int
@@ -193,17 +191,33 @@ class Distances(Saved):
             for name, found in self.distances.items()
         }
 
-    def _title(self) -> str:
+    def __repr__(self) -> str:
+        """One line with the evaluation and its result, without the arrays."""
         points, found = len(self.labels), int(np.isfinite(self.best).sum())
-        return (
+        return short_repr(
+            self,
             f"{self.norm}, {points} points, clean {self.clean_accuracy.value:.1%}, median distance "
-            f"{self.median:.4g}, found for {found}"
+            f"{self.median:.4g}, found for {found}",
         )
 
-    def _points(self) -> dict[str, np.ndarray]:
+    def _repr_html_(self) -> str:
+        """The result as notebooks show it."""
+        return html_of(self.text())
+
+    def to_dataframe(self) -> Any:
+        """Returns the points as a table with one row per point.
+
+        Returns:
+          A pandas DataFrame; the description of the class lists its columns.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
         columns = {"label": self.labels, "prediction": self.predictions, "clean": self.clean}
         columns |= {"distance": self.best, "found_by": self.found_by}
-        return columns | {f"distance {name}": found for name, found in self.distances.items()}
+        return dataframe_of(
+            columns | {f"distance {name}": found for name, found in self.distances.items()}
+        )
 
     def text(self) -> str:
         """The result as text."""
@@ -235,12 +249,28 @@ class Distances(Saved):
         Returns:
           The files that were written.
         """
-        return self._write(folder, arrays=images)
+        arrays = self._arrays() if images else None
+        return write_report(folder, "distances", self.to_dict(), self.text(), arrays)
 
     def _arrays(self) -> dict[str, Any]:
         arrays: dict[str, Any] = {f"distance_{k}": v for k, v in self.distances.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
         return arrays | {"predictions": self.predictions, "clean": self.clean}
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Reads distances that `save` wrote with their images.
+
+        Args:
+          folder: the folder that `save` got.
+
+        Returns:
+          The result, complete; `seconds` is rounded to milliseconds.
+
+        Raises:
+          ValueError: if the folder does not hold such distances.
+        """
+        return read_report(folder, "distances", cls.__name__, cls._restored)
 
     @classmethod
     def _restored(cls, told: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:

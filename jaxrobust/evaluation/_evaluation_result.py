@@ -7,11 +7,11 @@ import numpy as np
 
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._intervals import Accuracy
-from jaxrobust.evaluation._report_parts import Shown, warning_lines
+from jaxrobust.evaluation._report_parts import dataframe_of, html_of, short_repr, warning_lines
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EvaluationResult(Shown):
+class EvaluationResult:
     """The result of `evaluate`.
 
     `to_dataframe` has the columns `clean` and each attack: True where classified correctly.
@@ -44,14 +44,28 @@ class EvaluationResult(Shown):
             "checks": [check._asdict() for check in self.checks if not check.passed],
         }
 
-    def _title(self) -> str:
-        return (
+    def __repr__(self) -> str:
+        """One line with the evaluation and its result, without the arrays."""
+        return short_repr(
+            self,
             f"{self.clean.total} points, clean {self.clean.value:.1%}, under the worst of "
-            f"{len(self.robust)} attacks {self.worst.value:.1%}"
+            f"{len(self.robust)} attacks {self.worst.value:.1%}",
         )
 
-    def _points(self) -> dict[str, np.ndarray]:
-        return self.masks
+    def _repr_html_(self) -> str:
+        """The result as notebooks show it."""
+        return html_of(self.text())
+
+    def to_dataframe(self) -> Any:
+        """Returns the points as a table with one row per point.
+
+        Returns:
+          A pandas DataFrame; the description of the class lists its columns.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
+        return dataframe_of(self.masks)
 
     def text(self) -> str:
         """The accuracies and the failed checks as text."""

@@ -5,22 +5,22 @@ import pathlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
-from jaxrobust.evaluation._report_files import Saved, checks_of
-from jaxrobust.evaluation._report_parts import check_lines
+from jaxrobust.evaluation._report_files import checks_of, read_report, write_report
+from jaxrobust.evaluation._report_parts import check_lines, dataframe_of, html_of, short_repr
 from jaxrobust.evaluation._results import provenance, write_json
 from jaxrobust.reasons import one_line
 from jaxrobust.typing import Norm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report(Saved):
+class Report:
     """The result of `autoattack`.
 
     `to_dataframe` has the columns `label`, `prediction` (of the adversarial image), `clean` and
@@ -52,8 +52,6 @@ class Report(Saved):
       origin: the provenance of a loaded report; `None` for a report of this process.
     """
 
-    FILE: ClassVar[str] = "report"
-
     norm: Norm
     eps: float
     version: str
@@ -84,18 +82,32 @@ class Report(Saved):
         """The share of all points that no attack fooled."""
         return accuracy(next(reversed(self.masks.values())))
 
-    def _title(self) -> str:
+    def __repr__(self) -> str:
+        """One line with the evaluation and its result, without the arrays."""
         kind = (
             f"AutoAttack {self.version}" if not self.deviations else "not the standard AutoAttack"
         )
-        return (
+        return short_repr(
+            self,
             f"{kind}, {self.norm} eps {self.eps:.6g}, {len(self.labels)} points, "
-            f"clean {self.clean_accuracy.value:.1%}, robust {self.robust_accuracy.value:.1%}"
+            f"clean {self.clean_accuracy.value:.1%}, robust {self.robust_accuracy.value:.1%}",
         )
 
-    def _points(self) -> dict[str, np.ndarray]:
+    def _repr_html_(self) -> str:
+        """The report as notebooks show it."""
+        return html_of(self.text())
+
+    def to_dataframe(self) -> Any:
+        """Returns the points as a table with one row per point.
+
+        Returns:
+          A pandas DataFrame; the description of the class lists its columns.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
         columns = {"label": self.labels, "prediction": self.predictions, **self.masks}
-        return columns | {f"distance {name}": d for name, d in self.distances.items()}
+        return dataframe_of(columns | {f"distance {name}": d for name, d in self.distances.items()})
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -207,7 +219,7 @@ class Report(Saved):
           The files that were written.
         """
         folder = pathlib.Path(folder).expanduser()
-        paths = self._write(folder, arrays=True)
+        paths = write_report(folder, "report", self.to_dict(), self.text(), self._arrays())
         write_json(folder / "model_card.json", self.model_card(**(card or {})))
         paths.append(folder / "model_card.json")
         if picture:
@@ -224,6 +236,21 @@ class Report(Saved):
         arrays |= {f"distance_{name}": values for name, values in self.distances.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
         return arrays | {"predictions": self.predictions}
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Reads a report that `save` wrote.
+
+        Args:
+          folder: the folder that `save` got.
+
+        Returns:
+          The report, complete; `seconds` is rounded to milliseconds.
+
+        Raises:
+          ValueError: if the folder does not hold such a report.
+        """
+        return read_report(folder, "report", cls.__name__, cls._restored)
 
     @classmethod
     def _restored(cls, told: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:

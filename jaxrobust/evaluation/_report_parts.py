@@ -9,43 +9,23 @@ import numpy as np
 from jaxrobust.evaluation._checks import Check
 
 
-class Shown:
-    """How a report is displayed; its class defines `text`, `_title` and `_points`."""
+def short_repr(result: object, title: str) -> str:
+    """One line: the class, and the evaluation and its result in a few words."""
+    return f"<{type(result).__name__}: {title}>"
 
-    def text(self) -> str:
-        """The report as text."""
-        raise NotImplementedError
 
-    def _title(self) -> str:
-        """The evaluation and its result in a few words."""
-        raise NotImplementedError
+def html_of(text: str) -> str:
+    """A text as notebooks show it."""
+    return f"<pre>{html.escape(text)}</pre>"
 
-    def _points(self) -> Mapping[str, np.ndarray]:
-        """The columns of the table of points, `[n]` each."""
-        raise NotImplementedError
 
-    def __repr__(self) -> str:
-        """One line with the evaluation and its result, without the arrays."""
-        return f"<{type(self).__name__}: {self._title()}>"
-
-    def _repr_html_(self) -> str:
-        """The report as notebooks show it."""
-        return f"<pre>{html.escape(self.text())}</pre>"
-
-    def to_dataframe(self) -> Any:
-        """Returns the points as a table with one row per point.
-
-        Returns:
-          A pandas DataFrame; the description of the class lists its columns.
-
-        Raises:
-          ValueError: if pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise ValueError("to_dataframe needs pandas: python -m pip install pandas") from None
-        return pandas.DataFrame(dict(self._points()))
+def dataframe_of(columns: Mapping[str, np.ndarray]) -> Any:
+    """A pandas DataFrame of columns `[n]`; a `ValueError` if pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise ValueError("to_dataframe needs pandas: python -m pip install pandas") from None
+    return pandas.DataFrame(dict(columns))
 
 
 def warning_lines(checks: Sequence[Check]) -> list[str]:

@@ -4,21 +4,21 @@ import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
-from jaxrobust.evaluation._report_files import Saved, checks_of
-from jaxrobust.evaluation._report_parts import check_lines
+from jaxrobust.evaluation._report_files import checks_of, read_report, write_report
+from jaxrobust.evaluation._report_parts import check_lines, dataframe_of, html_of, short_repr
 from jaxrobust.evaluation._results import provenance
 from jaxrobust.typing import Norm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Verdict(Saved):
+class Verdict:
     """The result of `verdict`: an upper bound of robust accuracy.
 
     `to_dataframe` has the columns `label`, `prediction` (of the adversarial image), `clean` and
@@ -45,8 +45,6 @@ class Verdict(Saved):
       seconds: the time of the whole evaluation, including compilation.
       origin: the provenance of a loaded verdict; `None` for a verdict of this process.
     """
-
-    FILE: ClassVar[str] = "verdict"
 
     norm: Norm
     eps: float
@@ -113,14 +111,28 @@ class Verdict(Saved):
             "provenance": self.origin or provenance(),
         }
 
-    def _title(self) -> str:
-        return (
+    def __repr__(self) -> str:
+        """One line with the evaluation and its result, without the arrays."""
+        return short_repr(
+            self,
             f"{self.norm} eps {self.eps:.6g}, {len(self.labels)} points, clean "
-            f"{self.clean_accuracy.value:.1%}, robust at most {self.robust_accuracy.value:.1%}"
+            f"{self.clean_accuracy.value:.1%}, robust at most {self.robust_accuracy.value:.1%}",
         )
 
-    def _points(self) -> dict[str, np.ndarray]:
-        return {"label": self.labels, "prediction": self.predictions, **self.masks}
+    def _repr_html_(self) -> str:
+        """The verdict as notebooks show it."""
+        return html_of(self.text())
+
+    def to_dataframe(self) -> Any:
+        """Returns the points as a table with one row per point.
+
+        Returns:
+          A pandas DataFrame; the description of the class lists its columns.
+
+        Raises:
+          ValueError: if pandas is not installed.
+        """
+        return dataframe_of({"label": self.labels, "prediction": self.predictions, **self.masks})
 
     def text(self) -> str:
         """The verdict as text."""
@@ -150,12 +162,28 @@ class Verdict(Saved):
         Returns:
           The files that were written.
         """
-        return self._write(folder, arrays=images)
+        arrays = self._arrays() if images else None
+        return write_report(folder, "verdict", self.to_dict(), self.text(), arrays)
 
     def _arrays(self) -> dict[str, Any]:
         arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in self.masks.items()}
         arrays |= {"images": self.adversarial_images, "labels": self.labels}
         return arrays | {"predictions": self.predictions}
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """Reads a verdict that `save` wrote with its images.
+
+        Args:
+          folder: the folder that `save` got.
+
+        Returns:
+          The verdict, complete; `seconds` is rounded to milliseconds.
+
+        Raises:
+          ValueError: if the folder does not hold such a verdict.
+        """
+        return read_report(folder, "verdict", cls.__name__, cls._restored)
 
     @classmethod
     def _restored(cls, told: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:

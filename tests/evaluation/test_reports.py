@@ -59,6 +59,14 @@ def made():
     return {name: make() for name, make in MAKE.items()}
 
 
+@pytest.fixture
+def columns(monkeypatch):
+    """`to_dataframe` returns what it gives pandas, which need not be installed."""
+    pandas = types.ModuleType("pandas")
+    pandas.DataFrame = dict
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+
+
 @pytest.mark.parametrize("name", MAKE)
 def test_a_report_is_one_line_and_a_page_in_a_notebook(made, name):
     report = made[name]
@@ -74,10 +82,7 @@ def test_a_report_is_one_line_and_a_page_in_a_notebook(made, name):
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_the_points_as_a_dataframe(made, name, monkeypatch):
-    pandas = types.ModuleType("pandas")  # what it is given, without the library
-    pandas.DataFrame = dict
-    monkeypatch.setitem(sys.modules, "pandas", pandas)
+def test_the_points_as_a_dataframe(made, name, columns, monkeypatch):
     table = made[name].to_dataframe()
     assert {*COLUMNS[name]} <= {*table}
     assert {np.shape(column) for column in table.values()} == {(24,)}
@@ -87,7 +92,7 @@ def test_the_points_as_a_dataframe(made, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_a_saved_report_is_read_back_whole(made, name, tmp_path):
+def test_a_saved_report_is_read_back_whole(made, name, columns, tmp_path):
     report = made[name]
     report.save(tmp_path)
     loaded = type(report).load(tmp_path)
@@ -102,7 +107,7 @@ def test_a_saved_report_is_read_back_whole(made, name, tmp_path):
             assert json.loads(to_json([*want])) == json.loads(to_json([*got])), field.name
         else:
             jax.tree.map(np.testing.assert_array_equal, want, got)
-    assert [*loaded._points()] == [*report._points()], "the order of the attacks"
+    assert [*loaded.to_dataframe()] == [*report.to_dataframe()], "the order of the attacks"
     again = tmp_path / "again"
     loaded.save(again)
     assert (again / f"{name}.json").read_text() == (tmp_path / f"{name}.json").read_text()
