@@ -1,21 +1,28 @@
-"""JSON lines: one row of results a line, which survives crashes and full disks."""
+"""JSON lines: one row of results a line, which survives crashes, full disks and flipped bits."""
 
 import json
+import re
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
 from jaxrobust.files import to_json
 from jaxrobust.storage import Folder, append, run_folder, write_whole
 
+# The last entry of a row: the CRC-32 of the others as they are written. A flipped bit in a number
+# is still JSON.
+CHECKED = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}', re.DOTALL)
+
 
 def read_rows(path: Folder) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; lines that a crash or a full disk damaged are left out.
+    """The rows of a JSON-lines file; lines that a crash, a disk or a full one damaged are left out.
 
     Args:
-      path: the `.jsonl` file.
+      path: the `.jsonl` file. Rows with a checksum, as `append_row` writes them, must agree with
+        it; rows without one are taken as they are.
 
     Returns:
-      One dictionary per undamaged line.
+      One dictionary per undamaged line, without its checksum.
 
     Raises:
       OSError: if the file cannot be read.
@@ -31,6 +38,11 @@ def read_rows(path: Folder) -> list[dict[str, Any]]:
     """
     rows = []
     for line in run_folder(path).read_bytes().split(b"\n"):
+        found = CHECKED.fullmatch(line)
+        if found is not None:
+            line = found[1] + b"}"
+            if zlib.crc32(line) != int(found[2], 16):
+                continue
         try:
             row = json.loads(line)
         except ValueError:  # no JSON, or no text
@@ -38,6 +50,12 @@ def read_rows(path: Folder) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row as JSON with its checksum."""
+    text = to_json(row)
+    return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}' if row else text
 
 
 def append_row(path: Folder, row: dict[str, Any]) -> None:
@@ -50,7 +68,7 @@ def append_row(path: Folder, row: dict[str, Any]) -> None:
       row: plain JSON types. Numbers that JSON does not have become "nan", "inf" and "-inf".
 
     Returns:
-      Nothing; the file has one more row.
+      Nothing; the file has one more row, whose last entry is its checksum, `crc32`.
 
     Raises:
       OSError: if the row does not fit on the disk.
@@ -62,9 +80,9 @@ def append_row(path: Folder, row: dict[str, Any]) -> None:
       ...     path = pathlib.Path(folder, "results.jsonl")
       ...     append_row(path, {"clean": 0.9, "radius": float("inf")})
       ...     path.read_text()
-      '{"clean": 0.9, "radius": "inf"}\\n'
+      '{"clean": 0.9, "radius": "inf", "crc32": "bd487a15"}\\n'
     """
-    append(run_folder(path), to_json(row))
+    append(run_folder(path), _line(row))
 
 
 def write_rows(path: Folder, rows: Iterable[dict[str, Any]]) -> None:
@@ -80,4 +98,4 @@ def write_rows(path: Folder, rows: Iterable[dict[str, Any]]) -> None:
     Raises:
       OSError: if the file does not fit on the disk.
     """
-    write_whole(run_folder(path), "".join(to_json(row) + "\n" for row in rows))
+    write_whole(run_folder(path), "".join(_line(row) + "\n" for row in rows))

@@ -2,12 +2,13 @@
 
 import contextlib
 import gc
+import hashlib
 import json
 import logging
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,13 +16,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
-from jaxrobust.digests import digest_of_files
+from jaxrobust.digests import digest_of, digest_of_files
 from jaxrobust.processes import is_first
 from jaxrobust.reasons import first_line
 from jaxrobust.storage import in_bucket
 
 METRIC = "validation_robust_accuracy"
 ONCE_HELD = "frozen"
+METADATA = "_CHECKPOINT_METADATA"  # Orbax's file in a checkpoint, which has our entries:
+DIGESTS, SUMS, SCORES = "sha256", "sums", "scores"
 
 
 class CheckpointError(Exception):
@@ -57,8 +60,21 @@ class Checkpoints:
         self._later: list[int] = []
         self._writer: ocp.CheckpointManager | None = None
 
-    def save(self, step: int, state: Any, *, validation: float | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        *,
+        validation: float | None = None,
+        sums: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts writing; a step that is already there is left as it is.
+
+        Args:
+          step: of the state.
+          state: a pytree of arrays.
+          validation: the accuracy by which the best is chosen; `None` where it was not validated.
+          sums: of the metrics of an unfinished epoch.
 
         Raises:
           CheckpointError: if the folder holds a later checkpoint.
@@ -67,7 +83,12 @@ class Checkpoints:
         if step in writer.all_steps():
             return
         metrics = None if validation is None else {METRIC: validation}
-        if not writer.save(step, args=ocp.args.StandardSave(state), metrics=metrics):
+        more: dict[str, Any] | None = None
+        if is_first():  # who writes them
+            more = {DIGESTS: content_digests(state), SUMS: dict(sums or {}), SCORES: metrics or {}}
+        if not writer.save(
+            step, args=ocp.args.StandardSave(state), metrics=metrics, custom_metadata=more
+        ):
             raise CheckpointError(
                 f"step {step} cannot be saved: {self.folder} holds the later step "
                 f"{writer.latest_step()}"
@@ -76,6 +97,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The complete checkpoints' steps, ascending."""
         return stored_steps(self.folder)
+
+    def sums(self, step: int) -> dict[str, float]:
+        """The sums that were saved with a step; none where their file is damaged."""
+        return _entry(self.folder, step, SUMS)
 
     def digest(self, step: int) -> str:
         """Of the files that hold the state of a step; its score is no part of them."""
@@ -177,10 +202,15 @@ class Checkpoints:
                 free = free.with_name(f"{free.name}-again")
             (self.folder / str(step)).rename(free)
         for step in self.steps():
+            path = score_file(self.folder, step)
             try:
-                stored_score(self.folder, step)
+                score = stored_score(self.folder, step)
             except ValueError:
-                score_file(self.folder, step).unlink()
+                path.unlink()
+                continue
+            if score is not None and _score_in(path) != score:  # Orbax reads this file alone
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps({METRIC: score}))
 
 
 def stored_steps(folder: epath.Path) -> list[int]:
@@ -193,19 +223,28 @@ def stored_steps(folder: epath.Path) -> list[int]:
 def stored_score(folder: epath.Path, step: int) -> float | None:
     """The validation score of a checkpoint; `None` where it was not validated.
 
+    It is stored twice, so that a damaged file does not make another checkpoint the best.
+
     Raises:
-      ValueError: if the score's file is damaged.
+      ValueError: if it is damaged.
     """
-    path = score_file(folder, step)
-    if not path.is_file():
-        return None
+    path, copy = score_file(folder, step), _entry(folder, step, SCORES).get(METRIC)
+    score = _score_in(path)
+    if score is None and copy is None and path.is_file():
+        raise ValueError(f"{path} holds no finite {METRIC}")
+    if None not in (score, copy) and score != copy:
+        raise ValueError(f"{METRIC} is {score} in {path}, but {copy} in {METADATA}")
+    return copy if score is None else score
+
+
+def _score_in(path: epath.Path) -> float | None:
+    """The score in a file; `None` where it is missing or damaged."""
     try:
         score = json.loads(path.read_bytes())[METRIC]
-        if not (isinstance(score, int | float) and math.isfinite(score)):
-            raise ValueError(f"{METRIC} is {score!r}")
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(first_line(error)) from error
-    return float(score)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    finite = isinstance(score, int | float) and math.isfinite(score)
+    return float(score) if finite else None
 
 
 def score_file(folder: epath.Path, step: int) -> epath.Path:
@@ -231,7 +270,32 @@ def restored(folder: epath.Path, step: int, abstract: Any) -> Any:
     found = int(getattr(state, "step", step))
     if found != step:
         raise ValueError(f"it holds step {found}")
+    saved, read = _entry(folder, step, DIGESTS), content_digests(state)
+    changed = [part for part in read if saved.get(part, read[part]) != read[part]]
+    if changed:
+        raise ValueError(f"its {', '.join(changed)} changed on the disk")
     return state
+
+
+def content_digests(state: Any) -> dict[str, str]:
+    """SHA-256 of each part of a state, because files of arrays have no checksums of their own."""
+    parts: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name = getattr(path[0], "name", getattr(path[0], "key", path[0])) if path else "state"
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            leaf = leaf.addressable_data(0)  # every process has all of it
+        parts.setdefault(str(name), hashlib.sha256()).update(digest_of(leaf).encode())
+    return {name: found.hexdigest() for name, found in parts.items()}
+
+
+def _entry(folder: epath.Path, step: int, name: str) -> dict[str, Any]:
+    """What was saved beside a state; empty where it is damaged, or of an earlier version."""
+    try:
+        return dict(
+            json.loads((folder / str(step) / METADATA).read_bytes())["custom_metadata"][name]
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def _holds_more(held: Any, wanted: Any) -> bool:

@@ -234,7 +234,7 @@ def _stored(folder: epath.Path, say: Callable[[str], None]) -> tuple[epath.Path,
     if not path.exists() and not copy.exists():
         raise ValueError(f"{folder} holds no run: there is no config.json in it")
     try:
-        return path, _read(path)
+        values = _read(path)
     except _DamagedError as error:
         try:
             values = _read(copy)
@@ -242,6 +242,16 @@ def _stored(folder: epath.Path, say: Callable[[str], None]) -> tuple[epath.Path,
             raise error from None
         say(f"{error}; its copy {copy} is used")
         return copy, values
+    with contextlib.suppress(_DamagedError):
+        changed = [
+            f"{where} {old} -> {new}" for where, old, new in differences(_read(copy), values)
+        ]
+        if changed:
+            say(
+                f"warning: {path} differs from its copy {copy.name} ({', '.join(changed)}); if you "
+                "have not changed it, it is damaged: restore it from the copy"
+            )
+    return path, values
 
 
 def _copy(workdir: epath.Path) -> epath.Path:

@@ -56,13 +56,24 @@ class Member:
         self._collapsed = False
         self._sums: dict[str, float] = {}
         self._count, self._since = 0, time.perf_counter()
+        self._earlier = 0  # of these, the steps before an interruption
 
     def open(self, step: int, steps_per_epoch: int, *, tensorboard: bool) -> None:
         """Opens the metrics file, which the first process writes; later rows than `step` go."""
         self._steps_per_epoch = steps_per_epoch
+        if step % steps_per_epoch:
+            self._sums = self.checkpoints.sums(step)
+            self._count = step % steps_per_epoch if self._sums else 0
+            self._earlier = self._count
         if is_first():
             path = self.folder / "metrics.jsonl"
             self._file = MetricsFile(path, resume_step=step, tensorboard=tensorboard)
+            lost = step // steps_per_epoch - self._file.kept
+            if lost > 0:
+                self._say(
+                    f"warning: {path} is damaged: the rows of {lost} of {step // steps_per_epoch} "
+                    "finished epochs are missing"
+                )
         self._since = time.perf_counter()
 
     def see(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -105,7 +116,7 @@ class Member:
         """
         row: dict[str, Any] = {"epoch": step // self._steps_per_epoch}
         row |= {name: total / self._count for name, total in self._sums.items()} | self._rate()
-        self._sums, self._count, self._since = {}, 0, time.perf_counter()
+        self._sums, self._count, self._earlier, self._since = {}, 0, 0, time.perf_counter()
         found = validate() if validate is not None else {}
         self._score = found.get("robust_accuracy")
         self._watch(step, self._score, row.get("robust_accuracy"))
@@ -119,7 +130,7 @@ class Member:
     def save(self, step: int, state: Any) -> None:
         """Starts to save a state, which is of the last step that was seen."""
         if self.failure is None:
-            self.checkpoints.save(step, state, validation=self._score)
+            self.checkpoints.save(step, state, validation=self._score, sums=self._sums)
 
     def close(self, *, lost: bool) -> None:
         """Closes the files; where a process is lost, checkpoints are not waited for."""
@@ -147,7 +158,8 @@ class Member:
 
     def _rate(self) -> dict[str, float]:
         seconds = time.perf_counter() - self._since
-        return {"examples_per_second": self._count * self._experiment.batch_size / seconds}
+        steps = self._count - self._earlier
+        return {"examples_per_second": steps * self._experiment.batch_size / seconds}
 
     def _tell_listener(self, step: int, row: dict[str, Any]) -> None:
         """Nothing comes back: neither changes of the row nor errors."""

@@ -26,6 +26,9 @@ class MetricsFile:
       path: the `.jsonl` file.
       resume_step: the restored step; rows after it are removed.
       tensorboard: also write TensorBoard events beside it (needs `jaxrobust[tensorboard]`).
+
+    Attributes:
+      kept: the number of rows that the file had up to the restored step.
     """
 
     def __init__(
@@ -33,7 +36,9 @@ class MetricsFile:
     ) -> None:
         steps = range(resume_step + 1)
         kept = read_rows(path) if path.exists() else []
-        write_rows(path, [row for row in kept if row.get("step") in steps])
+        kept = [row for row in kept if row.get("step") in steps]
+        write_rows(path, kept)
+        self.kept = len(kept)
         self._path = path
         self._board = _board(path.parent) if tensorboard else None
 

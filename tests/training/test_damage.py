@@ -44,8 +44,15 @@ def overwritten(path):
     path.write_bytes(b"\xff" * path.stat().st_size)
 
 
+def flipped(path):
+    """One bit in the middle, which arrays and numbers in JSON do not notice themselves."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", [deleted, cut, overwritten])
+@pytest.mark.parametrize("harm", [deleted, cut, overwritten, flipped])
 @pytest.mark.parametrize("victim", [2, 3], ids=["best", "last"])
 def test_damage_to_any_file_of_a_checkpoint_is_survived(three, tmp_path, harm, victim, capfd):
     names = [p.relative_to(three) for p in (three / str(victim)).rglob("*") if p.is_file()]
@@ -71,6 +78,42 @@ def test_damage_to_any_file_of_a_checkpoint_is_survived(three, tmp_path, harm, v
         store.close()
         assert Checkpoints(folder).restore_last(state_of(0))[0] == last + 1, name
     assert capfd.readouterr() == ("", "")
+
+
+def test_no_flipped_bit_becomes_another_weight(three, tmp_path):
+    """Files of arrays have no checksums: whatever is restored is what was saved."""
+    data = max((p for p in (three / "3").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content, found = data.read_bytes(), []
+    for number, byte in enumerate(range(7, len(content), len(content) // 12)):
+        folder, lines = tmp_path / str(number), []
+        shutil.copytree(three, folder)
+        changed = bytearray(content)
+        changed[byte] ^= 1
+        (folder / data.relative_to(three)).write_bytes(changed)
+        step, state = Checkpoints(folder, warn=lines.append).restore_last(state_of(0))
+        chex.assert_trees_all_equal(state, state_of(step))
+        assert (step, len(lines)) in ((3, 0), (2, 1)), lines
+        found += lines
+    assert any("changed on the disk" in line for line in found)
+
+
+def test_a_damaged_score_does_not_choose_another_checkpoint(three, tmp_path):
+    for number, content in enumerate([None, b"{", b'{"validation_robust_accuracy": 0.2}']):
+        folder, lines = tmp_path / str(number), []
+        shutil.copytree(three, folder)
+        file = folder / "2" / "metrics" / "metrics"
+        file.unlink() if content is None else file.write_bytes(content)
+        store = Checkpoints(folder, warn=lines.append)
+        best = store.best_step()
+        if content is None or content == b"{":  # there is another copy
+            assert (best, lines) == (2, [])
+            store.save(4, state_of(4), validation=0.1)
+            store.close()
+            assert json.loads(file.read_bytes()) == {"validation_robust_accuracy": 0.9}
+        else:
+            assert best == 3
+            assert "0.2 in " in lines[0]
+            assert "0.9 in _CHECKPOINT_METADATA" in lines[0]
 
 
 def test_entries_that_are_no_checkpoints(three, tmp_path):
@@ -137,6 +180,20 @@ def test_a_row_after_a_torn_line_is_kept(tmp_path, torn):
     assert [row["run"] for row in read_rows(path)] == [1, *complete, 3, 4]
 
 
+def test_no_flipped_bit_becomes_another_number(tmp_path):
+    path, row = tmp_path / "rows.jsonl", {"step": 5, "loss": 0.25}
+    append_row(path, row)
+    content = path.read_bytes()
+    for place in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        for found in read_rows(path):  # a bit of the checksum's name may leave it as an entry
+            assert {name: found.get(name) for name in row} == row
+    path.write_text('{"step": 5, "loss": 0.25}\n{}\n')  # by hand, or by an earlier version
+    assert read_rows(path) == [row, {}]
+
+
 def test_metrics_go_on_after_a_torn_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = ['{"step": 5}', '{"step": 10}', "[]", '{"other": 1}', '{"step": "x"}', '{"step": 15, ']
@@ -198,7 +255,8 @@ def test_rows_are_strict_json(tmp_path):
 
     for name in ("rows.jsonl", "one.json"):
         text = (tmp_path / name).read_text()
-        assert json.loads(text, parse_constant=refuse) == expected
+        read = json.loads(text, parse_constant=refuse)
+        assert {key: value for key, value in read.items() if key != "crc32"} == expected
     assert read_rows(tmp_path / "rows.jsonl") == [expected]
     assert float(expected["b"][1]) == -float("inf")
     assert not list(tmp_path.glob("*.tmp*"))

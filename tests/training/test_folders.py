@@ -308,6 +308,38 @@ def test_a_damaged_configuration_has_a_copy(copy, content):
     assert read_config(copy) == BASE
 
 
+def test_a_configuration_that_differs_from_its_copy_is_said(copy):
+    path = copy / "config.json"
+    path.write_text(path.read_text().replace('"eps": 0.1', '"eps": 0.3'))
+    lines = []
+    assert load_run(copy, say=lines.append).experiment.threat.kwargs == {"eps": 0.3}
+    (line,) = lines
+    assert line.startswith(f"warning: {path} differs from its copy config.copy.json (threat.eps ")
+    assert "(threat.eps 0.1 -> 0.3); if you have not changed it, it is damaged" in line
+
+
+def plain_rows(folder):
+    rows = read_rows(folder / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+
+
+def test_a_run_that_stopped_within_an_epoch_has_the_same_rows(finished, tmp_path):
+    run(BASE, tmp_path / "run", stop_at=3)
+    assert [row["step"] for row in plain_rows(tmp_path / "run")] == [2]
+    run(BASE, tmp_path / "run", resume=True)
+    assert plain_rows(tmp_path / "run") == plain_rows(finished)
+
+
+def test_rows_that_are_lost_are_said(copy):
+    path = copy / "metrics.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(first.replace('"epoch": 1', '"epoch": 2') + "\n" + second + "\n")
+    _, lines = run(BASE, copy, resume=True)
+    lost = "is damaged: the rows of 1 of 2 finished epochs are missing"
+    assert f"warning: {path} {lost}" in lines
+    assert [row["epoch"] for row in plain_rows(copy)] == [2]
+
+
 def test_a_line_per_epoch_where_there_is_no_bar(tmp_path, capfd):
     train(BASE, tmp_path / "a", devices=ONE)
     lines = capfd.readouterr().out.splitlines()
