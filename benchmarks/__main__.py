@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from benchmarks.fault_kinds import COMMANDS, KINDS
 from jaxrobust.cli import main
 from jaxrobust.cli_bench import without_a_cache
 from jaxrobust.cli_options import JSON, QUIET, count_option, echo, refuse, without_a_tpu
@@ -181,6 +182,38 @@ def minimum_norm_peers(path: pathlib.Path | None, **settings: int) -> None:
     from benchmarks.commands import minimum_norm_peers
 
     minimum_norm_peers(path, **settings)
+
+
+@benchmarks.command()
+@count_option("--trials", 3, "Of each kind for each command; see docs/reliability.md.")
+@click.option("--seed", default=0, show_default=True, help="Draws moments, files and places.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(KINDS), help="The kind. May be given several times."
+)
+@click.option(
+    "--command",
+    "commands",
+    multiple=True,
+    type=click.Choice(list(COMMANDS)),
+    help="The command that is tried. May be given several times.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=pathlib.Path),
+    help="New folder for the runs, kept afterwards (default: a temporary one).",
+)
+@JSON
+def faults(path: pathlib.Path | None, **settings: Any) -> None:
+    """Kills, damage and difficult surroundings on the real command line.
+
+    \b
+    python -m benchmarks faults --trials 1 --only SIGKILL --command train
+    python -m benchmarks faults --trials 20 --json faults.json
+    """
+    from benchmarks.commands import faults
+
+    with mistakes():
+        faults(path, **settings)
 
 
 @benchmarks.command("bounds")

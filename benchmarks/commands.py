@@ -1,6 +1,8 @@
 """What the commands of the benchmarks do: measure, print a table, write JSON."""
 
+import contextlib
 import pathlib
+import tempfile
 from typing import Any
 
 from benchmarks.audit_table import audit_table
@@ -8,12 +10,15 @@ from benchmarks.bound_table import bound_table, limit_table
 from benchmarks.convolution_table import convolution_table
 from benchmarks.distances import distances_table
 from benchmarks.fast_verdict import fast_verdict_table
+from benchmarks.fault_kinds import UNWANTED
+from benchmarks.faults import campaign
 from benchmarks.form_tables import loop_table, transform_table
 from benchmarks.minimum_norm_peers import minimum_norm_peers as minimum_norm_table
 from benchmarks.peer_table import peer_table
 from benchmarks.pytorch_passes import torch_table
 from benchmarks.pytorch_step import torch_step_table
 from jaxrobust.bench import machine
+from jaxrobust.cli_options import echo
 from jaxrobust.commands import keep_rows, show_rows
 
 
@@ -154,6 +159,35 @@ def minimum_norm_peers(path: pathlib.Path | None, **settings: Any) -> None:
     columns = ("attack", "norm", *ours, *theirs, "problem")
     show_rows("minimum-norm attacks beside adversarial-library's", rows, columns)
     keep_rows(path, "minimum-norm peers", settings, host, rows=rows)
+
+
+def faults(path: pathlib.Path | None, *, folder: pathlib.Path | None, **settings: Any) -> None:
+    """Tries faults on the command line; rows are kept after every trial.
+
+    Args:
+      path: the JSON file, or `None`.
+      folder: new folder for the runs; `None` for a temporary one.
+      **settings: of `campaign`.
+
+    Raises:
+      ValueError: if the folder is not empty.
+    """
+    if folder is not None and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"--folder must be a new or empty folder, got {folder}")
+    host, rows = machine(), []
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for row in campaign(folder, **settings):
+            rows.append(row._asdict())
+            echo(
+                " ".join(f"{row.command}: {row.kind} {row.file} {row.place}: {row.outcome}".split())
+            )
+            if row.outcome in UNWANTED:
+                echo(f"  {row.message}")
+            keep_rows(path, "faults", settings, host, rows=rows)
+    failed = sum(row["outcome"] in UNWANTED for row in rows)
+    echo(f"{len(rows)} trials, {failed} with an unwanted outcome")
 
 
 def bounds(path: pathlib.Path | None, *, limits: bool, **settings: Any) -> None:

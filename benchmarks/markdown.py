@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from benchmarks.compile_case import network_name
+from benchmarks.fault_kinds import KINDS, OUTCOMES
 from jaxrobust.bench import number_text, seconds_text
 from jaxrobust.commands import with_machine
 
@@ -216,6 +217,20 @@ def _bounds(results: dict[str, Any]) -> Rows:
     return table
 
 
+def _faults(results: dict[str, Any]) -> Rows:
+    table = [["fault", "command", "trials", *OUTCOMES.values()]]
+    pairs = dict.fromkeys((row["kind"], row["command"]) for row in results["rows"])
+    for kind, command in sorted(pairs, key=lambda pair: KINDS.index(pair[0])):
+        found = [
+            row["outcome"]
+            for row in results["rows"]
+            if (row["kind"], row["command"]) == (kind, command)
+        ]
+        counts = [len(found), *(found.count(outcome) for outcome in OUTCOMES)]
+        table.append([kind, command, *map(str, counts)])
+    return table
+
+
 RENDERED = {
     "audit": _audit,
     "bounds": _bounds,
@@ -223,6 +238,7 @@ RENDERED = {
     "convolutions": _convolutions,
     "distances": _distances,
     "fast verdict": _fast_verdict,
+    "faults": _faults,
     "forms": _forms,
     "minimum-norm peers": _minimum_norm_peers,
     "peers": _peers,

@@ -1,23 +1,114 @@
-"""The campaign of faults: one kill and one damaged file, and how rows are counted."""
+"""The campaign of faults: a few trials, how their outcomes are told apart, and their table."""
+
+import random
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks import faults
+from benchmarks import fault_kinds, faults
+from benchmarks.__main__ import benchmarks
+from benchmarks.faults import _damage, _scenes, _surroundings, _verdict
+from benchmarks.faults._contents import differing
+from benchmarks.faults._running import Ended
+from benchmarks.faults._verdict import Row, Verdict
+from jaxrobust.evaluation import write_json
+
+TRACE = "Traceback (most recent call last)\n  File x\nKeyError: 1\n"
 
 
-def test_the_table_counts_every_outcome_once():
+def test_the_table_counts_every_outcome_once(tmp_path):
     rows = [
-        {"kind": "SIGKILL", "outcome": "same"},
-        {"kind": "SIGKILL", "outcome": faults.LOST},
-        {"kind": "deleted", "outcome": "refused"},
+        Row("one bit flipped", "train", "a", "", fault_kinds.REFUSED, "")._asdict(),
+        Row("SIGKILL", "train", "", "", fault_kinds.SAME, "")._asdict(),
+        Row("SIGKILL", "train", "", "", fault_kinds.LOST, "gone")._asdict(),
+        Row("SIGKILL", "evaluate", "", "", fault_kinds.SAME, "")._asdict(),
     ]
-    *_, killed, deleted = faults.table(rows).splitlines()
-    assert killed == "| SIGKILL | 2 | 1 | 0 | 1 | 0 | 0 |"
-    assert deleted == "| deleted | 1 | 0 | 1 | 0 | 0 | 0 |"
+    content = {"bench": "faults", "rows": rows, "machine": {}, "provenance": {}}
+    machine = {"processor": "a CPU", "cores": 2, "busy": False}
+    versions = {"versions": {"jax": "1"}, "devices": {"kind": "cpu", "platform": "cpu"}}
+    content |= {"machine": machine, "provenance": versions}
+    write_json(tmp_path / "faults.json", content)
+    printed = CliRunner().invoke(benchmarks, ["table", str(tmp_path / "faults.json")]).output
+    head, _, *lines = printed.splitlines()
+    assert head.startswith("| fault (")
+    assert lines == [
+        "| SIGKILL | train | 2 | 1 | 0 | 0 | 1 | 0 | 0 | 0 |",
+        "| SIGKILL | evaluate | 1 | 1 | 0 | 0 | 0 | 0 | 0 | 0 |",
+        "| one bit flipped | train | 1 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome"),
+    [
+        (Ended(0, "trained\n", "warning: one\nwarning: two\n"), None),
+        (Ended(2, "", "jaxrobust: one line\n"), None),
+        (Ended(0, TRACE, ""), fault_kinds.TRACEBACK),
+        (Ended(-11, "", ""), fault_kinds.TRACEBACK),
+        (Ended(None, "", ""), fault_kinds.LOST),
+        (Ended(1, "", "one\ntwo\n"), fault_kinds.NOISE),
+    ],
+)
+def test_what_no_command_may_do(ended, outcome):
+    found = _verdict.unseemly([ended])
+    assert (found and found.outcome) == outcome
+
+
+def test_another_result_needs_a_line_that_names_the_file(tmp_path):
+    wrong = Verdict(fault_kinds.WRONG)
+    file = "checkpoints/30/default/manifest.ocdbt"
+    named = f"checkpoint {tmp_path / 'checkpoints/30'} cannot be read (x); trying another one\n"
+    for text, outcome in (
+        (named, "told"),
+        ("trained\n", "wrong"),
+        (f"rows: {tmp_path}\n", "wrong"),
+    ):
+        assert _verdict.told(wrong, [Ended(0, text, "")], tmp_path, file).outcome == outcome
+
+
+def test_results_differ_at_paths():
+    first = {"a": [{"x": 1}, {"x": 2}], "b": {"c": 3}}
+    assert differing(first, first) == []
+    assert differing(first, {"a": [{"x": 1}, {"x": 0}], "b": {}}) == ["a.1.x", "b.c"]
+    assert differing(first, {"a": [{"x": 1}], "b": {"c": 3}}) == ["a"]
+
+
+def test_every_kind_and_command_has_its_trial():
+    assert set(_scenes.SCENES) == set(fault_kinds.COMMANDS)
+    assert set(_surroundings.TRIALS) == set(fault_kinds.SURROUNDINGS)
+    for kind in fault_kinds.KINDS:
+        assert any(faults._campaign.applicable(name, kind) for name in _scenes.SCENES)
+
+
+@pytest.mark.parametrize("kind", ["deleted", "truncated", "one bit flipped", "unreadable"])
+def test_damage_is_of_one_file_alone(kind, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100)))
+    place = _damage.harm(None, "train", kind, path, "file", random.Random(0))
+    if kind == "deleted":
+        assert not path.exists()
+    elif kind == "unreadable":
+        assert path.stat().st_mode & 0o777 == 0
+    elif kind == "truncated":
+        content = path.read_bytes()
+        assert place == f"to {len(content)} of 100 bytes"
+        assert bytes(range(100)).startswith(content)
+    else:
+        changed = [a ^ b for a, b in zip(path.read_bytes(), range(100), strict=True)]
+        assert sum(bit.bit_count() for bit in changed) == 1
+
+
+def test_a_folder_that_is_in_use_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(benchmarks, ["faults", "--folder", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "--folder must be a new or empty folder" in done.output
 
 
 @pytest.mark.slow
 @pytest.mark.multiprocess
-def test_a_killed_run_ends_as_if_nothing_had_been(tmp_path):
-    (row,) = faults.campaign(tmp_path / "faults", kills=1, damages=0, seed=0)
-    assert row["outcome"] == "same", row
+def test_three_trials(tmp_path):
+    kinds = ["SIGKILL", "one bit flipped", "odd path"]
+    rows = list(faults.campaign(tmp_path / "f", trials=1, only=kinds, commands=["train"]))
+    assert [row.kind for row in rows] == kinds
+    assert not [row for row in rows if row.outcome in fault_kinds.UNWANTED]
