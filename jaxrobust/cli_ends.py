@@ -47,7 +47,7 @@ def end(error: BaseException) -> NoReturn:
     # Whoever presses Ctrl-C while Python ends wants it to end, without a traceback.
     atexit.register(signal.signal, signal.SIGINT, lambda number, frame: os._exit(130))
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
-        _stopped("jaxrobust: interrupted", signal.SIGINT)
+        _interrupted()
     if isinstance(error, click.ClickException):
         _usage(error)
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
@@ -59,10 +59,24 @@ def end(error: BaseException) -> NoReturn:
 
 
 def _stopped(line: str, number: int) -> NoReturn:
-    """Ends after a signal; further ones are ignored, so that its line appears and nothing else."""
+    """Ends after a signal that all processes of a run have answered together."""
+    _told_alone(line)
+    sys.exit(128 + number)
+
+
+def _interrupted() -> NoReturn:
+    """Ends after a Ctrl-C of which no other process knows; they would wait for this one."""
+    _told_alone("jaxrobust: interrupted")
+    code = 128 + signal.SIGINT
+    processes = sys.modules.get("jaxrobust.processes")  # where nobody has imported it, none joined
+    getattr(processes, "leave", sys.exit)(code)
+    sys.exit(code)
+
+
+def _told_alone(line: str) -> None:
+    """Prints the last line; further signals are ignored, so that nothing else appears."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     click.echo(line, err=True)
-    sys.exit(128 + number)
 
 
 def _usage(error: click.ClickException) -> NoReturn:
@@ -86,7 +100,7 @@ def _failed(error: BaseException) -> NoReturn:
     if isinstance(error, Interrupted):
         _stopped(str(error), error.signal_number)
     if any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):
-        _stopped("jaxrobust: interrupted", signal.SIGINT)
+        _interrupted()
     line, code, place = one_line(error), 1, ""
     if no_room(error) is not None:
         line += "; free some, then try again"

@@ -214,6 +214,21 @@ def test_an_interrupted_command_ends_in_one_line_and_hears_no_more_signals(
     assert capsys.readouterr().err == f"{line}\n"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("in a callback")])
+def test_one_of_several_processes_does_not_wait_for_the_others_after_ctrl_c(error, monkeypatch):
+    """Python's orderly end would: they are in a collective with this one, or will be."""
+    if isinstance(error, RuntimeError):
+        error.__cause__ = KeyboardInterrupt()
+    left, before = [], signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("jaxrobust.processes.leave", left.append)
+    try:
+        with pytest.raises(SystemExit):
+            cli_ends.end(error)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert left == [130]
+
+
 def test_warnings_are_one_line_without_their_source(monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", None)
     cli_ends.plain_warnings()

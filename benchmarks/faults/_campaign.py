@@ -1,5 +1,6 @@
 """All trials of the campaign, in the order of commands and kinds."""
 
+import contextlib
 import pathlib
 import random
 from collections.abc import Iterator, Sequence
@@ -37,10 +38,10 @@ def campaign(
     Returns:
       An iterator of rows.
     """
-    ground = Ground(folder)
-    for name in [n for n in COMMANDS if n in (commands or COMMANDS)]:
-        for kind in [k for k in KINDS if k in (only or KINDS) and applicable(name, k)]:
-            yield from _trials(ground, name, kind, trials, seed)
+    with contextlib.closing(Ground(folder)) as ground:
+        for name in [n for n in COMMANDS if n in (commands or COMMANDS)]:
+            for kind in [k for k in KINDS if k in (only or KINDS) and applicable(name, k)]:
+                yield from _trials(ground, name, kind, trials, seed)
 
 
 def applicable(name: str, kind: str) -> bool:

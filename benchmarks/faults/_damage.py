@@ -4,9 +4,19 @@ import pathlib
 import random
 import shutil
 
+from benchmarks.fault_kinds import REFUSED, SAME
 from benchmarks.faults._ground import Ground
 from benchmarks.faults._running import Place, without_privileges
-from benchmarks.faults._verdict import Row, compared, failed, refused, told, unseemly
+from benchmarks.faults._verdict import (
+    Row,
+    compared,
+    failed,
+    finished,
+    member_refused,
+    refused,
+    told,
+    unseemly,
+)
 
 
 def damaged(ground: Ground, name: str, kind: str, file: str, rng: random.Random) -> Row:
@@ -17,8 +27,11 @@ def damaged(ground: Ground, name: str, kind: str, file: str, rng: random.Random)
     ended = ground.run(name, run, surroundings)
     if (run / file).exists():
         (run / file).chmod(0o644)
-    verdict = unseemly(ended) or refused(ended) or failed(ended)
+    verdict = unseemly(ended) or refused(ended) or member_refused(ended, file) or failed(ended)
     verdict = verdict or told(compared(ground, name, run, best=False), ended, run, file)
+    if kind == "unreadable" and verdict.outcome == REFUSED:  # once it is readable, nothing is lost
+        again = finished(ground, name, run)
+        verdict = verdict if again.outcome == SAME else again
     ground.drop(run)
     return Row(kind, name, file, place, *verdict)
 

@@ -46,6 +46,7 @@ class Ground:
         hear_interrupts()
         self.folder = folder
         self._references: dict[str, Reference] = {}
+        self._running: list[Running] = []
         self._count = 0
         cache = os.environ.get(CACHE) or str(folder / "cache")
         # Small programs too: most of the time of a trial would go into them.
@@ -129,7 +130,14 @@ class Ground:
         """Starts the processes of a command."""
         place = place or Place()
         place = place._replace(environment={**self._environment, **place.environment})
-        return [Running(words, place) for words in scene.calls(file, run)]
+        started = [Running(words, place) for words in scene.calls(file, run)]
+        self._running = [process for process in self._running if process.alive_after(0)] + started
+        return started
+
+    def close(self) -> None:
+        """Ends what is still running, after an error or Ctrl-C."""
+        for process in self._running:
+            process.kill()
 
     def run(self, name: str, run: pathlib.Path, place: Place | None = None) -> list[Ended]:
         """Runs a command to its end."""

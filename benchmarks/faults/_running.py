@@ -104,6 +104,12 @@ class Running:
             return True
         return False
 
+    def kill(self) -> None:
+        """Ends a command that is still running, and waits for that."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
     def end(self, seconds: float = SECONDS) -> Ended:
         """Waits for the end; a command that hangs is killed."""
         code: int | None = None
@@ -112,9 +118,7 @@ class Running:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+            self.kill()
         if self._terminal is not None:
             return Ended(code, "", self._terminal.text())
         texts = []

@@ -79,6 +79,15 @@ def refused(ended: Sequence[Ended], codes: Sequence[int] = (2,)) -> Verdict | No
     return None
 
 
+def member_refused(ended: Sequence[Ended], file: str) -> Verdict | None:
+    """Whether the only failure of a trade-off is that of a member, in a line that names a file."""
+    for process in ended:
+        lines = [line for line in process.out.splitlines() if " failed: " in line]
+        if process.code == 1 and len(lines) == 1 and pathlib.Path(file).name in lines[0]:
+            return Verdict(REFUSED, lines[0])
+    return None
+
+
 def failed(ended: Sequence[Ended]) -> Verdict | None:
     """A command that ended in any other way than it should."""
     for process in ended:

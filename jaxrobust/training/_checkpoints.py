@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from jaxrobust.digests import digest_of, digest_of_files
 from jaxrobust.processes import is_first
 from jaxrobust.reasons import first_line
-from jaxrobust.storage import in_bucket
+from jaxrobust.storage import in_bucket, write_whole
 
 METRIC = "validation_robust_accuracy"
 ONCE_HELD = "frozen"
@@ -210,7 +210,7 @@ class Checkpoints:
                 continue
             if score is not None and _score_in(path) != score:  # Orbax reads this file alone
                 path.parent.mkdir(exist_ok=True)
-                path.write_text(json.dumps({METRIC: score}))
+                write_whole(path, json.dumps({METRIC: score}))
 
 
 def stored_steps(folder: epath.Path) -> list[int]:

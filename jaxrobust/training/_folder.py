@@ -169,8 +169,10 @@ def claim(workdir: epath.Path, experiment: Experiment) -> None:
 
 
 def _write_changed(path: epath.Path, text: str) -> None:
-    if not path.exists() or path.read_bytes() != text.encode():
-        write_whole(path, text)
+    with contextlib.suppress(OSError):  # missing or unreadable
+        if path.read_bytes() == text.encode():
+            return
+    write_whole(path, text)
 
 
 def _warn_of_sources(

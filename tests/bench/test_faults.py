@@ -66,6 +66,14 @@ def test_another_result_needs_a_line_that_names_the_file(tmp_path):
         assert _verdict.told(wrong, [Ended(0, text, "")], tmp_path, file).outcome == outcome
 
 
+def test_a_member_that_fails_names_the_file():
+    line = "a failed: PermissionError: [Errno 13] Permission denied: 'x/rows.jsonl'\n"
+    found = _verdict.member_refused([Ended(1, line, "")], "members/a/rows.jsonl")
+    assert found == Verdict(fault_kinds.REFUSED, line.strip())
+    assert _verdict.member_refused([Ended(1, line, "")], "members/a/config.json") is None
+    assert _verdict.member_refused([Ended(1, line + line, "")], "members/a/rows.jsonl") is None
+
+
 def test_results_differ_at_paths():
     first = {"a": [{"x": 1}, {"x": 2}], "b": {"c": 3}}
     assert differing(first, first) == []

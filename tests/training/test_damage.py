@@ -116,6 +116,19 @@ def test_a_damaged_score_does_not_choose_another_checkpoint(three, tmp_path):
             assert "0.9 in _CHECKPOINT_METADATA" in lines[0]
 
 
+def test_a_score_that_cannot_be_read_is_replaced(three, tmp_path):
+    """A folder stands for what nobody may read, which is nothing to root."""
+    shutil.copytree(three, tmp_path / "run")
+    file = tmp_path / "run" / "2" / "metrics" / "metrics"
+    file.unlink()
+    file.symlink_to(tmp_path)
+    store = Checkpoints(tmp_path / "run")
+    assert store.best_step() == 2
+    store.save(4, state_of(4), validation=0.1)
+    store.close()
+    assert json.loads(file.read_bytes()) == {"validation_robust_accuracy": 0.9}
+
+
 def test_entries_that_are_no_checkpoints(three, tmp_path):
     folder, lines = tmp_path / "run", []
     shutil.copytree(three, folder)
