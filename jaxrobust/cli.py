@@ -10,7 +10,13 @@ import click
 from jaxrobust import shipped
 from jaxrobust.cli_bench import bench
 from jaxrobust.cli_cache import set_up_compilation_cache
-from jaxrobust.cli_ends import end, hush_orbax, plain_warnings
+from jaxrobust.cli_ends import (
+    end,
+    end_at_once_on_interrupt,
+    hush_orbax,
+    plain_warnings,
+    repeat_ignored_interrupts,
+)
 from jaxrobust.cli_evaluate import evaluate
 from jaxrobust.cli_help import lay_out
 from jaxrobust.cli_mixed import evaluate_mixed
@@ -294,8 +300,10 @@ def main(command: click.Command = cli) -> None:
     set_up_compilation_cache()
     hush_orbax()
     plain_warnings()
+    repeat_ignored_interrupts()
     try:
         code = command.main(standalone_mode=False)
+        end_at_once_on_interrupt()
     except (Exception, KeyboardInterrupt) as error:
         end(error)
     if isinstance(code, int) and code:  # of a command that asked to exit

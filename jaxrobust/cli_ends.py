@@ -1,12 +1,14 @@
 """How the `jaxrobust` command ends: in one line on standard error, with a code that says why."""
 
 import atexit
+import contextlib
 import logging
 import os
 import signal
 import sys
+import threading
 import warnings
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -35,6 +37,29 @@ def plain_warnings() -> None:
     warnings.formatwarning = line
 
 
+def repeat_ignored_interrupts() -> None:
+    """Repeats a Ctrl-C that meets a callback of the garbage collector, such as JAX's.
+
+    Python prints the `KeyboardInterrupt` there with a traceback, and goes on as if nothing was.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            before(unraisable)
+            return
+        with contextlib.suppress(RuntimeError):  # Python is ending: no new threads
+            # Later: this call belongs to the callback still.
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    sys.unraisablehook = hook
+
+
+def end_at_once_on_interrupt() -> None:
+    """Lets a Ctrl-C while Python itself ends show no traceback; for the end of a command."""
+    atexit.register(signal.signal, signal.SIGINT, lambda number, frame: os._exit(130))
+
+
 def end(error: BaseException) -> NoReturn:
     """Ends the process after an error.
 
@@ -44,8 +69,7 @@ def end(error: BaseException) -> NoReturn:
     Args:
       error: what the command raised.
     """
-    # Whoever presses Ctrl-C while Python ends wants it to end, without a traceback.
-    atexit.register(signal.signal, signal.SIGINT, lambda number, frame: os._exit(130))
+    end_at_once_on_interrupt()
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
         _interrupted()
     if isinstance(error, click.ClickException):

@@ -229,6 +229,25 @@ def test_one_of_several_processes_does_not_wait_for_the_others_after_ctrl_c(erro
     assert left == [130]
 
 
+def test_a_ctrl_c_that_python_would_ignore_comes_again(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    cli_ends.repeat_ignored_interrupts()
+
+    class Held:
+        def __init__(self, error):
+            self.error = error
+
+        def __del__(self):
+            raise self.error
+
+    Held(ValueError("shown"))
+    assert "ValueError: shown" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        Held(KeyboardInterrupt)
+        time.sleep(20)
+    assert capfd.readouterr().err == ""
+
+
 def test_warnings_are_one_line_without_their_source(monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", None)
     cli_ends.plain_warnings()

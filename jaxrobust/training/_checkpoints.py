@@ -351,7 +351,12 @@ def _restore_first(
 def _quiet_failures() -> Iterator[None]:
     """Keeps Orbax from printing tracebacks of reads that were under way when another one failed."""
     before = sys.unraisablehook
-    sys.unraisablehook = lambda unraisable: None
+
+    def hook(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:  # that is no failure of a read
+            before(unraisable)
+
+    sys.unraisablehook = hook
     try:
         yield
     finally:
