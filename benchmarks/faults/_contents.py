@@ -50,7 +50,7 @@ def of_evaluation(run: pathlib.Path) -> Contents:
 
 def of_autoattack(run: pathlib.Path) -> Contents:
     """The rows, and every mask and image of the report."""
-    arrays = {}
+    arrays: Contents = {}
     for file in sorted(run.glob("autoattack/*/adversarial.npz")):
         with np.load(file) as archive:
             arrays |= {f"{file.parent.name}/{name}": digest_of(archive[name]) for name in archive}
