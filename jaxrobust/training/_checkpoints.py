@@ -278,12 +278,17 @@ def restored(folder: epath.Path, step: int, abstract: Any) -> Any:
 
 
 def content_digests(state: Any) -> dict[str, str]:
-    """SHA-256 of each part of a state, because files of arrays have no checksums of their own."""
+    """SHA-256 of each part of a state, because files of arrays have no checksums of their own.
+
+    Arrays that are split over processes are left out.
+    """
     parts: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         name = getattr(path[0], "name", getattr(path[0], "key", path[0])) if path else "state"
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            leaf = leaf.addressable_data(0)  # every process has all of it
+            if not leaf.is_fully_replicated:  # no process has all of it
+                continue
+            leaf = leaf.addressable_data(0)
         parts.setdefault(str(name), hashlib.sha256()).update(digest_of(leaf).encode())
     return {name: found.hexdigest() for name, found in parts.items()}
 
