@@ -25,10 +25,11 @@ from jaxrobust.training import read_rows, train
 
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
 TRADEOFF = FOLDER / "cifar10_tradeoff.py"
+ONE_STEP = [FOLDER / f"{data}_one_step.py" for data in ("mnist", "cifar10")]
 PAPERS = sorted(
     p
     for p in FOLDER.glob("*.py")
-    if p.name.startswith(("cifar10_", "cifar100_", "mnist_")) and p != TRADEOFF
+    if p.name.startswith(("cifar10_", "cifar100_", "mnist_")) and p not in (TRADEOFF, *ONE_STEP)
 )
 LATER = ("bartoldson", "wang", "gkl", "hat", "eat", "liet", "n", "grad")
 SMALL = {
@@ -185,6 +186,27 @@ def test_the_tradeoff_says_how_to_run_it_and_covers_the_papers():
         assert member.validation.size > 0
         assert member.threat == use("linf", eps=8 / 255)
         assert override(member, ["epochs=1", "batch_size=64"]).epochs == 1
+
+
+@pytest.mark.parametrize("path", ONE_STEP, ids=lambda p: p.stem)
+def test_one_step_is_compared_with_ten_under_the_same_conditions(path):
+    config, mnist = load(path), load(ONE_STEP[0])
+    assert isinstance(config, Tradeoff)
+    assert isinstance(mnist, Tradeoff)
+    assert config.name == path.stem
+    docstring = path.read_text().split('"""')[1]
+    for word in ("Command:", "Cost:", "Result:", "eps", f"tradeoff experiments/{path.name}"):
+        assert word in docstring, word
+    assert len(config.seeds) == 3
+    methods = {"fgsm_rs", "n_fgsm", "grad_align", "liet", "pgi", "trades", "pgd_at"}
+    assert {member.objective.name for member in config.members} == methods
+    for member, other in zip(config.members, mnist.members, strict=True):
+        assert (member.name, member.epochs) == (other.name, other.epochs)
+        assert member.validation.size > 0
+        assert member.schedules["threat.eps"].kwargs["end"] == member.threat.kwargs["eps"]
+        first = config.members[0]
+        for name in ("data", "model", "threat", "optimizer", "learning_rate", "ema_decay"):
+            assert getattr(member, name) == getattr(first, name)
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_rows_are_kept_and_printed_again(measured, tmp_path, command, rows):
     [
         (
             '{"bench": "attack", "rows": []}',
-            "is of bench 'attack', not of bounds or compile or convolutions",
+            "is of bench 'attack', not of audit or bounds or compile or convolutions",
         ),
         ('{"bench": "peers"}', "holds no rows of a benchmark (KeyError: 'rows')"),
         ("no JSON", "holds no rows of a benchmark (JSONDecodeError: "),
