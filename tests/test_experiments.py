@@ -199,7 +199,7 @@ def test_one_step_is_compared_with_ten_under_the_same_conditions(path):
         assert word in docstring, word
     assert len(config.seeds) == 3
     methods = {"fgsm_rs", "n_fgsm", "grad_align", "liet", "pgi", "trades", "pgd_at"}
-    assert {member.objective.name for member in config.members} == methods
+    assert {member.objective.target for member in config.members} == methods
     for member, other in zip(config.members, mnist.members, strict=True):
         assert (member.name, member.epochs) == (other.name, other.epochs)
         assert member.validation.size > 0
