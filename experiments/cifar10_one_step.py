@@ -1,7 +1,7 @@
 """One attack step against ten on CIFAR-10 at equal cost: seven methods, two CPU cores, three seeds.
 
 The comparison of [mnist_one_step](mnist_one_step.py) on the first 5,000 training images of CIFAR-10
-(those of TensorFlow Datasets; the committed rows are of a JPEG re-encoding, and not comparable with
+(in the order of TensorFlow Datasets; on a re-encoding of the images, results are not comparable with
 other results on CIFAR-10), l_inf eps 8/255, with random crops and flips. Accuracies are of the first
 1,000 test images, AutoAttack's of the first 200.
 
