@@ -146,7 +146,7 @@ def test_the_picture_does_not_need_all_attacked_images(trained, monkeypatch):
 
     def forgetful(*arguments, **settings):
         result = evaluate(*arguments, **settings)
-        return result if len(arguments[1]) <= 8 else result._replace(adversarial_images={})
+        return result if len(arguments[1]) <= 8 else replace(result, adversarial_images={})
 
     monkeypatch.setattr(_evaluator, "evaluate", forgetful)
     monkeypatch.setattr(
@@ -476,7 +476,7 @@ def test_failed_checks_are_told_and_kept(trained, monkeypatch):
 
     def with_nan(*arguments, **settings):
         kept.append(settings["keep_images"])
-        return evaluate(*arguments, **settings)._replace(checks=(failed,))
+        return replace(evaluate(*arguments, **settings), checks=(failed,))
 
     monkeypatch.setattr(_evaluator, "evaluate", with_nan)
     said = []
