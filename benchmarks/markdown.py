@@ -160,10 +160,10 @@ def _fast_verdict(results: dict[str, Any]) -> Rows:
 
 def _audit(results: dict[str, Any]) -> Rows:
     head = ["network", "eps", "points", "clean", "attack", "leaves", "after the audit", "verdict"]
-    table = [[*head, "fell to"]]
+    table = [[*head, "fell"]]
     for row in results["rows"]:
         names = ("points", "clean", "attack", "before", "after", "verdict")
-        fell = ", ".join(f"{stage} {count}" for stage, count in row["fell"].items()) or "-"
+        fell = "; ".join(f"{count} to {stage}" for stage, count in row["fell"].items()) or "-"
         cells = [row["network"], f"{row['eps']:.4g}", *(str(row[name]) for name in names)]
         table.append([*cells, fell])
     return table
