@@ -131,14 +131,14 @@ def test_damaged_checkpoints_in_a_bucket(bucket):
     store = Checkpoints(folder, warn=lines.append)
     target = {"w": jax.numpy.zeros(3)}
     assert store.steps() == [1, 2, 3]
-    assert store.best_step() == 2
+    assert store.best_step() == 1  # by the copy of its score
     step, state = store.restore_last(target)
     assert (step, state["w"].tolist()) == (2, [2, 2, 2])
-    assert ["score" in line for line in lines] == [True, False]
+    assert ["score" in line for line in lines] == [False]
     store.save(4, {"w": np.full(3, 4, np.float32)})
     store.close()
     store = Checkpoints(folder, warn=pytest.fail)
-    assert store.steps() == [2, 4]
+    assert store.steps() == [1, 2, 4]
     assert store.restore_last(target)[0] == 4
 
 
