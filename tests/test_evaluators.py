@@ -247,6 +247,23 @@ def test_a_verdict_is_kept_and_taken_up(trained):
     assert built == evaluators.verdict(norm="l2", eps=0.5)
 
 
+def test_a_bracket_is_kept_by_radius_and_taken_up(trained, monkeypatch):
+    options = {"norm": "linf", "images": 16, "steps": 2, "cheap": ("ibp",), "costly": ()}
+    quiet = {"quiet": True, "say": lambda line: None}
+    first = evaluators.bracket(**options, radii=(0.01, 0.05))
+    earlier = set((trained / "bracket").glob("*"))  # of other tests
+    (row,) = evaluate_run(trained, evaluators=[first], **quiet)
+    (folder,) = set((trained / "bracket").iterdir()) - earlier
+    assert {path.name for path in folder.iterdir()} == {"eps0.01_seed0", "eps0.05_seed0"}
+    monkeypatch.setattr("jaxrobust.evaluation._bracket.over_examples", pytest.fail)
+    (again,) = evaluate_run(trained, evaluators=[first], **quiet)
+    assert again.numbers == row.numbers
+    assert again.detail == row.detail
+    fewer = evaluators.bracket(**options, radii=(0.05,))
+    (one,) = evaluate_run(trained, evaluators=[fewer], **quiet)
+    assert one.detail["points"][0]["decided_by"] == row.detail["points"][1]["decided_by"]
+
+
 def test_distances_have_every_radius_in_one_row_and_figure(trained, tmp_path):
     pytest.importorskip("matplotlib")
     options = {"norm": "l2", "attacks": ("ddn", "superdeepfool"), "images": 24}

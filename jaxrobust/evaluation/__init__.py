@@ -6,9 +6,9 @@ from jaxrobust.attacks import SpatialGrid as SpatialGrid
 from jaxrobust.evaluation._audit import audit as audit
 from jaxrobust.evaluation._audit_report import AuditReport as AuditReport
 from jaxrobust.evaluation._autoattack import autoattack as autoattack
-from jaxrobust.evaluation._bracket import Bracket as Bracket
 from jaxrobust.evaluation._bracket import ContradictionError as ContradictionError
 from jaxrobust.evaluation._bracket import bracket as bracket
+from jaxrobust.evaluation._bracket_report import Bracket as Bracket
 from jaxrobust.evaluation._checks import AttackResultError as AttackResultError
 from jaxrobust.evaluation._checks import Check as Check
 from jaxrobust.evaluation._compare_fronts import FrontComparison as FrontComparison

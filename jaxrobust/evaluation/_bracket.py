@@ -4,7 +4,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -14,17 +13,17 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+import jaxrobust
 from jaxrobust import bounds
 from jaxrobust.attacks import APGD, PGD, Attack
+from jaxrobust.evaluation._bracket_report import Bracket
 from jaxrobust.evaluation._cascade import as_folder, network_digests, store_in
 from jaxrobust.evaluation._checks import verify_images
 from jaxrobust.evaluation._clean import clean_batch, clean_pass
 from jaxrobust.evaluation._evaluate import check_by_name, checked_data
 from jaxrobust.evaluation._examples import bucket_sizes, over_examples
 from jaxrobust.evaluation._identity import Identity, identity_of
-from jaxrobust.evaluation._intervals import Accuracy, accuracy
 from jaxrobust.evaluation._programs import Compiled
-from jaxrobust.evaluation._report_parts import dataframe_of, html_of, short_repr
 from jaxrobust.evaluation._store import Store, made_once, model_digest
 from jaxrobust.inputs import InputError, as_choice, as_count, as_flag, as_number, as_seed
 from jaxrobust.keys import key_of
@@ -40,106 +39,6 @@ SLACK = 1e-4  # of 1 + the largest margin: more than float32 rounding moves a bo
 
 class ContradictionError(Exception):
     """A point was certified, and an attack fooled the network within the certified set."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Bracket:
-    """The result of `bracket`.
-
-    `to_dataframe` has the columns `verdict`, `decided_by` and `margin`.
-
-    Attributes:
-      certified: `[n]` bool; a bound proves that no image of the set is misclassified.
-      falsified: `[n]` bool; the image itself or one that an attack found is misclassified.
-      decided_by: `[n]` text: "clean", an attack, a method of bounds, or "" for open points.
-      margins: `[n]` the best lower bound of the smallest margin; NaN where none was computed.
-      seconds: the time of each stage that ran, including compilation.
-      threat: the set in words.
-      slack: a margin counts if it is above `slack * (1 + largest margin)`.
-    """
-
-    certified: np.ndarray
-    falsified: np.ndarray
-    decided_by: np.ndarray
-    margins: np.ndarray
-    seconds: Mapping[str, float]
-    threat: str
-    slack: float
-
-    @property
-    def open(self) -> np.ndarray:
-        """`[n]` bool; neither certified nor falsified."""
-        return ~(self.certified | self.falsified)
-
-    @property
-    def verdicts(self) -> np.ndarray:
-        """`[n]` text: "certified", "falsified" or "open"."""
-        found = np.where(self.certified, "certified", "open")
-        return np.where(self.falsified, "falsified", found)
-
-    @property
-    def lower(self) -> Accuracy:
-        """Certified accuracy: robust accuracy is at least this on these points."""
-        return accuracy(self.certified)
-
-    @property
-    def upper(self) -> Accuracy:
-        """Accuracy under the attacks: robust accuracy is at most this on these points."""
-        return accuracy(~self.falsified)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of points by the stage that decided them; "open" for the others."""
-        names, counts = np.unique(self.decided_by, return_counts=True)
-        return {str(n) or "open": int(c) for n, c in zip(names, counts, strict=True)}
-
-    def __repr__(self) -> str:
-        """One line with the evaluation and its result, without the arrays."""
-        return short_repr(
-            self,
-            f"{self.threat}, {len(self.certified)} points, robust accuracy from "
-            f"{self.lower.value:.1%} to {self.upper.value:.1%}",
-        )
-
-    def _repr_html_(self) -> str:
-        """The result as notebooks show it."""
-        return html_of(self.text())
-
-    def to_dataframe(self) -> Any:
-        """Returns the points as a table with one row per point.
-
-        Returns:
-          A pandas DataFrame; the description of the class lists its columns.
-
-        Raises:
-          ValueError: if pandas is not installed.
-        """
-        names = {"verdict": self.verdicts, "decided_by": self.decided_by}
-        return dataframe_of(names | {"margin": self.margins})
-
-    def text(self) -> str:
-        """The result in a few lines."""
-        total = len(self.certified)
-        parts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
-        return (
-            f"{self.threat}, {total} points\n"
-            f"certified  {self.lower}\n"
-            f"attacked   {self.upper}\n"
-            f"open       {int(self.open.sum())} of {total}\n"
-            f"decided by {parts}"
-        )
-
-    def figures(self) -> dict[str, Any]:
-        """The result as plain JSON types."""
-        return {
-            "threat": self.threat,
-            "certified_accuracy": self.lower._asdict(),
-            "attacked_accuracy": self.upper._asdict(),
-            "open": int(self.open.sum()),
-            "decided_by": self.counts,
-            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
-            "slack": self.slack,
-        }
 
 
 def bracket(
@@ -185,7 +84,7 @@ def bracket(
       slack: see above; 0 uses the computed bounds unchanged.
       seed: the seed of the attacks' noise.
       folder: keeps finished stages and continues from them, as `autoattack` does. Delete it after
-        changing a rule of the bounds. Default: nothing is kept.
+        registering other rules of the bounds. Default: nothing is kept.
       advance: called with the stage and the number of examples after each batch (for a progress
         bar).
 
@@ -236,6 +135,7 @@ def bracket(
         if path is not None:
             asked = {
                 "bracket": described(threat),
+                "rules": jaxrobust.__version__,  # a later version may have mended one
                 "eps": float(threat.eps),
                 "seed": run.seed,
                 "cheap": list(cheap),

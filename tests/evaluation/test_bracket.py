@@ -124,6 +124,14 @@ def test_the_folder_of_another_bracket_is_refused(tmp_path, change, message):
         run(**{**given, **change})
 
 
+def test_certificates_of_another_version_are_not_taken_up(tmp_path, monkeypatch):
+    kept = {"threat": threats.linf(0.05), "folder": tmp_path / "items", "costly": (), **SMALL}
+    evaluation.bracket(logits_fn, X, Y, **kept)
+    monkeypatch.setattr("jaxrobust.__version__", "9.9")
+    with pytest.raises(InputError, match="holds another evaluation: rules differ"):
+        evaluation.bracket(logits_fn, X, Y, **kept)
+
+
 def test_a_folder_is_a_path():
     with pytest.raises(InputError, match="folder must be a path or None, got 3"):
         evaluation.bracket(logits_fn, X, Y, threat=threats.linf(0.05), folder=3)
