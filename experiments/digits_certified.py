@@ -42,6 +42,7 @@ def certified(name, objective, **settings):
 
 config = Tradeoff(
     name="digits_certified",
+    seeds=(0, 1, 2),
     evaluators=(
         use("autoattack", norm="linf", eps=EPS, images=60),
         use("bracket", norm="linf", radii=RADII, images=60, bound_batch_size=60),

@@ -26,7 +26,7 @@ base = Experiment(
     objective=use("standard"),
     threat=use("linf", eps=EPS),
     optimizer=use("sgd", momentum=0.9, nesterov=True),
-    learning_rate=use("cosine", peak=0.1, warmup_epochs=0.5),
+    learning_rate=use("cosine", peak=0.05, warmup_epochs=0.5),
     weight_decay=5e-4,
     batch_size=128,
     ema_decay=0.99,
@@ -37,13 +37,13 @@ base = Experiment(
 
 
 METHODS = {
-    "FGSM-RS": (use("fgsm_rs"), 16),
-    "N-FGSM": (use("n_fgsm"), 14),
-    "GradAlign": (use("grad_align"), 4),
-    "LIET": (use("liet"), 7),
-    "PGI": (use("pgi"), 7),
-    "TRADES-10": (use("trades", beta=6.0, steps=10), 3),
-    "PGD-AT-10": (use("pgd_at", steps=10), 3),
+    "FGSM-RS": (use("fgsm_rs"), 31),
+    "N-FGSM": (use("n_fgsm"), 30),
+    "GradAlign": (use("grad_align"), 6),
+    "LIET": (use("liet"), 14),
+    "PGI": (use("pgi"), 14),
+    "TRADES-10": (use("trades", beta=6.0, steps=10), 6),
+    "PGD-AT-10": (use("pgd_at", steps=10), 7),
 }
 
 

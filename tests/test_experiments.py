@@ -201,7 +201,8 @@ def test_one_step_is_compared_with_ten_under_the_same_conditions(path):
     methods = {"fgsm_rs", "n_fgsm", "grad_align", "liet", "pgi", "trades", "pgd_at"}
     assert {member.objective.target for member in config.members} == methods
     for member, other in zip(config.members, mnist.members, strict=True):
-        assert (member.name, member.epochs) == (other.name, other.epochs)
+        assert (member.name, member.objective) == (other.name, other.objective)
+        assert member.schedules["threat.eps"].kwargs["to_epoch"] == member.epochs / 3
         assert member.validation.size > 0
         assert member.schedules["threat.eps"].kwargs["end"] == member.threat.kwargs["eps"]
         first = config.members[0]

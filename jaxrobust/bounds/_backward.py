@@ -11,7 +11,7 @@ from jaxrobust.bounds._affine import pull_affine
 from jaxrobust.bounds._graph import Graph
 from jaxrobust.bounds._lines import signed_parts
 from jaxrobust.bounds._region import Region, spread
-from jaxrobust.bounds._rule import Interval, Node, rows_of
+from jaxrobust.bounds._rule import Interval, Node
 
 Intervals = Mapping[int, Interval]
 
@@ -49,7 +49,8 @@ def lower_bounds(
       rows: `[s, *shape]` of it.
       intervals: of the variables that nonlinear operations read; with `stop` of what they make.
       free: parameters `[s, ...]` of relaxations, by the number of the variable that they make.
-      stop: evaluate the rows at the results of nonlinear operations instead of relaxing these.
+      stop: evaluate the rows at the results of nonlinear operations instead of relaxing these;
+        `totals` must be `whole`.
       mirrored: also bound minus the rows. Up to the first nonlinear operation one pass serves both.
       totals: how the terms of a row are summed; other sums than the whole ones need a box.
 
@@ -66,7 +67,7 @@ def lower_bounds(
             pending, found, mirrored = *_with_mirrored(pending, found), False
         rows = pending.pop(node.out)
         if stop and node.rule.relax is not None:
-            found.append(totals(_least(rows, intervals[node.out]), node.out))
+            found.append(_least(rows, intervals[node.out]))
             continue
         pulled, offset = _pull(graph, node, rows, intervals, (free or {}).get(node.out))
         if offset is not None:
@@ -98,6 +99,9 @@ def _pull(graph: Graph, node: Node, rows: Array, intervals: Intervals, free: Any
 
 
 def _least(rows: Array, interval: Interval) -> Array:
-    """The least value of each term on a box; of a 0 at the lower end, as ties of rows go."""
-    below, above = signed_parts(rows)
-    return below * rows_of(interval.lower) + above * rows_of(interval.upper)
+    """The least values of rows on a box, `[s]`; of a 0 at the lower end, as ties of rows go.
+
+    As matrix products, because all images may share the rows.
+    """
+    below, above = (x.reshape(len(rows), -1) for x in signed_parts(rows))
+    return below @ interval.lower.ravel() + above @ interval.upper.ravel()

@@ -84,13 +84,17 @@ def margins(
     graph = traced(logits_fn, problem.shape[1:], problem.dtype, name="logits_fn", classes=2)
     classes, dtype = _outputs(graph)
     y = as_labels(labels, batch=problem.shape[0], classes=classes)
-    rows = jax.vmap(lambda label: _differences(label, classes, dtype))(y)
-    if method == "ibp":
-        found = _by_intervals(graph, problem, rows)
-    else:
+    differences = jax.vmap(lambda label: _differences(label, classes, dtype))
+    if method != "ibp":
         intermediate = "ibp" if method == "crown-ibp" else "crown"
         steps = iterations if method == "alpha-crown" else 0
-        found = bounds_of_rows(graph, problem, rows, intermediate, steps)  # type: ignore[arg-type]
+        found = bounds_of_rows(graph, problem, differences(y), intermediate, steps)  # type: ignore[arg-type]
+    elif classes > len(y):
+        found = _by_intervals(graph, problem, differences(y))
+    else:  # fewer labels than images: the rows of all labels serve them all
+        every = differences(jnp.arange(classes, dtype=y.dtype)).reshape(-1, classes)
+        found = _by_intervals(graph, problem, every).reshape(len(y), classes, classes - 1)
+        found = jnp.take_along_axis(found, y[:, None, None], 1)[:, 0]
     return jax.vmap(_with_label)(found, y)
 
 
@@ -112,7 +116,10 @@ def _with_label(found: Array, label: Array) -> Array:
 
 
 def _by_intervals(graph: Graph, problem: Problem, rows: Array) -> Array:
-    """The rows pass the last affine operations, and are evaluated on the intervals before these."""
+    """The rows pass the last affine operations, and are evaluated on the intervals before these.
+
+    Rows are `[b, s, k]`, or `[s, k]` for all images: these pass the operations once.
+    """
 
     def of_one(rows: Array, *arrays: Array) -> Array:
         if isinstance(graph.output, Known):
@@ -122,7 +129,9 @@ def _by_intervals(graph: Graph, problem: Problem, rows: Array) -> Array:
         return lower_bounds(graph, region, graph.output, rows[:, None], intervals, stop=True)
 
     with jax.default_matmul_precision("highest"):
-        found = jax.vmap(of_one)(rows, *problem.arrays)
+        shared = None if rows.ndim == 2 else 0
+        axes = (shared, *(0 for _ in problem.arrays))
+        found = jax.vmap(of_one, in_axes=axes)(rows, *problem.arrays)
     return jnp.where(jnp.isnan(found), -jnp.inf, found)
 
 

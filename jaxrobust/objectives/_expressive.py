@@ -36,7 +36,8 @@ class Sabr:
     and lies in it. Its loss is no bound over the ball, but easier to minimise than one. BatchNorm
     is treated as in `ibp`.
 
-    Cost: `restarts * (2 * steps + 1) + 9` forward units per image, 6 of them for the bound.
+    Cost: `restarts * (2 * steps + 1) + 9 + 6 * (classes - 1) * head` forward units per image, with
+    `head` as in `ibp`.
 
     Args:
       shrink: of the half-width, in (0, 1]. May be traced.
@@ -100,7 +101,8 @@ class MtlIBP:
 
     BatchNorm is treated as in `ibp`.
 
-    Cost: `restarts * (2 * steps + 1) + 12` forward units per image, 6 of them for the bound.
+    Cost: `restarts * (2 * steps + 1) + 12 + 6 * (classes - 1) * head` forward units per image, with
+    `head` as in `ibp`.
 
     Args:
       alpha: weight of the certified loss, in [0, 1]. May be traced.
@@ -163,7 +165,8 @@ class MtlIBP:
 class ExpIBP(MtlIBP):
     """EXP-IBP: a geometric mean of the certified and the adversarial loss (`losses.exp_ibp`).
 
-    Cost: `restarts * (2 * steps + 1) + 12` forward units per image, as `mtl_ibp`.
+    Cost: `restarts * (2 * steps + 1) + 12 + 6 * (classes - 1) * head` forward units per image, as
+    `mtl_ibp`.
 
     Args:
       alpha: as in `mtl_ibp`.
@@ -191,7 +194,8 @@ class ExpIBP(MtlIBP):
 class CcIBP(MtlIBP):
     """CC-IBP: the certified loss of a mean of bounds and attained margins (`losses.cc_ibp`).
 
-    Cost: `restarts * (2 * steps + 1) + 12` forward units per image, as `mtl_ibp`.
+    Cost: `restarts * (2 * steps + 1) + 12 + 6 * (classes - 1) * head` forward units per image, as
+    `mtl_ibp`.
 
     Args:
       alpha: as in `mtl_ibp`.

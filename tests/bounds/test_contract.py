@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -365,3 +366,27 @@ def test_normalisation_first_under_l2_is_sound():
     for method in ("ibp", "crown-ibp", "crown"):
         found = bounds.margins(fn, X, Y, threat=threats.l2(0.2), method=method)
         assert (found <= limit + 1e-4).all()
+
+
+def test_rows_that_all_images_share_are_the_rows_of_each(float64):
+    """With fewer images than classes each has its own rows; the others share those of all labels."""
+    rng = np.random.default_rng(0)
+    weights = [jnp.asarray(rng.normal(size=shape)) for shape in ((9, 12), (12, 4))]
+    images, labels = jnp.asarray(rng.uniform(size=(6, 3, 3, 1))), jnp.array([0, 1, 2, 3, 1, 3])
+
+    def total(weights, images, labels):
+        def logits_fn(x):
+            return jax.nn.relu(x.reshape(len(x), -1) @ weights[0]) @ weights[1]
+
+        found = bounds.margins(logits_fn, images, labels, threat=threats.linf(0.1), method="ibp")
+        return jnp.sum(jnp.sin(found)), found
+
+    shared = jax.value_and_grad(total, has_aux=True)(weights, images, labels)
+    parts = [
+        jax.value_and_grad(total, has_aux=True)(weights, images[i : i + 2], labels[i : i + 2])
+        for i in (0, 2, 4)
+    ]
+    margins = jnp.concatenate([found for (_, found), _ in parts])
+    np.testing.assert_allclose(shared[0][1], margins, rtol=1e-12, atol=1e-12)
+    summed = jax.tree.map(lambda *x: sum(x), *(gradient for _, gradient in parts))
+    chex.assert_trees_all_close(shared[1], summed, rtol=1e-11, atol=1e-12)

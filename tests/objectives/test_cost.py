@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import re
 
 import jax
@@ -18,6 +19,8 @@ from jaxrobust.training import train
 from tests.objectives.mixed_perceptron import MixedPerceptron
 
 BATCH, CLASSES, HIDDEN = 1000, 10, (512,) * 3  # the first layer is hardly any work
+SIZES = (4, *HIDDEN, CLASSES)
+HEAD = SIZES[-2] * SIZES[-1] / sum(a * b for a, b in itertools.pairwise(SIZES))
 NAMES = sorted(PARTS["objective"].names)
 UNIONS = ("eat", "max_norms", "avg_norms", "ramp", "msd")
 STATED = re.compile(r"Cost: (?:`(?P<formula>[^`]+)`|(?P<number>\d+)) forward\s+units per image")
@@ -28,7 +31,8 @@ def stated(name, objective, norms):
     found = STATED.search(inspect.getdoc(PARTS["objective"].names[name]))
     assert found is not None, f"{name} does not say what it costs"
     fields = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
-    names = fields | {"classes": CLASSES, "norms": norms, "round": round, "__builtins__": {}}
+    names = fields | {"classes": CLASSES, "norms": norms, "head": HEAD, "round": round}
+    names["__builtins__"] = {}
     return eval(found["formula"] or found["number"], names)
 
 
