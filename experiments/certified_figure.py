@@ -1,9 +1,10 @@
-"""Draws docs/figures/digits_certified.png from the rows of digits_certified.
+"""Draws docs/figures/digits_certified.png and mnist_certified.png from the rows of these experiments.
 
-The bands of four networks over eps (certified, truth in between, attacked), and the front: certified
-against clean accuracy, with AutoAttack above each point.
+Digits: the bands of four networks over eps (certified, truth in between, attacked), and the front:
+certified against clean accuracy, with AutoAttack above each point. MNIST: the fronts of the networks
+trained for either eps. All numbers are means over the seeds; the marks of one seed are small.
 
-Command:  python experiments/certified_figure.py [--rows FILE] [--out FILE]
+Command:  python experiments/certified_figure.py [--name NAME] [--rows FILE] [--out FILE]
 """
 
 import argparse
@@ -11,40 +12,54 @@ import json
 import pathlib
 from typing import Any
 
+import numpy as np
+
 ROOT = pathlib.Path(__file__).parents[1]
-ROWS = ROOT / "experiments" / "results" / "digits_certified.json"
-FIGURE = ROOT / "docs" / "figures" / "digits_certified.png"
-EPS = 0.1
-SHOWN = ("standard", "PGD-AT", "TRADES", "IBP")
+BANDS = {"digits_certified": ("standard", "PGD-AT", "TRADES", "IBP"), "mnist_certified": ()}
+RADII = {"digits_certified": (0.1,), "mnist_certified": (0.1, 0.3)}
 COLOURS = ("#D55E00", "#CC79A7", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#000000", "#999999")
 
 
-def read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Clean and AutoAttack accuracy and the bracket's points of each member, first seed."""
-    found = {}
-    for name, member in json.loads(path.read_text())["members"].items():
-        rows = {row["kind"]: row for row in member["runs"][0]["rows"]}
-        numbers = {n["column"]: n["value"] for n in rows["autoattack"]["numbers"]}
-        (attacked,) = (v for k, v in numbers.items() if k.startswith("AutoAttack"))
-        points = rows["bracket"]["detail"]["points"]
-        every = rows.get("pgd", rows["autoattack"])["numbers"]  # all test images
-        (whole,) = (n["value"] for n in every if n["column"] == "clean")
-        found[name] = {
-            "clean": numbers["clean"],
-            "whole": whole,
-            "autoattack": attacked,
-            "points": points,
-        }
+def of_run(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Clean accuracy, of all test images and of the attacked ones, and by eps AutoAttack's and the
+    bracket's edges.
+    """
+    found: dict[str, Any] = {"autoattack": {}}
+    for row in rows:
+        numbers = {n["column"]: n["value"] for n in row["numbers"]}
+        if row["kind"] == "pgd":  # all test images
+            found["clean"] = numbers["clean"]
+        elif row["kind"] == "autoattack":
+            (attacked,) = (v for k, v in numbers.items() if k.startswith("AutoAttack"))
+            found["autoattack"][row["detail"]["protocol"]["eps"]] = attacked
+            found["first"] = numbers["clean"]
+        elif row["kind"] == "bracket":
+            points = row["detail"]["points"]
+            for side in ("certified", "attacked"):
+                found[side] = {point["eps"]: point[side]["value"] for point in points}
     return found
 
 
-def band(axes: Any, points: list[dict[str, Any]], clean: float, colour: str, name: str) -> None:
+def read(path: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """The runs of each member, one for each seed."""
+    members = json.loads(path.read_text())["members"]
+    return {name: [of_run(run["rows"]) for run in one["runs"]] for name, one in members.items()}
+
+
+def mean(values: Any) -> float:
+    """In percent."""
+    return float(100 * np.mean(list(values)))
+
+
+def band(axes: Any, runs: list[dict[str, Any]], colour: str, name: str) -> None:
     """One network's band over eps, from its clean accuracy at 0 on."""
-    eps = [0.0] + [point["eps"] for point in points]
+    eps = list(runs[0]["certified"])
+    first = mean(run["first"] for run in runs)
     low, high = (
-        [100 * clean] + [100 * point[side]["value"] for point in points]
+        [first] + [mean(run[side][e] for run in runs) for e in eps]
         for side in ("certified", "attacked")
     )
+    eps = [0.0, *eps]
     axes.fill_between(
         eps, low, high, color=colour, alpha=0.25, linewidth=0, label="truth in between"
     )
@@ -55,41 +70,50 @@ def band(axes: Any, points: list[dict[str, Any]], clean: float, colour: str, nam
     axes.grid(alpha=0.3)
 
 
-def front(axes: Any, members: dict[str, dict[str, Any]]) -> None:
+def front(axes: Any, members: dict[str, list[dict[str, Any]]], eps: float) -> None:
     """Certified accuracy at eps against clean accuracy; a line up to AutoAttack's."""
-    for (name, one), colour in zip(members.items(), COLOURS, strict=False):
-        (point,) = (p for p in one["points"] if abs(p["eps"] - EPS) < 1e-9)
-        x, low, high = (
-            100 * v for v in (one["whole"], point["certified"]["value"], one["autoattack"])
-        )
+    for (name, runs), colour in zip(members.items(), COLOURS, strict=False):
+        points = [(r["clean"], r["certified"][eps], r["autoattack"][eps]) for r in runs]
+        x, low, high = (mean(values) for values in zip(*points, strict=True))
         axes.plot([x, x], [low, high], color=colour, linewidth=1)
-        axes.plot(x, low, "o", color=colour, label=name)
-        axes.plot(x, high, "v", color=colour, fillstyle="none")
+        axes.plot(x, low, "o", color=colour, markersize=8, label=name)
+        axes.plot(x, high, "v", color=colour, markersize=8, fillstyle="none")
+        for clean, certified, attacked in points:
+            axes.plot(100 * clean, 100 * certified, "o", color=colour, markersize=3)
+            axes.plot(100 * clean, 100 * attacked, "v", color=colour, markersize=3)
     axes.set(
-        title=f"l_inf eps {EPS:g}: certified (dot), AutoAttack (triangle)",
-        xlabel="clean accuracy, all test images (%)", ylabel="accuracy (%)", ylim=(-2, 102),
+        title=f"l_inf eps {eps:g}: certified (dot), AutoAttack (triangle)",
+        xlabel="clean accuracy (%)", ylabel="accuracy (%)", ylim=(-2, 102),
     )  # fmt: skip
     axes.legend(fontsize=8, loc="center left")
     axes.grid(alpha=0.3)
 
 
-def draw(path: pathlib.Path, members: dict[str, dict[str, Any]]) -> None:
-    """The figure."""
+def of_radius(members: dict[str, Any], eps: float) -> dict[str, Any]:
+    """Members that are trained for a radius, `NAME EPS`, without it; all if none names its radius."""
+    own = {n.removesuffix(f" {eps:g}"): m for n, m in members.items() if n.endswith(f" {eps:g}")}
+    return own or members
+
+
+def draw(path: pathlib.Path, name: str, members: dict[str, list[dict[str, Any]]]) -> None:
+    """The figure of an experiment."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure = plt.figure(figsize=(14, 6.4), layout="constrained")
-    parts: Any = figure.subfigures(1, 2, width_ratios=(1.35, 1))
-    left, right = parts
-    shown = [name for name in SHOWN if name in members]
-    for axes, name, colour in zip(left.subplots(2, 2).flat, shown, COLOURS, strict=False):
-        one = members[name]
-        band(axes, one["points"], one["clean"], colour, name)
-    left.supxlabel("l_inf eps (image units)", fontsize=10)
-    left.supylabel("accuracy (%)", fontsize=10)
-    front(right.subplots(), members)
+    shown = [member for member in BANDS[name] if member in members]
+    figure = plt.figure(figsize=(14, 6.4 if shown else 5), layout="constrained")
+    right: Any = figure
+    if shown:
+        left, right = figure.subfigures(1, 2, width_ratios=(1.35, 1))  # type: ignore[misc]
+        for axes, member, colour in zip(left.subplots(2, 2).flat, shown, COLOURS, strict=False):
+            band(axes, members[member], colour, member)
+        left.supxlabel("l_inf eps (image units)", fontsize=10)
+        left.supylabel("accuracy (%)", fontsize=10)
+    panels = right.subplots(1, len(RADII[name]), squeeze=False).flat
+    for axes, eps in zip(panels, RADII[name], strict=True):
+        front(axes, of_radius(members, eps), eps)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -97,10 +121,13 @@ def draw(path: pathlib.Path, members: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Reads and draws."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=pathlib.Path, default=ROWS)
-    parser.add_argument("--out", type=pathlib.Path, default=FIGURE)
+    parser.add_argument("--name", choices=BANDS, default="digits_certified")
+    parser.add_argument("--rows", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
-    draw(options.out, read(options.rows))
+    name = options.name
+    rows = options.rows or ROOT / "experiments" / "results" / f"{name}.json"
+    draw(options.out or ROOT / "docs" / "figures" / f"{name}.png", name, read(rows))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ bounded by CROWN and attacked by AutoAttack at both. Accuracies under bounds and
 first 50 test images, clean ones of the first 1,000 (in the order of TensorFlow Datasets).
 
 Command:  jaxrobust tradeoff experiments/mnist_certified.py
-          python experiments/certified_figure.py --name mnist_certified --eps 0.1 0.3
+          python experiments/certified_figure.py --name mnist_certified
 Cost:     not measured yet.
 Result:   not run yet.
 """

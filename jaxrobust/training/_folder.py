@@ -1,14 +1,12 @@
 """The folder of a run: whose it is, and who trains in it."""
 
 import contextlib
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 
 from jaxrobust.experiment import (
@@ -27,9 +25,11 @@ from jaxrobust.rows import read_rows
 from jaxrobust.spec import UntrustedError, trusted
 from jaxrobust.storage import Folder, check_folder, in_bucket, run_folder, write_whole
 from jaxrobust.training._checkpoints import stored_steps
+from jaxrobust.training._digest import digest_of
 
 CONFIG, COPY = "config.json", "config.copy.json"
 DIGEST = "constants.sha256"  # of a network, such as the bases of a mix: not in checkpoints
+DATA_DIGEST = "data.sha256"  # of the training examples
 SOURCES = "sources.json"  # of parts from outside
 
 
@@ -298,16 +298,34 @@ def check_constants(workdir: epath.Path, network: Network, *, first: bool = Fals
     leaves = jax.tree.leaves(network)
     if not leaves:
         return
-    found = hashlib.sha256()
-    for leaf in leaves:
-        values = np.ascontiguousarray(jax.device_get(leaf))
-        found.update(f"{values.dtype}{values.shape}".encode() + values.tobytes())
+    found = digest_of(jax.device_get(leaf) for leaf in leaves)
     path = workdir / DIGEST
     if not path.exists():
         if first:
-            write_whole(path, found.hexdigest() + "\n")
-    elif path.read_text().strip() != found.hexdigest():
+            write_whole(path, found + "\n")
+    elif path.read_text().strip() != found:
         raise ValueError(
             f"the bases of {workdir} are not those that it was trained with: their runs or files "
             "have changed; restore them, or train again in another folder"
+        )
+
+
+def check_data(workdir: epath.Path, digest: str, *, resumed: bool) -> None:
+    """Checks that a run goes on with the training examples that it began with.
+
+    Args:
+      workdir: the run's folder.
+      digest: of the examples.
+      resumed: whether it goes on; else the digest is written.
+
+    Raises:
+      ValueError: if the examples have changed.
+    """
+    path = workdir / DATA_DIGEST
+    if not resumed or not path.exists():
+        write_whole(path, digest + "\n")
+    elif path.read_bytes().decode(errors="replace").strip() != digest:
+        raise ValueError(
+            f"the training examples of {workdir} are not those that it began with ({path.name}): "
+            "their files have changed; restore them, or train again in another folder"
         )

@@ -20,6 +20,7 @@ from jaxrobust.reasons import first_line
 from jaxrobust.training._checkpoints import CheckpointError
 from jaxrobust.training._folder import (
     check_constants,
+    check_data,
     check_free,
     check_shared,
     claim,
@@ -88,6 +89,8 @@ def run_group(
         for folder, experiment in zip(folders, experiments, strict=True):
             from_first(partial(claim, folder, experiment))
             from_first(partial(check_constants, folder, made.model, first=True))
+            digest = supply.digests[experiment.seed]
+            from_first(partial(check_data, folder, digest, resumed=bool(saved)))
             check_shared(folder)
         if saved:
             step, states = _restored(members, group, saved, states)

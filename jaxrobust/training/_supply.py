@@ -24,8 +24,10 @@ from jaxrobust.data import (
 from jaxrobust.devices import AXIS, image_rows, replicated
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
+from jaxrobust.training._digest import digest_of
 from jaxrobust.training._program import Group
 
+DIGESTED = 64  # stored examples that stand for a streamed set
 Supplied = tuple[Any, Any, Any]  # images as rows, labels, order: as `make_train_step` takes them
 
 
@@ -40,7 +42,8 @@ def make_supply(
       group: one run or several.
 
     Returns:
-      What has `steps_per_epoch`, `examples` (of one run), `at(step)` and `close()`.
+      What has `steps_per_epoch`, `examples` (of one run), `digests` (of the examples, by seed),
+      `at(step)` and `close()`.
 
     Raises:
       ValueError: if a batch is larger than the training set, or generated images do not fit.
@@ -135,6 +138,7 @@ class InMemory:
         self.steps_per_epoch, self.examples = first.steps_per_epoch, len(first.labels)
         images = _concatenated([image_rows(feed.images) for feed in feeds.values()])
         labels = _concatenated([feed.labels for feed in feeds.values()])
+        self.digests = {seed: digest_of(feed[:2]) for seed, feed in feeds.items()}
         self._held = replicated((images, labels), group.mesh)
         self._draw, self._group, self._seeds = jax.jit(first.order), group, seeds
         self._keys = {seed: _order_key(seed) for seed in feeds}
@@ -179,6 +183,7 @@ class OneByOne:
         order = Order.of(size=size, batch_size=batch_size, generated=extra)
         self.steps_per_epoch, self._batch_size = order.steps_per_epoch, batch_size
         self.examples = size + (0 if extra is None else len(extra.labels))
+        self.digests = {seed: _digest(dataset, extra) for seed, dataset in sets.items()}
         self._group, self._split = group, group.splits_streams
         self._sharding = NamedSharding(group.mesh, P(AXIS) if self._split else P())
         self._mine = _places(self._sharding, batch_size)
@@ -226,6 +231,15 @@ class OneByOne:
         for stream in self._streams:
             stream.close()
         self._streams, self._supplied = [], None
+
+
+def _digest(dataset: Streamed, extra: Generated | None) -> str:
+    """Of which examples there are, of some of them as they are stored, and of generated ones."""
+    some = dataset.indices[:: -(-len(dataset.indices) // DIGESTED)]
+    records = dataset.source.read([int(index) for index in some])
+    arrays = [dataset.indices, np.array([record.label for record in records])]
+    arrays += [np.frombuffer(record.encoded, np.uint8) for record in records]
+    return digest_of(arrays if extra is None else [*arrays, extra.images, extra.labels])
 
 
 def _order_key(seed: int) -> Array:

@@ -27,24 +27,50 @@ def test_networks_are_those_of_the_reference(name, values):
     assert network(jnp.zeros((1, 32, 32, 3))).shape == (1, 10)
 
 
-def test_the_figure_of_certified_training_is_drawn_from_rows(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("digits_certified", ("standard", "PGD-AT", "IBP")),
+        ("mnist_certified", ("IBP 0.1", "SABR 0.1", "IBP 0.3")),
+    ],
+)
+def test_the_figure_of_certified_training_is_drawn_from_rows(tmp_path, name, members):
     pytest.importorskip("matplotlib")
     path = ROOT / "experiments" / "certified_figure.py"
     spec = importlib.util.spec_from_file_location("certified_figure", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+
+    def numbers(**values):
+        return [{"column": column.replace("_", " "), "value": v} for column, v in values.items()]
+
     points = [
         {"eps": eps, "certified": {"value": low}, "attacked": {"value": 0.8}}
-        for eps, low in ((0.05, 0.5), (0.1, 0.2))
+        for eps, low in ((0.1, 0.5), (0.3, 0.2))
     ]
-    numbers = [{"column": "clean", "value": 0.9}, {"column": "AutoAttack linf 0.1", "value": 0.7}]
+    attacks = [
+        {
+            "kind": "autoattack",
+            "numbers": numbers(clean=0.8, AutoAttack_linf=low),
+            "detail": {"protocol": {"eps": eps}},
+        }
+        for eps, low in ((0.1, 0.7), (0.3, 0.4))
+    ]
     rows = [
-        {"kind": "autoattack", "numbers": numbers},
+        {"kind": "pgd", "numbers": numbers(clean=0.9)},
+        *attacks,
         {"kind": "bracket", "numbers": [], "detail": {"points": points}},
     ]
-    members = {name: {"runs": [{"rows": rows}]} for name in ("standard", "PGD-AT", "IBP")}
-    (tmp_path / "rows.json").write_text(json.dumps({"members": members}))
+    found = {member: {"runs": [{"rows": rows}] * 2} for member in members}
+    (tmp_path / "rows.json").write_text(json.dumps({"members": found}))
     read = module.read(tmp_path / "rows.json")
-    assert read["IBP"]["autoattack"] == 0.7
-    module.draw(tmp_path / "figure.png", read)
+    assert len(read[members[0]]) == 2
+    assert read[members[0]][0] == {
+        "clean": 0.9, "first": 0.8, "autoattack": {0.1: 0.7, 0.3: 0.4},
+        "certified": {0.1: 0.5, 0.3: 0.2}, "attacked": {0.1: 0.8, 0.3: 0.8},
+    }  # fmt: skip
+    assert list(module.of_radius(read, 0.3)) == (
+        ["IBP"] if name == "mnist_certified" else [*members]
+    )
+    module.draw(tmp_path / "figure.png", name, read)
     assert (tmp_path / "figure.png").stat().st_size > 10_000
