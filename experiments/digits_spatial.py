@@ -53,14 +53,14 @@ base = Experiment(
 )
 
 
-def member(network: str, degrees: float, eps: float) -> Experiment:
-    """Trained at one rotation range and one radius; PGD in training at the radius of training."""
+def line(network: str, degrees: float) -> Experiment:
+    """Trained at one rotation range and several radii; PGD in training at the radius of training."""
     return replace(
         base,
-        name=f"{network} rotation {degrees:g} eps {eps:g}",
+        name=f"{network} rotation {degrees:g}",
         model=NETWORKS[network],
-        objective=base.objective if eps else use("standard"),
-        schedules=curricula.constant(threat__eps=eps)["schedules"] if eps else {},
+        schedules={"threat.eps": use("constant", value=EPS)},
+        sweep={"schedules.threat.eps.value": (0.0, 0.08, EPS)},
         transform=use("spatial", max_degrees=degrees, max_shift_px=0.0) if degrees else None,
     )
 
@@ -79,7 +79,8 @@ config = Tradeoff(
     name="digits_spatial",
     seeds=(0, 1, 2),
     members=(
-        *(member(n, d, e) for n in NETWORKS for d in (0.0, 30.0, 90.0) for e in (0.0, 0.08, EPS)),
+        *(line(network, degrees) for network in NETWORKS for degrees in (0.0, 30.0, 90.0)),
         *(cusp(network) for network in NETWORKS),
     ),
+    planes=(("spatial grid (30 degrees, 0 px)", "worst PGD"), ("clean", "worst PGD")),
 )

@@ -26,10 +26,12 @@ from jaxrobust.training import read_rows, train
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
 TRADEOFF = FOLDER / "cifar10_tradeoff.py"
 ONE_STEP = [FOLDER / f"{data}_one_step.py" for data in ("mnist", "cifar10")]
+CERTIFIED = FOLDER / "mnist_certified.py"
 PAPERS = sorted(
     p
     for p in FOLDER.glob("*.py")
-    if p.name.startswith(("cifar10_", "cifar100_", "mnist_")) and p not in (TRADEOFF, *ONE_STEP)
+    if p.name.startswith(("cifar10_", "cifar100_", "mnist_"))
+    and p not in (TRADEOFF, CERTIFIED, *ONE_STEP)
 )
 LATER = ("bartoldson", "wang", "gkl", "hat", "eat", "liet", "n", "grad")
 SMALL = {
@@ -208,6 +210,22 @@ def test_one_step_is_compared_with_ten_under_the_same_conditions(path):
         first = config.members[0]
         for name in ("data", "model", "threat", "optimizer", "learning_rate", "ema_decay"):
             assert getattr(member, name) == getattr(first, name)
+
+
+def test_certified_training_is_compared_at_two_radii_under_the_same_conditions():
+    config = load(CERTIFIED)
+    assert isinstance(config, Tradeoff)
+    assert len(config.seeds) == 3
+    first = config.members[0]
+    for member in config.members:
+        eps = member.threat.kwargs["eps"]
+        assert member.name.endswith(f" {eps:g}")
+        assert member.schedules["threat.eps"].kwargs["end"] == eps
+        for name in ("data", "model", "optimizer", "learning_rate", "epochs", "batch_size"):
+            assert getattr(member, name) == getattr(first, name)
+    radii = {member.threat.kwargs["eps"] for member in config.members}
+    *attacks, bracket = config.evaluators
+    assert radii == set(bracket.kwargs["radii"]) == {attack.kwargs["eps"] for attack in attacks}
 
 
 @pytest.mark.slow
