@@ -82,5 +82,5 @@ config = Tradeoff(
         *(line(network, degrees) for network in NETWORKS for degrees in (0.0, 30.0, 90.0)),
         *(cusp(network) for network in NETWORKS),
     ),
-    planes=(("spatial grid (30 degrees, 0 px)", "worst PGD"), ("clean", "worst PGD")),
+    planes=(("clean", "worst PGD"), ("spatial grid (30 degrees, 0 px)", "worst PGD")),
 )

@@ -22,7 +22,7 @@ base = Experiment(
     data=use("tfds", name="mnist", train_split="train[:10000]", test_split="test[:1000]"),
     model=use("digits_cnn", width=8),
     objective=use("pgd_at", steps=10),
-    threat=use("linf", eps=0.1),
+    threat=use("linf", eps=max(RADII)),  # of the evaluation; the schedules set that of training
     optimizer=use("adam"),
     learning_rate=use("cosine", peak=2e-3, warmup_epochs=1),
     clip_norm=10.0,
@@ -47,7 +47,6 @@ def member(name: str, eps: float) -> Experiment:
         base,
         name=f"{name} {eps:g}",
         objective=METHODS[name],
-        threat=use("linf", eps=eps),
         schedules={"threat.eps": ramp},
     )
 

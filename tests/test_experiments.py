@@ -216,14 +216,12 @@ def test_certified_training_is_compared_at_two_radii_under_the_same_conditions()
     config = load(CERTIFIED)
     assert isinstance(config, Tradeoff)
     assert len(config.seeds) == 3
-    first = config.members[0]
+    first, radii = config.members[0], set()
     for member in config.members:
-        eps = member.threat.kwargs["eps"]
+        radii.add(eps := member.schedules["threat.eps"].kwargs["end"])
         assert member.name.endswith(f" {eps:g}")
-        assert member.schedules["threat.eps"].kwargs["end"] == eps
-        for name in ("data", "model", "optimizer", "learning_rate", "epochs", "batch_size"):
+        for name in ("data", "model", "threat", "optimizer", "learning_rate", "epochs"):
             assert getattr(member, name) == getattr(first, name)
-    radii = {member.threat.kwargs["eps"] for member in config.members}
     *attacks, bracket = config.evaluators
     assert radii == set(bracket.kwargs["radii"]) == {attack.kwargs["eps"] for attack in attacks}
 

@@ -156,12 +156,15 @@ def _right(
     return (both[:, :, 0], both[:, :, 1]), of.pop()
 
 
-def fronts_table(lines: Sequence[Measured], settings: Settings) -> list[list[str]]:
+def fronts_table(
+    lines: Sequence[Measured], settings: Settings, plane: Plane | None = None
+) -> list[list[str]]:
     """Each line's dominated area, and its robust accuracy at given clean accuracies.
 
     Args:
       lines: the lines, with or without a sweep.
       settings: reference point and clean accuracies.
+      plane: of the lines; the heading names its horizontal axis unless it is clean accuracy.
 
     Returns:
       Cells by row, the heading first. "-" where a line has no points on both sides of a clean
@@ -170,7 +173,8 @@ def fronts_table(lines: Sequence[Measured], settings: Settings) -> list[list[str
     clean, robust = settings.reference
     at = settings.clean_at or round_values(lines)
     head = ["method", "knob", f"area above ({100 * clean:g} %, {100 * robust:g} %)"]
-    rows = [[*head, *(f"robust at {100 * value:g} % clean" for value in at)]]
+    axis = plane.clean if plane else "clean"
+    rows = [[*head, *(f"robust at {100 * value:g} % {axis}" for value in at)]]
     whole = (1 - clean) * (1 - robust) or 1.0
     for line in lines:
         areas = [
@@ -253,7 +257,7 @@ def fronts_text(results: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]
     if not lines:
         return [], []
     sentences = [c.sentence(first, second) for first, second, c in compared(lines, settings)]
-    return fronts_table(lines, settings), sentences
+    return fronts_table(lines, settings, plane), sentences
 
 
 def compared_fronts(

@@ -10,6 +10,7 @@ from jaxrobust.drawing import style, subplots
 from jaxrobust.evaluation._front import front
 
 OFFSETS = [(9, 4), (9, -7), (-9, 4), (-9, -7), (0, 10), (0, -12), (14, 0), (-14, 0)]  # points
+INSIDE = 6  # lines whose legend finds a place among them
 
 
 class Line(NamedTuple):
@@ -57,7 +58,8 @@ def draw_fronts(
     Raises:
       ValueError: if matplotlib is not installed.
     """
-    figure, axis = subplots(figsize=(6.4, 4.8))
+    many = len(lines) > INSIDE
+    figure, axis = subplots(figsize=(8.6 if many else 6.4, 4.8))
     clean, robust = (
         100 * np.concatenate([np.reshape(getattr(line, name), (-1, 3)) for line in lines])
         for name in ("clean", "robust")
@@ -77,7 +79,8 @@ def draw_fronts(
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.set_title(title, fontsize=10.5, loc="left")
-    axis.legend(fontsize=9, frameon=False, loc="best", handlelength=2.2)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if many else {"loc": "best"}
+    axis.legend(fontsize=9, frameon=False, handlelength=2.2, **beside)
     figure.canvas.draw()  # places are final: labels are set by pixels
     _label(figure, axis, lines, clean[:, 0], robust[:, 0], best)
     figure.savefig(path, dpi=170)
