@@ -12,5 +12,5 @@ def digest_of(arrays: Iterable[np.ndarray]) -> str:
     for array in arrays:
         values = np.ascontiguousarray(array)
         found.update(f"{values.dtype}{values.shape}".encode())
-        found.update(values.reshape(-1).view(np.uint8))
+        found.update(values.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
