@@ -100,6 +100,8 @@ def run_tradeoff(
                     more, best, runs, members, data, tried, quiet=quiet, say=say
                 )
             keeper.write(write_json, path, _results(tradeoff, members, {}))
+            if not quiet:
+                _say_done(plan, members, time.perf_counter() - started, say)
             if line and len(members) < len(plan):
                 passed = round(time.perf_counter() - started, 2)
                 _report_so_far(tradeoff, members, keeper, passed, say)
@@ -219,6 +221,12 @@ def _train_together(
         raise
     except Exception as error:  # alone each of them says what is wrong with it
         say(f"not trained in one program: {one_line(error)[:200]}")
+
+
+def _say_done(plan: Plan, members: Members, seconds: float, say: Callable[[str], None]) -> None:
+    """How much of the whole is done."""
+    done, whole = (sum(len(plan[name]) for name in names) for names in (members, plan))
+    say(f"{done} of {whole} runs are done, after {seconds:.0f} s")
 
 
 def _missing(run: PlannedRun, tried: Tried) -> bool:

@@ -70,8 +70,8 @@ def autoattack(
       steps: iterations of APGD and FAB; any value other than 100 is reported as a deviation.
       queries: number of queries of Square; any value other than 5000 is reported as a deviation.
       stochastic: whether the model draws noise from keys that it receives ("rand").
-      progress: called with the work item's name, the number of finished points, and their total
-        number.
+      progress: called with the work item's name and place ("apgd-ce (1 of 20)"), the number of
+        finished points, and their total number.
 
     Returns:
       `Report`, with accuracies, masks, images, checks, protocol and timings. With fewer than ten

@@ -85,8 +85,8 @@ def cascade(
       stochastic: whether the network also takes the indices of the images.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
       folder: where finished items are kept, or `None`.
-      progress: called with the work item's name, the number of finished points, and their total
-        number.
+      progress: called with the work item's name and place ("apgd-ce (1 of 20)"), the number of
+        finished points, and their total number.
 
     Returns:
       `Evaluated`.
@@ -114,7 +114,8 @@ def cascade(
     with contextlib.ExitStack() as stack:
         store = from_first(lambda: store_in(stack, path, settings(plan), opened.identity))
         for number, item in enumerate(plan.items):
-            ensemble.take(item, _outcome(ensemble, store, number, item, progress))
+            place = number, len(plan.items)
+            ensemble.take(item, _outcome(ensemble, store, place, item, progress))
     ensemble.confirm()
     finite = finite_check(ensemble.nan_logits, opened.logits)
     checks = [finite, *opened.checks, *_helped(ensemble, plan)]
@@ -263,7 +264,7 @@ def checked_ball(
 
 
 def _outcome(
-    ensemble: Ensemble, store: Store, number: int, item: WorkItem, progress: Progress
+    ensemble: Ensemble, store: Store, place: tuple[int, int], item: WorkItem, progress: Progress
 ) -> dict[str, Any]:
     """The finished item: read from the store, or run, verified and stored."""
     indices = ensemble.pool(item)
@@ -281,18 +282,32 @@ def _outcome(
         )
         return _examined(ensemble, item, indices, points, found)
 
-    return finished(store, number, item, indices, make, progress)
+    return finished(store, place, item, indices, make, progress)
 
 
 def finished(
     store: Store,
-    number: int,
+    place: tuple[int, int],
     item: WorkItem,
     indices: np.ndarray,
     make: Callable[[Told], dict[str, Any]],
     progress: Progress,
 ) -> dict[str, Any]:
-    """An item on the points with these indices: read from the store, or run now and stored."""
+    """An item on the points with these indices: read from the store, or run now and stored.
+
+    Args:
+      store: of finished items.
+      place: the item's number, and how many there are: part of the name that `progress` is told.
+      item: the work.
+      indices: of its points.
+      make: runs it.
+      progress: as `cascade` takes it.
+
+    Returns:
+      The item's arrays.
+    """
+    number, count = place
+    name = f"{item.title} ({number + 1} of {count})"
 
     def timed() -> dict[str, Any]:
         started, done = time.perf_counter(), 0
@@ -300,9 +315,9 @@ def finished(
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            progress(item.title, done, len(indices))
+            progress(name, done, len(indices))
 
-        progress(item.title, 0, len(indices))
+        progress(name, 0, len(indices))
         arrays = make(advance)
         return arrays | {"seconds": np.float64(time.perf_counter() - started)}
 

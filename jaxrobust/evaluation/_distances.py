@@ -70,8 +70,8 @@ def distances(
       seed: the seed of all noise.
       batch_size: largest batch; default 128 on CPU, 512 elsewhere.
       folder: keeps finished attacks and continues from them, as `autoattack` does.
-      progress: called with the attack's name, the number of finished points, and their total
-        number.
+      progress: called with the attack's name and place ("fmn (1 of 3)"), the number of finished
+        points, and their total number.
 
     Returns:
       `Distances`, with the distance from each attack and the smallest, `robust_accuracy_at`, areas,
@@ -120,7 +120,8 @@ def distances(
             def make(advance: Told, item: WorkItem = item) -> dict[str, Any]:
                 return case.run(item, advance)
 
-            case.take(item, finished(store, number, item, case.attacked, make, progress))
+            place = number, len(items)
+            case.take(item, finished(store, place, item, case.attacked, make, progress))
     return case.result(items, time.perf_counter() - started)
 
 

@@ -63,7 +63,8 @@ def verdict(
         "float16". Half precision needs the network as a pytree of its arrays, such as the result of
         `models.logits_fn`. A success that float32 does not confirm counts as robust, so the bound
         may be looser.
-      progress: called with the stage's name, the number of finished points, and their total number.
+      progress: called with the stage's name and place ("apgd-ce (1 of 4)"), the number of finished
+        points, and their total number.
 
     Returns:
       `Verdict`, with masks after each stage, adversarial images, checks, and passes and seconds of

@@ -174,7 +174,7 @@ def test_finished_attacks_are_taken_up_and_another_evaluation_is_refused(found, 
     again(attacks=bound("l2"))
     (tmp_path / "item_001.npz").unlink()
     same = again(attacks=bound("l2"), progress=lambda item, done, total: seen.append(item))
-    assert set(seen) == {"fmn"}
+    assert {name.partition(" (")[0] for name in seen} == {"fmn"}
     for name, distance in found.distances.items():
         np.testing.assert_allclose(same.distances[name], distance, rtol=1e-6)
     assert same.cost["ddn"]["forwards"] == 22 * 60
