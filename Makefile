@@ -15,7 +15,7 @@ QUICK := $(addprefix tests/,losses threats/test_threats.py attacks/test_pgd_gold
 
 # The part of the suite that a new release of JAX is most likely to break.
 CORE := $(addprefix tests/,attacks bounds convolutions evaluation inputs losses mixing networks \
-  objectives threats twins test_structure.py)
+  objectives threats training twins test_structure.py) $(wildcard tests/test_cli*.py)
 
 # An environment is made anew if its making was interrupted, or if its interpreter does not run, has
 # another version than when it was made, or is not the one that PYTHON= names.
