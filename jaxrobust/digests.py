@@ -1,4 +1,4 @@
-"""Hashes of what results are of: arrays, files and folders."""
+"""Hashes of what results were computed from: arrays, files and folders."""
 
 import hashlib
 import pathlib

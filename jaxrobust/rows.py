@@ -68,7 +68,7 @@ def append_row(path: Folder, row: dict[str, Any]) -> None:
       row: plain JSON types. Numbers that JSON does not have become "nan", "inf" and "-inf".
 
     Returns:
-      Nothing; the file has one more row, whose last entry is its checksum, `crc32`.
+      None. The file has one more row, whose last entry is its checksum, `crc32`.
 
     Raises:
       OSError: if the row does not fit on the disk.
@@ -93,7 +93,7 @@ def write_rows(path: Folder, rows: Iterable[dict[str, Any]]) -> None:
       rows: plain JSON types, as for `append_row`.
 
     Returns:
-      Nothing; the file is written.
+      None. The file is written.
 
     Raises:
       OSError: if the file does not fit on the disk.

@@ -1,5 +1,6 @@
 """README and docs: every command and every code block runs."""
 
+import ast
 import os
 import pathlib
 import re
@@ -192,3 +193,38 @@ def test_the_gallery_has_every_figure_with_its_command_and_its_rows():
     for file in re.findall(r"experiments/\w+\.py", text):
         assert (ROOT / file).exists(), file
     assert len(re.findall(r"results/\w+\.json\)", text)) >= 4
+
+
+# Turns of phrase that a reader trips over, and what to write instead.
+AVOIDED = {
+    r"\bso many\b": "a number, with its name",
+    r"\b(is|are) told\b": "gets, is reported",
+    r"\btaken up\b": "reused, continued",
+    r"\bof one's own\b": "your own",
+    r"\b(that|which) (it|they) (has|have) of\b": "with, of",
+    r"\bof which there (is|are)\b": "with",
+    r"\bwithout a word\b": "silently",
+    r"\bstands? (rotations|them|it|attacks)\b": "withstands",
+    r"(?-i:\bNothing;)": "None.",
+    r"\b(rows|results|times|noise) (is|are) of\b": "come from, apply to",
+}
+
+
+def texts():
+    """What users read: the pages, and the docstrings of the package."""
+    yield from ((page.name, page.read_text()) for page in [*PAGES, *NOTEBOOKS])
+    yield from ((name, (ROOT / name).read_text()) for name in ("CHANGELOG.md", "CONTRIBUTING.md"))
+    for path in sorted((ROOT / "jaxrobust").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                yield f"{path.name}: {getattr(node, 'name', '')}", ast.get_docstring(node) or ""
+
+
+def test_phrases_that_have_to_be_read_twice_are_avoided():
+    found = [
+        f"{where}: {match[0]!r} (better: {better})"
+        for where, text in texts()
+        for phrase, better in AVOIDED.items()
+        for match in re.finditer(phrase, re.sub(r"\s+", " ", text), re.IGNORECASE)
+    ]
+    assert not found, "\n".join(found)

@@ -268,8 +268,9 @@ def _check_sparsity(sparsity: ArrayLike | None, *, norm: str, eps_schedule: bool
     as_number(sparsity, name="sparsity", low=0, high=1, positive=True, lead=())
     if norm != "l1" or eps_schedule:
         raise InputError(
-            "sparsity is of the first steps in norm='l1' without eps_schedule, whose stages start "
-            f"from each other; got sparsity={sparsity}, norm={norm!r}, eps_schedule={eps_schedule}"
+            "sparsity applies to the first steps in norm='l1' without eps_schedule, whose stages "
+            f"start from each other; got sparsity={sparsity}, norm={norm!r}, "
+            f"eps_schedule={eps_schedule}"
         )
 
 

@@ -16,7 +16,7 @@ class Checkpoints(NamedTuple):
 
     momentum: Any  # weight of the new step; the rest goes to the previous one
     due: Any  # the step size is examined after this iteration
-    few: Any  # at most so many increases of the loss since the last check halve the step
+    few: Any  # this many increases of the loss since the last check, or fewer, halve the step
 
 
 class Progress(NamedTuple):

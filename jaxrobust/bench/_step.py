@@ -197,7 +197,7 @@ def step_program(bench: Setting, objective: Any, transform: Any = None) -> tuple
 
 
 def _outer_program(bench: Setting, passes: int) -> tuple[Any, TrainState]:
-    """So many passes with their gradient, and the optimizer: a step without its attack."""
+    """Passes with their gradient, and the optimizer: a step without its attack."""
     optimizer = optax.sgd(1e-4, momentum=0.9)
 
     def run(state: TrainState) -> tuple[TrainState, Array]:

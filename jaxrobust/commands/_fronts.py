@@ -84,7 +84,7 @@ class Measured(NamedTuple):
       line: the line for figures.
       seeds: `[points, seeds, 2]` clean and robust accuracies.
       right: clean and robust masks `[points, seeds, images]`, or `None` where rows have none.
-      of: digests of the images and the labels that the masks are of.
+      of: digests of the images and the labels of the masks.
     """
 
     line: Line

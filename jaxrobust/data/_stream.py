@@ -20,7 +20,7 @@ class Stream:
 
     Each batch is `(images [b, h, w, c] uint8, labels [b] int32)`. grain only reads ahead; nothing
     but the step has to be saved to continue with the identical batches. Made by `stream`, or from
-    an order of one's own.
+    an order of your own.
 
     Args:
       source: `source[i]` is `{"image": [h, w, c] uint8, "label": int}`.
@@ -103,7 +103,8 @@ class Stream:
         for name, value in self._settings.items():
             if state.get(name) != value:
                 raise InputError(
-                    f"the state is of a stream with {name} {state.get(name)}, this one has {value}"
+                    f"the state comes from a stream with {name} {state.get(name)}, this one has "
+                    f"{value}"
                 )
         self._go_to(step)
 

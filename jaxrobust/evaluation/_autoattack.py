@@ -106,7 +106,7 @@ def autoattack(
     chosen = None if attacks is None else tuple(attacks)
     options: dict[str, Any] = {"steps": steps, "queries": queries, "stochastic": stochastic}
     wanted = partial(protocol, version, threat=threat, attacks=chosen, **options)
-    wanted(classes=10)  # what is no version or attack is told before anything runs
+    wanted(classes=10)  # refuses an unknown version or attack before anything runs
 
     def settings(plan: Protocol) -> dict[str, Any]:
         ball = {"norm": norm, "eps": float(np.float32(eps)), "version": version}

@@ -297,7 +297,7 @@ def finished(
 
     Args:
       store: of finished items.
-      place: the item's number, and how many there are: part of the name that `progress` is told.
+      place: the item's number, and the number of items: `progress` gets both with the name.
       item: the work.
       indices: of its points.
       make: runs it.

@@ -128,7 +128,7 @@ def checked_attacks(attacks: Mapping[str, Any], norm: AnyNorm) -> dict[str, Any]
             )
         if norm_of(attack.threat) != norm:
             raise InputError(
-                f"attacks must be of norm {norm!r}; {name!r} is of "
+                f"attacks must be of norm {norm!r}; {name!r} is for "
                 f"{threats.described(attack.threat)}"
             )
     return dict(attacks)

@@ -66,7 +66,7 @@ def read_report(
       The report.
 
     Raises:
-      InputError: if a file is missing or damaged, or the two are of different evaluations.
+      InputError: if a file is missing or damaged, or the two come from different evaluations.
     """
     if not isinstance(folder, str | os.PathLike):
         raise InputError(f"folder must be a path, got {folder!r:.80}")
@@ -87,7 +87,9 @@ def read_report(
             f"version: {one_line(error)}"
         ) from None
     if not same:
-        raise InputError(f"folder must hold one {kind}, {path} and {ARRAYS} are of two evaluations")
+        raise InputError(
+            f"folder must hold one {kind}, {path} and {ARRAYS} come from two evaluations"
+        )
     return found
 
 

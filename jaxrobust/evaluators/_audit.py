@@ -21,7 +21,7 @@ class Audit:
     """An audit of the points that AutoAttack leaves, see `evaluation.audit`.
 
     AutoAttack runs first, or is taken from the run's folder where it is finished. Finished attacks
-    of the audit are kept in `audit/` of that folder and taken up again after an interruption;
+    of the audit are kept in `audit/` of that folder and reused after an interruption;
     `report.txt` and `report.json` are there too.
 
     Args:
@@ -51,7 +51,7 @@ class Audit:
             as_count(getattr(self, name), name=name)
 
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
-        """Attacks the test images; all noise is of the seed of `attack`."""
+        """Attacks the test images; all noise comes from the seed of `attack`."""
         first = self.attack.report(logits_fn, dataset, work)
         left, folder = list(first.masks.values())[-1], self._folder(work)
         report = audit(

@@ -22,7 +22,7 @@ LONGEST = 120  # characters of a part of a folder's name
 class AutoAttack:
     """AutoAttack at one radius.
 
-    Finished work is kept in `autoattack/` of the run's folder and taken up again after an
+    Finished work is kept in `autoattack/` of the run's folder and reused after an
     interruption. The report is there too: `report.json`, `report.txt`, `adversarial.npz`,
     `model_card.json` and `cascade.png`.
 
@@ -31,7 +31,7 @@ class AutoAttack:
       eps: radius in image units.
       version: as in `evaluation.autoattack`.
       attacks: for version "custom".
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
       seed: of all noise.
       individual: run every attack on all correctly classified points.
 
@@ -67,7 +67,7 @@ class AutoAttack:
         as_seed(self.seed)
 
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
-        """Attacks the test images; all noise is of the evaluator's own seed."""
+        """Attacks the test images; all noise comes from the evaluator's own seed."""
         report, folder = self.report(logits_fn, dataset, work), self.folder(work)
         work.say(report.text())
         if folder is not None:

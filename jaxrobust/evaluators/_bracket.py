@@ -38,8 +38,8 @@ class Brackets:
 
     Every point is certified by bounds, falsified by an attack, or open. A point that is certified
     at a radius is certified at smaller ones, one that is falsified is so at larger ones. Draws
-    `bracket_NORM.png`. Finished stages are kept in `bracket/` of the run's folder and taken up
-    again after an interruption.
+    `bracket_NORM.png`. Finished stages are kept in `bracket/` of the run's folder and reused
+    after an interruption.
 
     Args:
       norm: "linf", "l2" or "l1".
@@ -47,7 +47,7 @@ class Brackets:
       cheap: methods of bounds before the attacks: "ibp", "crown-ibp", "crown", "alpha-crown".
       costly: methods after the attacks, on the points that are still open.
       steps: of APGD on the cross-entropy, and of PGD on the margin.
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
       bound_batch_size: images that are bounded at once.
       smoothing: the evaluator `certified`, under l_2: the row then also has the accuracy that
         randomised smoothing certifies at the same radii, on the same images. It is that of the

@@ -23,7 +23,7 @@ NOISY_IMAGES = 2000  # of a forward pass in the sampling
 class Certified:
     """Certified l_2 radii of the network smoothed by Gaussian noise, by sampling.
 
-    They are of the smoothed classifier, the most frequent class under noise, which needs no change
+    They apply to the smoothed classifier, the most frequent class under noise. It needs no change
     of the network; one that was not trained with noise may lose clean accuracy by it. Draws
     `certified.png`.
 
@@ -32,7 +32,7 @@ class Certified:
       samples: draws per image that bound the probabilities.
       selection: draws per image, others, that choose the class.
       confidence: probability, for each image, with which its radius holds.
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
       radii: l_2 radii in image units at which the table gives the certified accuracy.
 
     Raises:

@@ -29,7 +29,7 @@ class Distances:
     """How far test images are from adversarial ones, under an ensemble of minimum-norm attacks.
 
     One run has the robust accuracy at every radius, see `evaluation.distances`. Finished attacks
-    are kept in `distances/` of the run's folder and taken up again after an interruption;
+    are kept in `distances/` of the run's folder and reused after an interruption;
     `distances.json`, `distances.txt`, `adversarial.npz` and `curve.png` are there too. Draws
     `distances_NORM.png`.
 
@@ -38,7 +38,7 @@ class Distances:
       attacks: names of minimum-norm attacks; default: those of `evaluation.minimum_norm_attacks`.
       settings: of the attacks, such as `{"steps": 100}`; each goes to the attacks that have it.
       radii: for columns of tables, in image units.
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
       seed: of all noise.
 
     Raises:
@@ -73,7 +73,7 @@ class Distances:
         return minimum_norm_attacks(self.norm, attacks=self.attacks, **self.settings)
 
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
-        """Attacks the test images; all noise is of the evaluator's own seed."""
+        """Attacks the test images; all noise comes from the evaluator's own seed."""
         folder = kept_in(work, "distances", self, without=("radii",))
         found = evaluation.distances(
             logits_fn,

@@ -39,7 +39,7 @@ class EpsCurve:
       radii: in image units, rising; 0 is always there.
       steps: of the attack, of size 2.5 eps / steps.
       restarts: random starts.
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
 
     Raises:
       ValueError: for an unknown norm, or radii that are none or do not rise.

@@ -14,7 +14,7 @@ def check_images(images: int | None) -> None:
 
 
 def first_images(dataset: Any, images: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The first so many test images, or all, and their labels.
+    """The first test images, or all of them, and their labels.
 
     Raises:
       ValueError: if there are fewer than asked for.

@@ -38,7 +38,7 @@ class Pgd:
       step_size: in the threat's units; default `threats.default_step`.
       restarts: random starts of each attack.
       grid: points of the grid to the right, down, and of the angle.
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
       threat: the set to stay in; default the run's own.
 
     Raises:

@@ -22,7 +22,7 @@ class SpatialGrid:
       max_degrees: largest rotation.
       max_shift_px: largest shift in pixels.
       counts: points of the grid to the right, down, and of the angle.
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
 
     Raises:
       ValueError: if an argument is out of range.

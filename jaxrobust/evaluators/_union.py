@@ -19,7 +19,7 @@ class Union:
     """AutoAttack in each of several norms, and the accuracy on points that withstand all of them.
 
     Every norm attacks all points that are classified correctly, so each has a number of its own,
-    the same as that of the evaluator `autoattack`, whose finished work is taken up.
+    the same as that of the evaluator `autoattack`, whose finished work is reused.
 
     Args:
       linf: radius in image units (8/255, not 8); default: the norm is left out.
@@ -27,7 +27,7 @@ class Union:
       l1: radius over the whole image.
       version: as in `evaluation.autoattack`.
       attacks: for version "custom".
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
       seed: of all noise.
 
     Raises:

@@ -20,14 +20,14 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class Verdict:
     """An upper bound of robust accuracy at a fifth of AutoAttack's passes, `evaluation.verdict`.
 
-    Finished stages are kept in `verdict/` of the run's folder and taken up again after an
+    Finished stages are kept in `verdict/` of the run's folder and reused after an
     interruption. `verdict.json`, `verdict.txt`, `adversarial.npz` and `cascade.png` are there too.
 
     Args:
       norm: "linf", "l2" or "l1".
       eps: radius in image units.
       precision: of the network in the attacks: "float32", "bfloat16" or "float16".
-      images: the first so many test images; default all.
+      images: number of test images, the first ones; default all.
       seed: of all noise.
 
     Raises:
@@ -52,7 +52,7 @@ class Verdict:
         as_seed(self.seed)
 
     def __call__(self, logits_fn: LogitsFn, dataset: Any, *, key: Array, work: Work) -> Row:
-        """Attacks the test images; all noise is of the evaluator's own seed."""
+        """Attacks the test images; all noise comes from the evaluator's own seed."""
         folder = self.folder(work)
         found = evaluation.verdict(
             logits_fn,

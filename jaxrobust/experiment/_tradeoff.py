@@ -34,8 +34,8 @@ class Tradeoff:
         against every AutoAttack, or against the worst PGD where there is none, and the accuracy
         under rotations and shifts against the first of these.
       reference: corner of the area that a method dominates, a clean and a robust accuracy.
-      clean_at: clean accuracies at which the robust ones of methods with a sweep are told; default:
-        round ones between the methods' points.
+      clean_at: clean accuracies at which the table gives robust ones of methods with a sweep;
+        default: round ones between the methods' points.
       compared: pairs of members with a sweep to compare by a paired bootstrap; default: the one
         that dominates the largest area with each other one.
 

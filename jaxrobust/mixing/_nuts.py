@@ -23,7 +23,7 @@ def normalize_logits(logits: ArrayLike, *, top_k: int = 250) -> Array:
 
     Args:
       logits: `[..., k]`, cut at +-1e15; half precision is computed in float32.
-      top_k: mean and (unbiased) variance are those of so many largest logits; all if there are
+      top_k: number of largest logits that mean and (unbiased) variance use; all if there are
         fewer.
 
     Returns:

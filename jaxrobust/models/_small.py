@@ -70,7 +70,7 @@ def small_cnn(
       312202
 
     References:
-      Zhang et al., 2019 (arXiv:1901.08573), Section 5 (the network is of Carlini and Wagner).
+      Zhang et al., 2019 (arXiv:1901.08573), Section 5 (the network is Carlini and Wagner's).
     """
     return SmallCNN(num_classes, dropout, tuple(mean), tuple(std))
 

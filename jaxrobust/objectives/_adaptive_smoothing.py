@@ -24,7 +24,7 @@ Attack = Literal["apgd", "pgd"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveSmoothing:
-    r"""The mixing network learns to tell attacked images, where that decides the class most.
+    r"""The mixing network learns to detect attacked images, where that decides the class most.
 
     .. math:: s (c_1 \mathrm{BCE} + c_2 \mathrm{CE} + c_3 \mathrm{BCE} \cdot \mathrm{CE})
 

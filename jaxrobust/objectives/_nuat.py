@@ -44,9 +44,9 @@ class NuAT:
 
     .. math:: \mathrm{CE}(f(x), y) + \frac{\lambda}{B} \|Z(x) - Z(x')\|_*
 
-    The norm is of the whole batch's matrix of logits, over all devices. The attack is a sign step
-    from random signs of half the radius; its loss is the cross-entropy, and in every second step
-    of an epoch (the second, the fourth, ...) the norm as well.
+    The norm is that of the whole batch's matrix of logits, over all devices. The attack is a sign
+    step from random signs of half the radius; its loss is the cross-entropy, and in every second
+    step of an epoch (the second, the fourth, ...) the norm as well.
 
     In the published runs `lam` rises from epoch to epoch, from 0 to almost 4: a schedule of
     `objective.lam`. The threat must be l_inf.

@@ -257,7 +257,7 @@ def _stored(folder: epath.Path, say: Callable[[str], None]) -> tuple[epath.Path,
 
 
 def _copy(workdir: epath.Path) -> epath.Path:
-    """Weights without their configuration are of no use, so they have a copy of it."""
+    """Weights without their configuration are useless, so a copy of it is kept."""
     return workdir / COPY
 
 

@@ -275,7 +275,9 @@ def _interrupted(
 
 def lost_message(name: str, saved: list[int], error: Exception) -> str:
     """In one line: what happened, and how to go on."""
-    where = f"its last checkpoint is of step {saved[-1]}" if saved else "it has no checkpoint yet"
+    where = (
+        f"its last checkpoint is that of step {saved[-1]}" if saved else "it has no checkpoint yet"
+    )
     reason = first_line(error, longest=200)
     return (
         f"another process of {name} has ended, so process {jax.process_index()} ends too "

@@ -128,7 +128,7 @@ class Member:
         return {"step": step, **row}
 
     def save(self, step: int, state: Any) -> None:
-        """Starts to save a state, which is of the last step that was seen."""
+        """Starts to save the state after the last step that was seen."""
         if self.failure is None:
             self.checkpoints.save(step, state, validation=self._score, sums=self._sums)
 

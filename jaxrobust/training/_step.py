@@ -33,7 +33,7 @@ class StepSettings:
       optimizer: the Optax transformation.
       augmentations: `(key, image) -> image`, in order.
       batch_augmentations: `(key, images, labels) -> images, labels` on the labels' probabilities
-        `[b, k]`, in order, after `augmentations`; partners are of the same device.
+        `[b, k]`, in order, after `augmentations`; partners come from the same device.
       image_shape: `(h, w, c)` where the training images are rows of bytes (`image_rows`, which TPUs
         gather without copying the set); `None` where they are `[n, h, w, c]`.
       num_classes: `k`, for `batch_augmentations`.

@@ -54,7 +54,7 @@ def train(
       runner: "shard_map" or "pmap" run the same step with the same numbers.
       devices: the devices to train on; default: all.
       on_metrics: called in process 0 with the step and the row of metrics of each epoch; an
-        exception in it is told in a line, and training goes on.
+        exception in it is reported in a line, and training goes on.
       say: where lines for the user go: warnings and, without a progress bar, a line per epoch.
 
     Returns:

@@ -106,12 +106,12 @@ class Averaging:
 
     Attributes:
       decay: of the average, in (0, 1).
-      warmup_steps: the average is a copy of the parameters for so many steps; afterwards its decay
+      warmup_steps: number of first steps in which the average copies the parameters; then its decay
         is `min(decay, (1 + d) / (10 + d))`, `d` steps later: it forgets the start quickly. `None`
         for `decay` from the first step on.
       batch_stats: "live" evaluates the average with the running statistics of the trained network
         (the papers), "average" with their own average.
-      copied_steps: without a warm-up: the average is a copy for so many steps, and then has its
+      copied_steps: without a warm-up: number of first steps in which it copies them, before its
         full decay (1 in the FastAT benchmark, whose average starts after the first step).
     """
 
@@ -224,8 +224,8 @@ def gradient_projection(old: Any, adversarial: Any, natural: Any, *, beta: Array
     .. math:: \theta = \theta_0 + \beta \max(\cos(d_a, d_n), 0)\, d_n + (1 - \beta)\, d_a
 
     for each array by itself, with the changes :math:`d_a` of an adversarial epoch and :math:`d_n`
-    of a natural one, which both begin at :math:`\theta_0`; the cosine is of the flattened arrays.
-    The published code includes BatchNorm's running statistics, so give them too.
+    of a natural one, which both begin at :math:`\theta_0`; the cosine is that of the flattened
+    arrays. The published code includes BatchNorm's running statistics, so give them too.
 
     Args:
       old: a pytree of arrays at the epoch's start; `None` and integers are allowed.

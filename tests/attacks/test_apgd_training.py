@@ -51,7 +51,7 @@ def test_sparsity_is_of_the_first_step(golden):
     [
         ({"sparsity": 0.0}, r"sparsity must be in \(0, 1\], got 0"),
         ({"sparsity": 1.5}, r"sparsity must be in \(0, 1\], got 1.5"),
-        ({"sparsity": 0.1, "norm": "l2"}, "sparsity is of the first steps in norm='l1'.*'l2'"),
+        ({"sparsity": 0.1, "norm": "l2"}, "sparsity applies to the first steps in norm='l1'.*'l2'"),
         ({"sparsity": 0.1, "eps_schedule": True}, "sparsity .*eps_schedule=True"),
     ],
 )

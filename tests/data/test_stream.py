@@ -85,7 +85,9 @@ def test_resuming_in_another_process():
 
 def test_a_state_of_other_settings_is_refused():
     state = data.stream(examples(), batch_size=5, seed=3).get_state()
-    with pytest.raises(ValueError, match="the state is of a stream with seed 3, this one has 4"):
+    with pytest.raises(
+        ValueError, match="the state comes from a stream with seed 3, this one has 4"
+    ):
         data.stream(examples(), batch_size=5, seed=4).set_state(state)
     with pytest.raises(ValueError, match="with size 23, this one has 22"):
         data.stream(examples(22), batch_size=5, seed=3).set_state(state)

@@ -139,7 +139,7 @@ def test_what_is_no_saved_report_is_named(made, tmp_path):
             load(tmp_path)
     told["clean_accuracy"]["correct"] -= 1
     (tmp_path / "report.json").write_text(to_json(told))
-    with pytest.raises(InputError, match="are of two evaluations"):
+    with pytest.raises(InputError, match="come from two evaluations"):
         load(tmp_path)
     (tmp_path / "report.json").write_text(good)
     archive = tmp_path / "adversarial.npz"

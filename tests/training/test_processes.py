@@ -324,7 +324,7 @@ def test_a_process_alone(tmp_path):
     with pytest.raises(ValueError, match="workdir must be a folder that all processes share"):
         check_shared(tmp_path)
     text = lost_message("small", [3, 7], RuntimeError("Gloo: closed\nmore"))
-    assert "checkpoint is of step 7: start all processes again with --resume" in text
+    assert "checkpoint is that of step 7: start all processes again with --resume" in text
     assert "\n" not in text
     assert "it has no checkpoint yet" in lost_message("small", [], RuntimeError())
 
