@@ -1,6 +1,6 @@
 """One attack step against ten on CIFAR-10 at equal cost: seven methods, two CPU cores, three seeds.
 
-The comparison of [mnist_one_step](mnist_one_step.py) on the first 10,000 training images of CIFAR-10
+The comparison of [mnist_one_step](mnist_one_step.py) on the first 7,000 training images of CIFAR-10
 (in the order of TensorFlow Datasets; on a re-encoding of the images, results are not comparable with
 other results on CIFAR-10), l_inf eps 8/255, with random crops and flips. Accuracies are of the first
 1,000 test images, AutoAttack's of the first 200.
@@ -31,7 +31,7 @@ def on_cifar10(member: Experiment) -> Experiment:
         schedules["objective.lam"] = use("stages", values=rising)
     return replace(
         member,
-        data=use("tfds", name="cifar10", train_split="train[:10000]", test_split="test[:1000]"),
+        data=use("tfds", name="cifar10", train_split="train[:7000]", test_split="test[:1000]"),
         model=use("digits_cnn", width=16),
         threat=use("linf", eps=EPS),
         learning_rate=use("cosine", peak=0.02, warmup_epochs=0.5),
