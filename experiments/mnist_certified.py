@@ -35,8 +35,6 @@ METHODS = {
     "PGD-AT": use("pgd_at", steps=10),
     "TRADES": use("trades", beta=6.0, steps=10),
     "IBP": use("ibp"),
-    "SABR": use("sabr", shrink=0.4, restarts=1),
-    "MTL-IBP": use("mtl_ibp", alpha=0.1, restarts=1),
 }
 
 
