@@ -85,7 +85,7 @@ def front(axes: Any, members: dict[str, list[dict[str, Any]]], eps: float) -> No
         title=f"l_inf eps {eps:g}: certified (dot), AutoAttack (triangle)",
         xlabel="clean accuracy (%)", ylabel="accuracy (%)", ylim=(-2, 102),
     )  # fmt: skip
-    axes.legend(fontsize=8, loc="center left")
+    axes.legend(fontsize=8, loc="best")
     axes.grid(alpha=0.3)
 
 

@@ -7,8 +7,12 @@ first 50 test images, clean ones of the first 1,000 (in the order of TensorFlow 
 
 Command:  jaxrobust tradeoff experiments/mnist_certified.py
           python experiments/certified_figure.py --name mnist_certified
-Cost:     not measured yet.
-Result:   not run yet.
+Cost:     36 minutes of training and about 12 of attacks and bounds, on two CPU cores with as much
+          other work.
+Result:   experiments/results/mnist_certified.json; `jaxrobust table` prints it. Means of three seeds of
+          clean, AutoAttack and certified accuracy, of the networks trained for the eps. At 0.1: PGD-AT
+          97.4, 89.3 and 21.3; TRADES 97.0, 91.3 and 40.7; IBP 94.5, 88.0 and 87.3. At 0.3: PGD-AT 96.1,
+          48.0 and 0.0; TRADES 91.6, 53.3 and 1.3; IBP 87.6, 62.0 and 61.3.
 """
 
 from dataclasses import replace
