@@ -297,7 +297,7 @@ def finished(
 
     Args:
       store: of finished items.
-      place: the item's number, and the number of items: `progress` gets both with the name.
+      place: the number of the item, and of how many: `progress` gets both with the name.
       item: the work.
       indices: of its points.
       make: runs it.
@@ -306,8 +306,8 @@ def finished(
     Returns:
       The item's arrays.
     """
-    number, count = place
-    name = f"{item.title} ({number + 1} of {count})"
+    number, items = place
+    name = item.title if items == 1 else f"{item.title} ({number + 1} of {items})"
 
     def timed() -> dict[str, Any]:
         started, done = time.perf_counter(), 0
