@@ -8,9 +8,12 @@ second of each method's step. Accuracies are of the first 1,000 test images, Aut
 150 (in the order of TensorFlow Datasets).
 
 Command:  jaxrobust tradeoff experiments/mnist_one_step.py
-Cost:     about 20 minutes of training and 30 of AutoAttack on two CPU cores, estimated from
-          `jaxrobust bench throughput mnist_one_step`; not measured.
-Result:   not run yet.
+Cost:     1.4 to 1.5 core-minutes for each training, by `jaxrobust bench throughput mnist_one_step`; an
+          hour for everything beside as much other work, 36 minutes of it training.
+Result:   experiments/results/mnist_one_step.json; `python experiments/one_step_figure.py` prints them.
+          AutoAttack, means of three seeds ± standard deviation: PGI 88.4 ±0.8, N-FGSM 86.7 ±0.7,
+          TRADES-10 82.9 ±0.8, PGD-AT-10 82.9 ±1.7, FGSM-RS 73.6 ±10.8, LIET 57.1 ±4.0, GradAlign 44.0
+          ±13.5.
 """
 
 from dataclasses import replace

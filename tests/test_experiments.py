@@ -1,5 +1,6 @@
 """Every experiment file loads, says what it must, and trains two steps at reduced size."""
 
+import importlib.util
 import json
 import math
 import pathlib
@@ -210,6 +211,24 @@ def test_one_step_is_compared_with_ten_under_the_same_conditions(path):
         first = config.members[0]
         for name in ("data", "model", "threat", "optimizer", "learning_rate", "ema_decay"):
             assert getattr(member, name) == getattr(first, name)
+
+
+def test_the_table_of_one_step_training_is_printed_from_rows(tmp_path):
+    """After new rows: python experiments/one_step_figure.py --write."""
+    pytest.importorskip("matplotlib")
+    spec = importlib.util.spec_from_file_location("one_step", FOLDER / "one_step_figure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    methods = {name: module.read(name) for name in module.NAMES}
+    for path, found in zip(ONE_STEP, methods.values(), strict=True):
+        members = load(path).members
+        assert [(m.name, m.epochs) for m in found] == [(m.name, m.epochs) for m in members]
+        minutes = [m.core_minutes for m in found]
+        assert max(minutes) < 1.15 * min(minutes), "the cost is not equal"
+    page = (FOLDER.parent / "docs" / "recipes.md").read_text()
+    assert f"{module.MARK}\n\n{module.table(methods)}\n\n" in page
+    module.draw(tmp_path / "figure.png", methods)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_certified_training_is_compared_at_two_radii_under_the_same_conditions():
