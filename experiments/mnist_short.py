@@ -6,9 +6,12 @@ The network, the radius (l_inf 0.3) and the loss of the published recipe
 average of the parameters, which is evaluated.
 
 Command:  jaxrobust train mnist_short
-          jaxrobust evaluate runs/mnist_short --attack autoattack --norm linf --eps 0.3 --n 2000
-Cost:     about 45 minutes of two CPU cores for the training.
-Result:   not measured yet.
+          jaxrobust evaluate runs/mnist_short --attack autoattack --norm linf --eps 0.3 --n 500
+Cost:     65 minutes of training on two CPU cores beside as much other work, and 7 of AutoAttack.
+Result:   99.2 % clean and 88.2 % under AutoAttack on the first 500 test images in the order of
+          TensorFlow Datasets (experiments/results/mnist_short.jsonl), with --set data=tfds --set
+          data.name=mnist. Attempts so far, clean and AutoAttack on these images: 2 epochs with 10 steps
+          of 0.06 (mnist_trades) 96.2 and 55.8; this schedule 99.2 and 88.2.
 """
 
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
