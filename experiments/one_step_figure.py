@@ -63,7 +63,7 @@ def read(name: str, folder: pathlib.Path = RESULTS) -> list[Method]:
 
 def _method(name: str, runs: list[dict[str, Any]], speed: float, cores: int) -> Method:
     config = runs[0]["experiment"]
-    (examples,) = {int(config["data"]["kwargs"]["train_split"].split(":")[1].strip("]"))}
+    examples = int(config["data"]["kwargs"]["train_split"].split(":")[1].strip("]"))
     batch = config["batch_size"]
     images = config["epochs"] * ((examples - config["validation"]["size"]) // batch) * batch
     found: dict[str, list[float]] = {"pgd": [], "autoattack": []}

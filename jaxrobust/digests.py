@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -23,12 +24,32 @@ def digest_of(array: Any) -> str:
       >>> digest_of(np.arange(3)) == digest_of(np.arange(3.0))
       False
     """
-    if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    values = np.ascontiguousarray(jax.device_get(array))
-    found = hashlib.sha256(f"{values.dtype}{np.shape(array)}".encode())
-    # A view: images may be gigabytes, and some types (bfloat16) export no buffer of their own.
-    found.update(values.reshape(-1).view(np.uint8).data)
+    return digest_of_all([array])
+
+
+def digest_of_all(arrays: Iterable[Any]) -> str:
+    """SHA-256 of several arrays in their order, each as in `digest_of`.
+
+    Args:
+      arrays: NumPy or JAX arrays, numbers, or keys.
+
+    Returns:
+      64 hexadecimal digits, the same in every process.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxrobust.digests import digest_of, digest_of_all
+      >>> digest_of_all([np.arange(3)]) == digest_of(np.arange(3))
+      True
+    """
+    found = hashlib.sha256()
+    for array in arrays:
+        if isinstance(array, jax.Array) and jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+            array = jax.random.key_data(array)
+        values = np.ascontiguousarray(jax.device_get(array))
+        found.update(f"{values.dtype}{np.shape(array)}".encode())
+        # A view: images may be gigabytes, and some types (bfloat16) export no buffer of their own.
+        found.update(values.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 

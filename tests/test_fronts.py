@@ -289,10 +289,14 @@ def test_the_table_by_hand():
         "A 2": member(2.0, (0.91, 0.6), (0.89, 0.4)),
         "B": member(None, (0.9, 0.1), (0.9, 0.1)),
     }
-    lines = measured_lines(members, Plane("clean", "worst PGD"))
+    plane = Plane("clean", "worst PGD")
+    lines = measured_lines(members, plane)
     # Areas above (0.5, 0): 0.41 x 0.6 + 0.05 x 0.2 = 0.256 and 0.39 x 0.4 + 0.05 x 0.2 = 0.166,
     # of 0.5: 51.2 and 33.2 %, their mean 42.2 with half of their range, 9.0.
-    table = fronts_table(lines, Settings((0.5, 0.0), (0.89, 0.925, 0.95)))
+    settings = Settings((0.5, 0.0), (0.89, 0.925, 0.95))
+    rotated = fronts_table(lines, settings, Plane("spatial grid", "worst PGD"))
+    assert rotated[0][-1] == "robust at 95 % spatial grid"
+    table = fronts_table(lines, settings, plane)
     assert table == [
         ["method", "knob", "area above (50 %, 0 %)", "robust at 89 % clean",
          "robust at 92.5 % clean", "robust at 95 % clean"],

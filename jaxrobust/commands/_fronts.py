@@ -156,15 +156,13 @@ def _right(
     return (both[:, :, 0], both[:, :, 1]), of.pop()
 
 
-def fronts_table(
-    lines: Sequence[Measured], settings: Settings, plane: Plane | None = None
-) -> list[list[str]]:
+def fronts_table(lines: Sequence[Measured], settings: Settings, plane: Plane) -> list[list[str]]:
     """Each line's dominated area, and its robust accuracy at given clean accuracies.
 
     Args:
       lines: the lines, with or without a sweep.
       settings: reference point and clean accuracies.
-      plane: of the lines; the heading names its horizontal axis unless it is clean accuracy.
+      plane: of the lines; the heading names its horizontal axis.
 
     Returns:
       Cells by row, the heading first. "-" where a line has no points on both sides of a clean
@@ -173,8 +171,7 @@ def fronts_table(
     clean, robust = settings.reference
     at = settings.clean_at or round_values(lines)
     head = ["method", "knob", f"area above ({100 * clean:g} %, {100 * robust:g} %)"]
-    axis = plane.clean if plane else "clean"
-    rows = [[*head, *(f"robust at {100 * value:g} % {axis}" for value in at)]]
+    rows = [[*head, *(f"robust at {100 * value:g} % {plane.clean}" for value in at)]]
     whole = (1 - clean) * (1 - robust) or 1.0
     for line in lines:
         areas = [

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
+from jaxrobust.digests import digest_of_all
 from jaxrobust.experiment import (
     Experiment,
     UnknownFieldError,
@@ -25,7 +27,6 @@ from jaxrobust.rows import read_rows
 from jaxrobust.spec import UntrustedError, trusted
 from jaxrobust.storage import Folder, check_folder, in_bucket, run_folder, write_whole
 from jaxrobust.training._checkpoints import stored_steps
-from jaxrobust.training._digest import digest_of
 
 CONFIG, COPY = "config.json", "config.copy.json"
 DIGEST = "constants.sha256"  # of a network, such as the bases of a mix: not in checkpoints
@@ -298,7 +299,7 @@ def check_constants(workdir: epath.Path, network: Network, *, first: bool = Fals
     leaves = jax.tree.leaves(network)
     if not leaves:
         return
-    found = digest_of(jax.device_get(leaf) for leaf in leaves)
+    found = digest_of_all(np.atleast_1d(jax.device_get(leaf)) for leaf in leaves)
     path = workdir / DIGEST
     if not path.exists():
         if first:
@@ -327,5 +328,6 @@ def check_data(workdir: epath.Path, digest: str, *, resumed: bool) -> None:
     elif path.read_bytes().decode(errors="replace").strip() != digest:
         raise ValueError(
             f"the training examples of {workdir} are not those that it began with ({path.name}): "
-            "their files have changed; restore them, or train again in another folder"
+            "restore them, or train again in another folder; if they are the same, that file is "
+            "damaged: delete it"
         )

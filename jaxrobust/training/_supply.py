@@ -22,9 +22,9 @@ from jaxrobust.data import (
     mixed_steps,
 )
 from jaxrobust.devices import AXIS, image_rows, replicated
+from jaxrobust.digests import digest_of_all
 from jaxrobust.experiment import Experiment
 from jaxrobust.keys import key_of
-from jaxrobust.training._digest import digest_of
 from jaxrobust.training._program import Group
 
 DIGESTED = 64  # stored examples that stand for a streamed set
@@ -138,7 +138,7 @@ class InMemory:
         self.steps_per_epoch, self.examples = first.steps_per_epoch, len(first.labels)
         images = _concatenated([image_rows(feed.images) for feed in feeds.values()])
         labels = _concatenated([feed.labels for feed in feeds.values()])
-        self.digests = {seed: digest_of(feed[:2]) for seed, feed in feeds.items()}
+        self.digests = {seed: digest_of_all(feed[:2]) for seed, feed in feeds.items()}
         self._held = replicated((images, labels), group.mesh)
         self._draw, self._group, self._seeds = jax.jit(first.order), group, seeds
         self._keys = {seed: _order_key(seed) for seed in feeds}
@@ -239,7 +239,7 @@ def _digest(dataset: Streamed, extra: Generated | None) -> str:
     records = dataset.source.read([int(index) for index in some])
     arrays = [dataset.indices, np.array([record.label for record in records])]
     arrays += [np.frombuffer(record.encoded, np.uint8) for record in records]
-    return digest_of(arrays if extra is None else [*arrays, extra.images, extra.labels])
+    return digest_of_all(arrays if extra is None else [*arrays, extra.images, extra.labels])
 
 
 def _order_key(seed: int) -> Array:

@@ -164,6 +164,7 @@ def test_a_finished_item_is_not_run_again_and_another_evaluation_is_refused(
     again = evaluation.autoattack(
         fn, x[:60], y[:60], folder=tmp_path, progress=lambda item, *_: ran.append(item), **QUICK
     )
+    assert all(re.search(r" \(\d+ of \d+\)$", name) for name in ran), ran
     assert {name.partition(" (")[0] for name in ran} == {"apgd-t, target 3", "fab-t, target 3"}
     for report in (first, again):
         for name in quick.masks:
