@@ -112,9 +112,10 @@ def test_a_linear_network_gets_its_true_distances(found, norm, dual):
     sizes = (result.adversarial_images - IMAGES).astype(np.float64).reshape(24, -1)
     order = {"l2": 2, "linf": np.inf}[norm]
     np.testing.assert_allclose(np.linalg.norm(sizes, order, axis=1), result.best, rtol=1e-12)
-    predicted = np.asarray(NETWORK(result.adversarial_images)).argmax(-1)
-    assert (predicted != LABELS).all()
-    np.testing.assert_array_equal(predicted, result.predictions)
+    # The images lie on the boundary: another program rounds their logits to the other side of it.
+    logits = linear(WEIGHTS.astype(np.float64), result.adversarial_images.astype(np.float64))
+    assert (result.predictions != LABELS).all()
+    np.testing.assert_allclose(logits[np.arange(24), result.predictions], logits.max(1), atol=1e-6)
     assert all(check.passed for check in result.checks if "gradients" not in check.name)
 
 
