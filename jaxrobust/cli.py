@@ -22,6 +22,7 @@ from jaxrobust.cli_help import lay_out
 from jaxrobust.cli_mixed import evaluate_mixed
 from jaxrobust.cli_options import (
     BUDGET,
+    CHECKPOINT,
     EXPERIMENT,
     JSON,
     QUIET,
@@ -138,6 +139,26 @@ def tradeoff(
     results = run_tradeoff(config, folder, quiet=quiet, say=echo)
     if any("failure" in member for member in results["members"].values()):
         click.get_current_context().exit(1)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=pathlib.Path))
+@click.argument("folder", type=click.Path(path_type=pathlib.Path))
+@CHECKPOINT
+@TRUST
+def export(run: pathlib.Path, folder: pathlib.Path, checkpoint: str) -> None:
+    """Write the network of a RUN and its results to a FOLDER, to be published.
+
+    The folder has the weights (safetensors), the configuration, the rows, and a model card.
+    `evaluate` and --init-from take it in the place of a run.
+
+    \b
+    jaxrobust export runs/digits_trades published/digits_trades
+    jaxrobust export runs/digits_trades published/last --checkpoint last
+    """
+    from jaxrobust.commands import export_run
+
+    export_run(run, folder, checkpoint=checkpoint, say=echo)
 
 
 @cli.command()

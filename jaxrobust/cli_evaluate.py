@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from jaxrobust.cli_options import (
+    CHECKPOINT,
     QUIET,
     SEED,
     TRUST,
@@ -75,13 +76,7 @@ _TYPES: dict[str, Any] = {"integer": click.INT, "number": Number()}
 
 @click.command(cls=Evaluate)
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["best", "last"]),
-    default="best",
-    show_default=True,
-    help="Best by validation on held-out training data, or the last.",
-)
+@CHECKPOINT
 @click.option(
     "--attack",
     default="pgd",

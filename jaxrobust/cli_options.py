@@ -70,6 +70,13 @@ TRUST = click.option(
     help="Package whose code the stored configuration of a run may import and call. May be given "
     "several times.",
 )
+CHECKPOINT = click.option(
+    "--checkpoint",
+    type=click.Choice(["best", "last"]),
+    default="best",
+    show_default=True,
+    help="Best by validation on held-out training data, or the last.",
+)
 WORKDIR = click.option(
     "--workdir",
     type=click.Path(path_type=pathlib.Path),

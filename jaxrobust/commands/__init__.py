@@ -18,6 +18,7 @@ from jaxrobust.commands._evaluate_mixed import MixedEvaluation as MixedEvaluatio
 from jaxrobust.commands._evaluate_mixed import Mixture as Mixture
 from jaxrobust.commands._evaluate_mixed import assigned as assigned
 from jaxrobust.commands._evaluate_mixed import evaluate_mixed as evaluate_mixed
+from jaxrobust.commands._export import export_run as export_run
 from jaxrobust.commands._fronts import compared_fronts as compared_fronts
 from jaxrobust.commands._new import new_experiment as new_experiment
 from jaxrobust.commands._plan import NOTHING_RAN as NOTHING_RAN

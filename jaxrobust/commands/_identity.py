@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from jaxrobust import threats
-from jaxrobust.digests import digest_of
+from jaxrobust.digests import digest_of, digest_of_files
 from jaxrobust.evaluation import Evaluator, provenance
 from jaxrobust.experiment import Experiment, evaluator_packages, normal, sources, to_dict
-from jaxrobust.training import Checkpoints
+from jaxrobust.training import WEIGHTS, Checkpoints
 
 TASK = ("data", "model", "threat", "seed")
 
@@ -35,6 +35,8 @@ def checkpoint_of(workdir: pathlib.Path, kind: str) -> dict[str, Any]:
 
 def digest_of_checkpoint(workdir: pathlib.Path, step: int) -> str:
     """A digest of a checkpoint's files, because a run that is trained again has the same steps."""
+    if (workdir / WEIGHTS).exists():
+        return digest_of_files(workdir / WEIGHTS)
     return Checkpoints(workdir / "checkpoints", warn=lambda line: None).digest(step)
 
 
@@ -67,6 +69,19 @@ def task_in(values: dict[str, Any]) -> dict[str, Any]:
     """The same for a stored experiment or task, which an older version may have written."""
     found = normal({name: values[name] for name in TASK})
     return {name: found[name] for name in TASK}
+
+
+def card_fields(experiment: Experiment) -> dict[str, str]:
+    """What a run's model card says besides the results."""
+    data, model = experiment.data, experiment.model
+    settings = ", ".join(f"{name}={value}" for name, value in model.kwargs.items())
+    fields = {
+        "name": experiment.name,
+        "dataset": str(data.kwargs.get("name", data.target)),
+        "architecture": model.target + (f"({settings})" if settings else ""),
+    }
+    generated = {"footnote": "also trained on generated images"}
+    return fields | (generated if experiment.generated is not None else {})
 
 
 def provenance_of(experiment: Experiment, evaluator: Evaluator) -> dict[str, Any]:

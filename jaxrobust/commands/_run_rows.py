@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxrobust.commands._identity import (
     DataDigests,
+    card_fields,
     digest_of_checkpoint,
     digests_of_data,
     provenance_of,
@@ -185,11 +186,7 @@ class RunRows:
             folder=self._folder if self.keeper.usable else None,
             title=f"{experiment.name}, step {at['step']}",
             name=f"{at['kind']}_step{at['step']}",
-            card={
-                "name": experiment.name,
-                "dataset": experiment.data.target,
-                "architecture": experiment.model.target,
-            },
+            card=card_fields(experiment),
             progress=progress,
             say=lambda line: self._tell(line) if is_first() else None,
             write=self.keeper.write,

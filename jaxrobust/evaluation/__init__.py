@@ -40,6 +40,7 @@ from jaxrobust.evaluation._intervals import accuracy as accuracy
 from jaxrobust.evaluation._minimum_norm import MINIMUM_NORM as MINIMUM_NORM
 from jaxrobust.evaluation._minimum_norm import minimum_norm_attacks as minimum_norm_attacks
 from jaxrobust.evaluation._minimum_norm import norms_of_attack as norms_of_attack
+from jaxrobust.evaluation._model_card import model_card as model_card
 from jaxrobust.evaluation._optimality import optimality as optimality
 from jaxrobust.evaluation._protocol import protocol as protocol
 from jaxrobust.evaluation._report import Report as Report

@@ -253,6 +253,12 @@ def checked_ball(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images as float32 and labels as int32, after checking the arguments."""
     images, labels = checked_data(images, labels)
+    check_ball(norm, eps)
+    return images.astype(np.float32), labels
+
+
+def check_ball(norm: str, eps: float) -> None:
+    """Refuses an unknown norm, and a radius that is none in it."""
     if norm not in NORMS:
         raise InputError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     largest = 1 if norm == "linf" else math.inf
@@ -260,7 +266,6 @@ def checked_ball(
     if np.ndim(eps):
         raise InputError(f"{wanted} got shape {np.shape(eps)}")
     check_number(eps, wanted, low=0, high=largest)
-    return images.astype(np.float32), labels
 
 
 def _outcome(

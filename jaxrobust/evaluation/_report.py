@@ -12,6 +12,7 @@ import numpy as np
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._figures import draw_cascade
 from jaxrobust.evaluation._intervals import Accuracy, accuracy
+from jaxrobust.evaluation._model_card import model_card
 from jaxrobust.evaluation._report_files import checks_of, read_report, write_report
 from jaxrobust.evaluation._report_parts import check_lines, dataframe_of, html_of, short_repr
 from jaxrobust.evaluation._results import provenance, write_json
@@ -177,29 +178,21 @@ class Report:
         """The result in the fields of RobustBench's model cards.
 
         Args:
-          **fields: `name`, `authors`, `link`, `architecture`, `dataset` and any other field of a
-            card; the rest is filled in.
+          **fields: as for `evaluation.model_card`.
 
         Returns:
-          The card; accuracies in percent as strings, as the leaderboard has them.
+          The card.
         """
-        card = {
-            "link": "",
-            "name": "",
-            "authors": "",
-            "additional_data": False,
-            "number_forward_passes": 1,
-            "dataset": "",
-            "venue": "Unpublished",
-            "architecture": "",
-            "eps": f"{self.eps:.8g}",
-            "clean_acc": f"{100 * self.clean_accuracy.value:.2f}",
-            "reported": "",
-            "autoattack_acc": f"{100 * self.robust_accuracy.value:.2f}",
-            "unreliable": any(not check.passed for check in self.checks),
-            "footnote": "; ".join(self.deviations),
-        }
-        return card | fields
+        return model_card(
+            norm=self.norm,
+            eps=self.eps,
+            clean=self.clean_accuracy.value,
+            robust=self.robust_accuracy.value,
+            total=len(self.labels),
+            deviations=self.deviations,
+            unreliable=any(not check.passed for check in self.checks),
+            **fields,
+        )
 
     def save(
         self,

@@ -247,10 +247,9 @@ class Experiment:
             )
         for name in ("weight_decay", "clip_norm", "awp"):
             as_number(getattr(self, name), name=name, low=0)
-        for name in ("ema_decay", "ema_warmup"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise InputError(f"{name} must be in [0, 1), got {value}")
+        for name in ("ema_decay",) if self.ema_warmup is None else ("ema_decay", "ema_warmup"):
+            if not 0 <= as_number(getattr(self, name), name=name) < 1:
+                raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         for name, value in self.learning_rate.kwargs.items():
             for rate in jax.tree.leaves(value):
                 if isinstance(rate, int | float) and ":" not in self.learning_rate.target:

@@ -29,11 +29,13 @@ from jaxrobust.models._small import binary_cnn as binary_cnn
 from jaxrobust.models._small import digits_cnn as digits_cnn
 from jaxrobust.models._small import mlp as mlp
 from jaxrobust.models._small import small_cnn as small_cnn
+from jaxrobust.models._torch_export import to_torch_state_dict as to_torch_state_dict
 from jaxrobust.models._torch_import import from_torch_state_dict as from_torch_state_dict
 from jaxrobust.models._torch_import import load_torch_checkpoint as load_torch_checkpoint
 from jaxrobust.models._torch_import import read_torch_checkpoint as read_torch_checkpoint
 from jaxrobust.models._torch_mixed import TorchMixed as TorchMixed
 from jaxrobust.models._torch_mixed import from_torch_mixed as from_torch_mixed
+from jaxrobust.models._torch_names import has_torch_names as has_torch_names
 from jaxrobust.models._vgg import vgg16 as vgg16
 from jaxrobust.models._wide_resnet import wide_resnet as wide_resnet
 from jaxrobust.networks import logits_fn as logits_fn

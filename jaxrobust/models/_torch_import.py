@@ -45,13 +45,6 @@ _NORMALISATION = {
     "std": "std",
     "normalizer.new_std": "std",
 }
-_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
 
 
 def load_torch_checkpoint(
@@ -226,12 +219,7 @@ def _expected(
     layout: Layout, shapes: Mapping[tuple[str, ...], Any]
 ) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     """Their key -> (our path, their shape) of everything that the network needs."""
-    expected = {}
-    for path, leaf in shapes.items():
-        _, *layer, name = path
-        key = f"{layout.name(tuple(layer))}.{_LEAVES[name]}"
-        expected[key] = (path, _torch_shape(leaf.shape))
-    return expected
+    return {layout.key(path): (path, _torch_shape(leaf.shape)) for path, leaf in shapes.items()}
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

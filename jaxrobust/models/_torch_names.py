@@ -13,6 +13,14 @@ from jaxrobust.models._small import SmallCNN
 from jaxrobust.models._vgg import VGG
 from jaxrobust.models._wide_resnet import WideResNet
 
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
 
 class Layout(NamedTuple):
     """How one PyTorch class names the layers of one of our networks.
@@ -40,6 +48,11 @@ class Layout(NamedTuple):
         stage, index = (int(part) for part in path[0].removeprefix("stage").split("_block"))
         block = self.block.format(stage=stage, stage0=stage - 1, index=index, index1=index + 1)
         return f"{block}.{self.names[path[1]]}"
+
+    def key(self, path: tuple[str, ...]) -> str:
+        """Their key of our variable at `path`, which begins with its collection."""
+        _, *layer, leaf = path
+        return f"{self.name(tuple(layer))}.{_LEAVES[leaf]}"
 
 
 def _convs_and_norms(conv: str, norm: str, first: int) -> dict[str, str]:
@@ -115,6 +128,23 @@ _LAYOUTS: dict[type[nn.Module], tuple[Layout, ...]] = {
     BiTResNet: (_BIT,),
     MixingNetwork: (_MIXING_NETWORK,),
 }
+
+
+def has_torch_names(model: object) -> bool:
+    """Whether a network's weights have names in PyTorch.
+
+    Args:
+      model: any object.
+
+    Returns:
+      True for the networks whose published weights `load_torch_checkpoint` reads.
+
+    Example:
+      >>> from jaxrobust import models
+      >>> models.has_torch_names(models.small_cnn()), models.has_torch_names(models.mlp())
+      (True, False)
+    """
+    return type(model) in _LAYOUTS
 
 
 def layouts(model: nn.Module) -> tuple[Layout, ...]:

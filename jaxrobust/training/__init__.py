@@ -6,6 +6,8 @@ from jaxrobust.locks import FolderInUseError as FolderInUseError
 from jaxrobust.rows import read_rows as read_rows
 from jaxrobust.training._checkpoints import CheckpointError as CheckpointError
 from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
+from jaxrobust.training._export import export_network as export_network
+from jaxrobust.training._folder import WEIGHTS as WEIGHTS
 from jaxrobust.training._folder import begun as begun
 from jaxrobust.training._folder import read_config as read_config
 from jaxrobust.training._loop import Trained as Trained

@@ -31,6 +31,7 @@ from jaxrobust.training._checkpoints import stored_steps
 CONFIG, COPY = "config.json", "config.copy.json"
 DIGEST = "constants.sha256"  # of a network, such as the bases of a mix: not in checkpoints
 DATA_DIGEST = "data.sha256"  # of the training examples
+WEIGHTS = "model.safetensors"  # of an exported network, in the place of checkpoints
 SOURCES = "sources.json"  # of parts from outside
 
 
@@ -99,9 +100,14 @@ def check_free(
       Whether there is a run to continue.
 
     Raises:
-      ValueError: if the folder holds a run and `resume` is not set, or one of another
-        configuration.
+      ValueError: if the folder holds a run and `resume` is not set, one of another
+        configuration, or an exported network.
     """
+    if (workdir / WEIGHTS).exists():
+        raise ValueError(
+            f"{workdir} holds an exported network, without the state of its optimizer: start from "
+            f"it with --init-from {workdir} in another --workdir"
+        )
     if not begun(workdir):
         return False
     try:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from jaxrobust.data import Dataset
 from jaxrobust.devices import device_mesh, replicated
@@ -17,9 +18,10 @@ from jaxrobust.networks import LogitsFunction, Network, accompanied, network
 from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._folder import check_constants, read_config
+from jaxrobust.training._folder import WEIGHTS, check_constants, read_config
 from jaxrobust.training._state import create_state
 from jaxrobust.training._updates import build_optimizer
+from jaxrobust.training._weights import read_weights
 
 
 class Run(NamedTuple):
@@ -48,7 +50,7 @@ def load_run(
     """Reads a run's network from its folder.
 
     Args:
-      workdir: the run's folder, or `gs://bucket/folder`.
+      workdir: the run's folder, or `gs://bucket/folder`; or a folder that `export_network` wrote.
       checkpoint: "best" by validation on held-out training data (the last, if nothing was held
         out), or "last".
       trust: top-level packages whose code the folder's configuration may name, besides those of
@@ -60,8 +62,9 @@ def load_run(
 
     Raises:
       UntrustedError: if its configuration names code that is not trusted (a ValueError).
-      ValueError: if the folder holds no run, `checkpoint` is neither "best" nor "last", or the
-        bases of a mixed classifier have changed since.
+      ValueError: if the folder holds no run, `checkpoint` is neither "best" nor "last", the bases
+        of a mixed classifier have changed since, or an exported network is damaged or of the other
+        checkpoint.
       CheckpointError: if no checkpoint can be read.
     """
     as_choice(checkpoint, name="checkpoint", choices=("best", "last"))
@@ -73,6 +76,9 @@ def load_run(
     optimizer, _ = build_optimizer(experiment, 1)
     # Only shapes and placement are read of it: nothing is compiled for a run that is read back.
     shapes = jax.eval_shape(lambda: create_state(experiment, model, optimizer, dataset.image_shape))
+    if (workdir / WEIGHTS).exists():
+        step, exported = _exported(workdir / WEIGHTS, shapes.logits_fn(model), checkpoint)
+        return Run(experiment, dataset, exported, step)
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     checkpoints = Checkpoints(workdir / "checkpoints", warn=say)
     try:
@@ -82,6 +88,16 @@ def load_run(
         checkpoints.close()
     state = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)  # each process its own
     return Run(experiment, dataset, state.logits_fn(model), step)
+
+
+def _exported(
+    path: epath.Path, target: LogitsFunction, checkpoint: str
+) -> tuple[int, LogitsFunction]:
+    """The network in a file of weights, which is of one checkpoint, and its step."""
+    found, about = read_weights(path, target)
+    if about["checkpoint"] != checkpoint:
+        raise ValueError(f"{path} is of the {about['checkpoint']} checkpoint, not the {checkpoint}")
+    return int(about["step"]), found
 
 
 def build_model(

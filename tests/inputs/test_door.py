@@ -141,6 +141,9 @@ CALLS = {
     "bounds.crown": {"fn": network, "images": IMAGES, "threat": threats.linf(0.1), "iterations": 1},
     "bounds.ibp": {"fn": network, "lower": IMAGES, "upper": IMAGES},
     "bounds.verified": {"margins": LOGITS},
+    "evaluation.model_card": {
+        "norm": "linf", "eps": 0.1, "clean": 0.9, "robust": 0.5, "total": 4,
+    },
     "evaluation.autoattack": {
         "logits_fn": network, "images": IMAGES, "labels": LABELS, "norm": "linf", "eps": 0.1,
         "version": "custom", "attacks": ["apgd-ce"], "steps": 2, "queries": 2, "batch_size": 4,

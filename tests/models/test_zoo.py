@@ -98,6 +98,22 @@ def test_agrees_with_pytorch(golden, name):
     assert parameters + dead == json.loads(str(data["meta"]))["params"]
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_state_dict_comes_back(golden, name):
+    """Of the golden file, without counters, unused parameters and the images' normalisation."""
+    data, model = state_dict(golden(f"zoo/{name}")), NETWORKS[name]
+    found = models.to_torch_state_dict(models.from_torch_state_dict(data, model), model)
+    left_out = data.keys() - found.keys()
+    assert all(
+        key.endswith("num_batches_tracked")
+        or key.startswith("sub_block1.")
+        or key in ("mu", "sigma", "mean", "std", "normalizer.new_mean", "normalizer.new_std")
+        for key in left_out
+    ), left_out
+    for key, value in found.items():
+        np.testing.assert_array_equal(value, data[key], err_msg=key)
+
+
 def _is_unused_parameter(key):
     return key.startswith("sub_block1.") and key.endswith(("weight", "bias"))
 

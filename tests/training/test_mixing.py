@@ -13,7 +13,15 @@ from jaxrobust import evaluation, mixing, models, objectives, threats
 from jaxrobust.data import digits
 from jaxrobust.experiment import Evaluation, Experiment, Validation, replace, use
 from jaxrobust.objectives import Batch
-from jaxrobust.training import Checkpoints, TrainState, load_base, load_run, read_rows, train
+from jaxrobust.training import (
+    Checkpoints,
+    TrainState,
+    export_network,
+    load_base,
+    load_run,
+    read_rows,
+    train,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -202,3 +210,9 @@ def test_clear_errors(bases, tmp_path):
         models.mixed_classifier(std="runs/a", rob="runs/b")
     with pytest.raises(ValueError, match="attack must be"):
         objectives.adaptive_smoothing(attack="fgsm")
+
+
+def test_a_mixed_classifier_is_not_exported(trained, tmp_path):
+    with pytest.raises(ValueError, match="is a mixed classifier, whose bases are runs"):
+        export_network(trained.workdir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
