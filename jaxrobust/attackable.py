@@ -36,11 +36,20 @@ def prepare(logits_fn: Callable, *examples: Any) -> Callable:
 
 def network(logits_fn: Callable, images: Array) -> Callable[[Array], Array]:
     """`prepare` of a network whose result is checked: images -> logits `[b, k]`."""
+    _check_function(logits_fn)
 
     def checked(x: Array) -> Array:
         return as_network_logits(logits_fn(x), batch=len(x), signed=True)
 
     return prepare(checked, images)
+
+
+def _check_function(logits_fn: Any) -> None:
+    if not callable(logits_fn):
+        raise InputError(
+            "logits_fn must be a function, images [b, h, w, c] -> logits [b, k], such as "
+            f"models.logits_fn(model, variables); got {logits_fn!r:.80}"
+        )
 
 
 def judging(logits_fn: Any, loss: Loss, labels: Array) -> Callable[[Array], tuple[Array, Array]]:
@@ -50,6 +59,7 @@ def judging(logits_fn: Any, loss: Loss, labels: Array) -> Callable[[Array], tupl
     decides what its attackers differentiate (a surrogate's loss, a detector's output), while
     success is counted on its logits.
     """
+    _check_function(logits_fn)
     own = getattr(logits_fn, "judge", None)
 
     def judge(images: Array) -> tuple[Array, Array]:
@@ -57,7 +67,7 @@ def judging(logits_fn: Any, loss: Loss, labels: Array) -> Callable[[Array], tupl
             losses, logits = own(loss, images, labels)
             return as_losses(losses, len(images)), checked_logits(logits, labels)
         logits = checked_logits(logits_fn(images), labels)
-        return as_losses(loss(logits, labels), len(images)), logits
+        return losses_of(loss, logits, labels), logits
 
     return judge
 
@@ -69,6 +79,16 @@ def checked_logits(logits: Any, labels: Array) -> Array:
     if logits.shape[1] > 1:
         as_labels(labels, batch=len(labels), classes=logits.shape[1], soft=True)
     return logits
+
+
+def losses_of(loss: Loss, logits: Array, labels: Array) -> Array:
+    """A loss of logits `[b, k]`, one number per example `[b]`."""
+    if not callable(loss):
+        raise InputError(
+            "loss must be a function, (logits [b, k], labels) -> [b], such as losses.margin; "
+            f"got {loss!r:.80}"
+        )
+    return as_losses(loss(logits, labels), len(logits))
 
 
 def as_losses(losses: Any, batch: int) -> Array:

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrobust import losses, threats
-from jaxrobust.attackable import as_losses, checked_logits, judging, prepare
+from jaxrobust.attackable import checked_logits, judging, losses_of, prepare
 from jaxrobust.attacks._apgd_run import Problem, best_images, run
 from jaxrobust.attacks._attacked import Attacked, nothing_attacked, where
 from jaxrobust.inputs import InputError, as_batch, as_count, as_labels, as_number
@@ -228,7 +228,7 @@ def _problem(
 
         def judge(x: Array, keys: Array) -> tuple[Array, Array]:
             logits = checked_logits(prepare(lambda seen: logits_fn(seen, keys), x)(x), labels)
-            return as_losses(loss(logits, labels), len(x)), logits
+            return losses_of(loss, logits, labels), logits
     else:
         judged = judging(logits_fn, loss, labels)
         prepared = prepare(judged, images) if len(images) else judged

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attackable import as_losses, checked_logits, judging, prepare
+from jaxrobust.attackable import checked_logits, judging, losses_of, prepare
 from jaxrobust.attacks._attacked import Attacked, finite, nothing_attacked, where
 from jaxrobust.inputs import InputError, as_batch, as_choice, as_count, as_number, as_step_size
 from jaxrobust.keys import fold_keys, per_example_keys
@@ -156,7 +156,7 @@ def pgd(
         def evaluate(x: Array, state: Any) -> tuple[Array, Array, Any]:
             logits, state = stateful(x, state)
             logits = checked_logits(logits, labels)
-            return as_losses(loss(logits, labels), len(x)), logits, state
+            return losses_of(loss, logits, labels), logits, state
 
     def run(restart: Array | int, restart_start: Any) -> Attacked:
         if restart_start is None:

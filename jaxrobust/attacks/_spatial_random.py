@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrobust.attackable import as_losses, checked_logits, network
+from jaxrobust.attackable import checked_logits, losses_of, network
 from jaxrobust.attacks._attacked import Attacked
 from jaxrobust.attacks._spatial_search import Inner, Search, check_counts, searched_part, worst
 from jaxrobust.inputs import as_batch
@@ -156,13 +156,13 @@ def average_case(
     def step(number: Array | int, total: AverageCase) -> AverageCase:
         z = verbs.init(fold_keys(fold_keys(keys, number), 0), wide)
         logits = logits_fn(shown(jnp.clip(verbs.apply(z, wide), 0, 1), images))
-        losses = as_losses(loss(logits, labels), len(images))
+        losses = losses_of(loss, logits, labels)
         right = ~misclassified(logits, labels)
         changed = predicted(logits) != clean
         found = AverageCase(right.astype(jnp.float32), changed.astype(jnp.float32), losses)
         return jax.tree.map(jnp.add, total, found)
 
-    shapes = jax.eval_shape(lambda: loss(logits_fn(images), labels))
+    shapes = jax.eval_shape(lambda: losses_of(loss, logits_fn(images), labels))
     nothing = jnp.zeros(len(images), jnp.float32)
     total = AverageCase(nothing, nothing, jnp.zeros(shapes.shape, shapes.dtype))
     total = jax.lax.fori_loop(0, draws, step, total)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.attackable import as_losses, checked_logits, network
+from jaxrobust.attackable import checked_logits, losses_of, network
 from jaxrobust.attacks._attacked import Attacked, nothing_attacked, where
 from jaxrobust.inputs import InputError, as_count
 from jaxrobust.precision import shown, widened
@@ -117,7 +117,7 @@ def _judged(search: Search, z: Any, keys: Array) -> Attacked:
     images = jnp.clip(verbs.apply(z, widened(search.images)), 0, 1)
     images = shown(images, search.images)
     logits = checked_logits(search.logits_fn(images), search.labels)
-    losses = as_losses(search.loss(logits, search.labels), len(images))
+    losses = losses_of(search.loss, logits, search.labels)
     return Attacked(images, misclassified(logits, search.labels), losses, perturbation=z)
 
 
@@ -164,7 +164,7 @@ def _untouched(search: Search, *, competes: bool) -> Attacked:
     logits_fn = network(search.logits_fn, search.images)
     if competes:
         logits = checked_logits(logits_fn(search.images), search.labels)
-        losses = search.loss(logits, search.labels)
+        losses = losses_of(search.loss, logits, search.labels)
         wrong = misclassified(logits, search.labels)
     else:
         logits = jax.eval_shape(logits_fn, search.images)

@@ -110,7 +110,7 @@ datasets: [{dataset}]
 # {name}
 
 `{architecture}` on {data}, trained with `{objective}` against {threat}: the {checkpoint}
-checkpoint, step {step}, exported by [jaxrobust](https://pypi.org/project/jaxrobust/) {version}.
+checkpoint, step {step}, exported by jaxrobust {version}.
 `config.json` has all settings.
 
 {table}

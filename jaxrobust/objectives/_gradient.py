@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxrobust.attackable import as_losses, checked_logits, prepare
+from jaxrobust.attackable import checked_logits, losses_of, prepare
 from jaxrobust.inputs import InputError, as_number
 from jaxrobust.keys import fold_keys, per_example_keys
 from jaxrobust.losses import cross_entropy
@@ -53,7 +53,7 @@ def slope(
     def total(x: Array) -> tuple[Array, tuple[Array, Any]]:
         logits, after = prepared(shown(x, images), before)
         logits = checked_logits(logits, labels)
-        return jnp.sum(as_losses(loss(logits, labels), len(x))), (logits, after)
+        return jnp.sum(losses_of(loss, logits, labels)), (logits, after)
 
     gradient, (logits, after) = jax.grad(total, has_aux=True)(points)
     found = Slope(jnp.nan_to_num(gradient), logits, after)

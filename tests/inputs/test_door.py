@@ -610,6 +610,18 @@ def test_soft_labels_of_other_classes_are_seen_without_a_loss_that_looks():
         )
 
 
+WITH_A_LOSS = ("pgd", "fgsm", "spatial_grid", "worst_of_k", "average_case", "apgd")
+
+
+@pytest.mark.parametrize("name", WITH_A_LOSS)
+def test_what_is_no_function_is_refused_by_its_name(name):
+    call, given = FUNCTIONS[f"attacks.{name}"], CALLS[f"attacks.{name}"]
+    with pytest.raises(InputError, match=r"loss must be .*got 'hinge'"):
+        call(**given | {"loss": "hinge"})
+    with pytest.raises(InputError, match=r"logits_fn must be a function.*got None"):
+        call(**given | {"logits_fn": None})
+
+
 @pytest.mark.parametrize("name", sorted({n for n in CALLS if not n.startswith("data.")}))
 def test_a_masked_array_is_refused(name):
     """JAX takes the numbers under the mask for numbers like all others."""
