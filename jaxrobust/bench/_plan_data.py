@@ -2,12 +2,14 @@
 
 import pathlib
 import zipfile
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxrobust.data import Streamed
 from jaxrobust.experiment import Experiment
+from jaxrobust.storage import run_folder
 
 # Sets whose sizes are known by their names; the others are loaded.
 KNOWN = {
@@ -75,6 +77,8 @@ def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> 
         else:
             extra = GENERATED_SIZE
             assumed.append(f"{extra:,} generated images: {path} is not there")
+    if helper_is_missing(experiment):
+        assumed.append(f"a helper of the same network: {_source(experiment)} is not there")
     return DataShape(
         size - experiment.validation.size,
         extra,
@@ -84,6 +88,16 @@ def data_shape(experiment: Experiment, *, generated_size: int | None = None) -> 
         tuple(assumed),
         streamed,
     )
+
+
+def helper_is_missing(experiment: Experiment) -> bool:
+    """Whether an experiment has a helper whose run or file of weights is not there."""
+    return experiment.helper is not None and not run_folder(_source(experiment)).exists()
+
+
+def _source(experiment: Experiment) -> str:
+    helper = experiment.helper
+    return str(helper["weights"] if isinstance(helper, Mapping) else helper)
 
 
 def _labels_in(path: pathlib.Path) -> int:

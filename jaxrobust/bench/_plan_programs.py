@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxrobust.bench._plan_data import DataShape
+from jaxrobust.bench._plan_data import DataShape, helper_is_missing
 from jaxrobust.data import mixed_steps
 from jaxrobust.devices import AXIS
 from jaxrobust.evaluation import PGD
 from jaxrobust.experiment import Experiment
 from jaxrobust.losses import margin
-from jaxrobust.networks import LogitsFunction
+from jaxrobust.networks import LogitsFunction, Network
 from jaxrobust.objectives import Sizes
 from jaxrobust.training import (
     LANES,
@@ -62,7 +62,7 @@ def steps_per_epoch(experiment: Experiment, shape: DataShape) -> int:
 def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> Program:
     """The train step of `training.train`, on shapes."""
     steps = steps_per_epoch(experiment, shape)
-    model = build_model(experiment, shape.num_classes, helper=True)
+    model = _trained(experiment, shape)
     optimizer, _ = build_optimizer(experiment, steps)
     count, split = shape.train_size + shape.generated_size, P()
     sizes = Sizes(shape.num_classes, shape.image_shape, count, experiment.build("threat"))
@@ -84,6 +84,17 @@ def train_step_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> 
         *_placed((order, *parts), mesh, P()),
     )
     return make_train_step(settings, mesh, streamed=shape.streamed), arguments
+
+
+def _trained(experiment: Experiment, shape: DataShape) -> Network:
+    """The network with its helper; one that is not there has the form of the trained network."""
+    if not helper_is_missing(experiment):
+        return build_model(experiment, shape.num_classes, helper=True)
+    own = build_model(experiment, shape.num_classes)
+    images = jax.ShapeDtypeStruct((1, *shape.image_shape), jnp.float32)
+    params, state = jax.eval_shape(own.init, jax.random.key(0), images)
+    helper = LogitsFunction(params, state, own)
+    return build_model(experiment, shape.num_classes, helper=helper)
 
 
 def attack_program(experiment: Experiment, shape: DataShape, mesh: Mesh) -> tuple[Program, int]:

@@ -101,7 +101,11 @@ def _exported(
 
 
 def build_model(
-    experiment: Experiment, num_classes: int, *, trust: Sequence[str] = (), helper: bool = False
+    experiment: Experiment,
+    num_classes: int,
+    *,
+    trust: Sequence[str] = (),
+    helper: bool | LogitsFunction = False,
 ) -> Network:
     """The experiment's network for the data's number of classes; bases that it names are read.
 
@@ -109,7 +113,8 @@ def build_model(
       experiment: whose network.
       num_classes: of the data.
       trust: packages that the configurations of bases may name, besides the experiment's own.
-      helper: read the experiment's helper too, which training needs and evaluation does not.
+      helper: read the experiment's helper too, which training needs and evaluation does not; or
+        take this network in its place.
 
     Returns:
       The network, with the experiment's teacher and helper beside it.
@@ -124,7 +129,7 @@ def build_model(
         make, args, kwargs = experiment.call("teacher", num_classes=num_classes)
         teacher = network(partial(make, *args) if args else make, **kwargs)
     if experiment.helper is not None and helper:
-        frozen = load_base(experiment.helper, **options)
+        frozen = load_base(experiment.helper, **options) if helper is True else helper
     return accompanied(main, teacher=teacher, helper=frozen)
 
 

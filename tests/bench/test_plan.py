@@ -158,6 +158,19 @@ def test_the_planned_program_is_the_one_that_training_runs(batch_norm):
     assert planned == real
 
 
+def test_a_helper_that_is_not_there_has_the_form_of_the_network(tmp_path):
+    """Its logits are then a part of the step: it takes one pass more of the batch."""
+    objective = use("hat", steps=1, beta=2.5, gamma=0.5)
+    experiment = small(objective=objective, helper=str(tmp_path / "none"))
+    shape, mesh = data_shape(experiment), device_mesh(jax.devices()[:1])
+    assert shape.assumed == (f"a helper of the same network: {tmp_path / 'none'} is not there",)
+    step, arguments = train_step_program(experiment, shape, mesh)
+    helper = arguments[-1].helper
+    assert jax.tree.structure(helper.network) == jax.tree.structure(build_model(experiment, 10))
+    assert jax.tree.leaves(helper.params)
+    assert jax.eval_shape(step, *arguments)
+
+
 def test_the_plan_of_a_stream_is_of_its_batches(tmp_path):
     for part, count in (("train", 140), ("test", 2)):
         for number in range(count):
