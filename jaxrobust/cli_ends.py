@@ -19,13 +19,26 @@ HINT = f"{DEBUG}=1 shows the traceback"
 
 
 def hush_orbax() -> None:
-    """Keeps Orbax from printing the traceback of an error that it also raises."""
+    """Keeps Orbax from printing the traceback of an error that it also raises.
+
+    Its other writes are then still under way, and come back to an event loop that it has closed.
+    """
     from absl import logging as absl_logging  # makes the logger, in a class of its own
 
     def wanted(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname or bool(os.environ.get(DEBUG))
 
     absl_logging.get_absl_logger().addFilter(wanted)
+    # Tasks and futures whose errors nobody waits for any more.
+    logging.getLogger("asyncio").addFilter(lambda record: bool(os.environ.get(DEBUG)))
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        late = str(unraisable.exc_value) == "Event loop is closed"
+        if not late or os.environ.get(DEBUG):
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def plain_warnings() -> None:

@@ -3,6 +3,7 @@
 import ast
 import errno
 import json
+import logging
 import os
 import pathlib
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -246,6 +248,18 @@ def test_a_ctrl_c_that_python_would_ignore_comes_again(monkeypatch, capfd):
         Held(KeyboardInterrupt)
         time.sleep(20)
     assert capfd.readouterr().err == ""
+
+
+def test_writes_that_come_back_too_late_are_not_shown(monkeypatch, caplog):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable))
+    cli_ends.hush_orbax()
+    for message in ("Event loop is closed", "another"):
+        error = RuntimeError(message)
+        sys.unraisablehook(SimpleNamespace(exc_type=RuntimeError, exc_value=error))
+    assert [str(unraisable.exc_value) for unraisable in seen] == ["another"]
+    logging.getLogger("asyncio").error("Task exception was never retrieved")
+    assert not caplog.records
 
 
 def test_warnings_are_one_line_without_their_source(monkeypatch):

@@ -36,8 +36,8 @@ class ProgramPlan(NamedTuple):
       program: "train step", or the attack.
       batch_size: examples over all chips.
       compile_seconds: tracing, lowering and compilation on this machine.
-      fits: the compiler found room for it.
-      problem: what the compiler said if not.
+      fits: the chip has room for it.
+      problem: why not.
       argument_bytes: state and data set.
       temporary_bytes: of intermediate results.
       bytes_per_chip: everything together, the program too.
@@ -202,6 +202,8 @@ def _compiled(
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes
     used += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     used -= memory.alias_size_in_bytes
+    # It also compiles some programs that need more than there is.
+    large = f"it needs {used / 2**30:.2f} GiB per chip" if used > chip.memory_bytes else ""
     sent = 2 * (mesh.size - 1) / mesh.size * cost.collective_bytes
     times = (
         cost.matrix_flops / chip.flops,
@@ -212,8 +214,8 @@ def _compiled(
         program=name,
         batch_size=experiment.batch_size,
         compile_seconds=seconds,
-        fits=True,
-        problem="",
+        fits=not large,
+        problem=large,
         memory_bytes=chip.memory_bytes,
         argument_bytes=memory.argument_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,

@@ -305,6 +305,16 @@ def test_what_does_not_fit_is_said(tmp_path):
     assert "whole training" not in done.stdout
 
 
+@pytest.mark.parametrize(("room", "fits"), [(2.0**40, True), (2.0**16, False)])
+def test_what_compiles_and_needs_more_than_there_is_does_not_fit(room, fits):
+    chip, mesh = CHIPS["v5e"]._replace(memory_bytes=room), device_mesh(jax.devices()[:1])
+    weights = jax.ShapeDtypeStruct((300, 300), jnp.float32)
+    found = bench._compiled("product", small(), mesh, chip, (jax.jit(jnp.dot), (weights, weights)))
+    assert found.fits == fits
+    assert found.problem == ("" if fits else "it needs 0.00 GiB per chip")
+    assert found.bytes_per_chip > 3 * 4 * 300**2 - 1
+
+
 @needs_libtpu
 @pytest.mark.multiprocess
 def test_another_process_with_the_compiler_is_named(tmp_path):
