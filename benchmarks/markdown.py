@@ -218,16 +218,13 @@ def _bounds(results: dict[str, Any]) -> Rows:
 
 
 def _faults(results: dict[str, Any]) -> Rows:
-    table = [["fault", "command", "trials", *OUTCOMES.values()]]
-    pairs = dict.fromkeys((row["kind"], row["command"]) for row in results["rows"])
-    for kind, command in sorted(pairs, key=lambda pair: KINDS.index(pair[0])):
-        found = [
-            row["outcome"]
-            for row in results["rows"]
-            if (row["kind"], row["command"]) == (kind, command)
-        ]
-        counts = [len(found), *(found.count(outcome) for outcome in OUTCOMES)]
-        table.append([kind, command, *map(str, counts)])
+    table = [["fault", "commands", "trials", *OUTCOMES.values()]]
+    for kind in KINDS:
+        rows = [row for row in results["rows"] if row["kind"] == kind]
+        found = [row["outcome"] for row in rows]
+        counts = [len({row["command"] for row in rows}), len(rows)]
+        if rows:
+            table.append([kind, *map(str, [*counts, *map(found.count, OUTCOMES)])])
     return table
 
 

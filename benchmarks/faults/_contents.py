@@ -11,6 +11,8 @@ from jaxrobust.training import Checkpoints, read_rows
 
 # Keys whose values differ between two runs of the same numbers: clocks, and names of files.
 DIFFERING = ("second", "time", "provenance", "folder", "evaluated")
+# Of rows of metrics, how many runs shared a program: after an error, those at one step do.
+SHARED = ("members", "bytes_per_device")
 Contents = dict[str, Any]
 
 
@@ -26,7 +28,10 @@ def of_training(run: pathlib.Path) -> Contents:
     return {
         "last": {"step": steps[-1], "leaves": leaves[steps[-1]]},
         "best": {"step": best, "leaves": leaves[best]},
-        "metrics": _plain(read_rows(run / "metrics.jsonl")),
+        "metrics": [
+            {key: value for key, value in row.items() if key not in SHARED}
+            for row in _plain(read_rows(run / "metrics.jsonl"))
+        ],
     }
 
 

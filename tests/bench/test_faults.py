@@ -32,9 +32,8 @@ def test_the_table_counts_every_outcome_once(tmp_path):
     head, _, *lines = printed.splitlines()
     assert head.startswith("| fault (")
     assert lines == [
-        "| SIGKILL | train | 2 | 1 | 0 | 0 | 1 | 0 | 0 | 0 |",
-        "| SIGKILL | evaluate | 1 | 1 | 0 | 0 | 0 | 0 | 0 | 0 |",
-        "| one bit flipped | train | 1 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |",
+        "| SIGKILL | 2 | 3 | 2 | 0 | 0 | 1 | 0 | 0 | 0 |",
+        "| one bit flipped | 1 | 1 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |",
     ]
 
 
