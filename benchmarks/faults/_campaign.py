@@ -41,7 +41,10 @@ def campaign(
     with contextlib.closing(Ground(folder)) as ground:
         for name in [n for n in COMMANDS if n in (commands or COMMANDS)]:
             for kind in [k for k in KINDS if k in (only or KINDS) and applicable(name, k)]:
-                yield from _trials(ground, name, kind, trials, seed)
+                for row in _trials(ground, name, kind, trials, seed):
+                    # A temporary folder, in rows that are to be committed.
+                    short = row.message.replace(str(ground.folder), "FOLDER")
+                    yield row._replace(message=short)
 
 
 def applicable(name: str, kind: str) -> bool:
