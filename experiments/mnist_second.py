@@ -7,6 +7,12 @@ steps of 0.05, full eps, and half the learning rate.
 
 Command:  jaxrobust train mnist_second --set init_from=runs/mnist_short
           jaxrobust evaluate runs/mnist_second --attack autoattack --norm linf --eps 0.3 --n 2000
+Cost:     65 core-minutes of training (90 minutes beside much other work on two cores), and about 45 of
+          AutoAttack.
+Result:   99.2 % clean and 92.1 % under AutoAttack on the first 2,000 test images in the order of TensorFlow
+          Datasets (experiments/results/mnist_second.jsonl), with --set data=tfds --set data.name=mnist.
+          Weights: experiments/weights/mnist_second. Published for 100 epochs: 99.48 and 92.81 on all
+          10,000 images.
 """
 
 from dataclasses import replace
