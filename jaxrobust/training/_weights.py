@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,28 +101,32 @@ def _named(network: LogitsFunction) -> dict[str, np.ndarray]:
     }
 
 
+def _tree(network: LogitsFunction) -> dict[str, Any]:
+    return {"params": network.params, "state": network.state}
+
+
+def _name(path: Any) -> str:
+    return "/".join(str(entry.key) for entry in path)
+
+
 def _leaves(network: LogitsFunction) -> dict[str, Any]:
-    tree = {"params": network.params, "state": network.state}
-    return flax.traverse_util.flatten_dict(tree, sep="/")
+    found = jax.tree_util.tree_leaves_with_path(_tree(network))
+    return {_name(path): leaf for path, leaf in found}
 
 
 def _placed(arrays: Mapping[str, np.ndarray], target: LogitsFunction, path: Any) -> LogitsFunction:
     """The arrays in the place of the target's leaves."""
-    wanted = _leaves(target)
-    shapes = {name: np.shape(array) for name, array in arrays.items()}
-    if shapes != {name: tuple(leaf.shape) for name, leaf in wanted.items()}:
-        differing = sorted(
-            name
-            for name in shapes.keys() | wanted.keys()
-            if name not in shapes or name not in wanted or shapes[name] != wanted[name].shape
-        )
+    held = {name: array.shape for name, array in arrays.items()}
+    wanted = {name: tuple(leaf.shape) for name, leaf in _leaves(target).items()}
+    differing = sorted(n for n in held.keys() | wanted.keys() if held.get(n) != wanted.get(n))
+    if differing:
         raise ValueError(
             f"{path} holds another network than its config.json: {differing[0]} differs"
         )
-    tree = flax.traverse_util.unflatten_dict(
-        {n: jnp.asarray(arrays[n], leaf.dtype) for n, leaf in wanted.items()}, sep="/"
+    tree = jax.tree_util.tree_map_with_path(
+        lambda at, leaf: jnp.asarray(arrays[_name(at)], leaf.dtype), _tree(target)
     )
-    return LogitsFunction(tree.get("params", {}), tree.get("state", {}), target.network)
+    return LogitsFunction(tree["params"], tree["state"], target.network)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
