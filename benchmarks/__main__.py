@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from benchmarks.fault_kinds import COMMANDS, KINDS
+from benchmarks.mutants import ROOMS
 from jaxrobust.cli import main
 from jaxrobust.cli_bench import without_a_cache
 from jaxrobust.cli_options import JSON, QUIET, count_option, echo, refuse, without_a_tpu
@@ -330,25 +331,20 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 @benchmarks.command()
-@click.argument(
-    "room", type=click.Choice(["losses", "threats", "attacks", "objectives", "training"])
-)
-@count_option("--number", 20, "Number of changes.")
+@click.option("--room", "rooms", multiple=True, type=click.Choice(ROOMS), help="Default: all.")
+@count_option("--number", 40, "Number of changes of each room.")
 @click.option("--seed", default=0, show_default=True, help="Draws the changes.")
 @JSON
-def mutants(path: pathlib.Path | None, room: str, number: int, seed: int) -> None:
-    """Small wrong changes of a room, each tried on the room's fast tests."""
-    from benchmarks.mutants import campaign
-    from jaxrobust.files import replace_text, to_json
+def mutants(path: pathlib.Path | None, **settings: Any) -> None:
+    """Small wrong changes of the code, each tried on its room's fast tests.
 
-    results = []
-    for result in campaign(room, number, seed):
-        echo(f"{result.outcome:8} {result.mutant}")
-        results.append({**result.mutant._asdict(), "outcome": result.outcome})
-    caught = sum(result["outcome"] == "caught" for result in results)
-    echo(f"{caught} of {len(results)} changes of {room} are caught")
-    if path is not None:
-        replace_text(path, to_json({"room": room, "seed": seed, "mutants": results}, indent=2))
+    \b
+    python -m benchmarks mutants --room losses --number 10
+    """
+    from benchmarks.commands import mutants
+
+    with mistakes():
+        mutants(path, **settings)
 
 
 @benchmarks.command()

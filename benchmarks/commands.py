@@ -11,9 +11,10 @@ from benchmarks.convolution_table import convolution_table
 from benchmarks.distances import distances_table
 from benchmarks.fast_verdict import fast_verdict_table
 from benchmarks.fault_kinds import UNWANTED
-from benchmarks.faults import campaign
+from benchmarks.faults import campaign as faults_tried
 from benchmarks.form_tables import loop_table, transform_table
 from benchmarks.minimum_norm_peers import minimum_norm_peers as minimum_norm_table
+from benchmarks.mutants import campaign as mutants_tried
 from benchmarks.peer_table import peer_table
 from benchmarks.pytorch_passes import torch_table
 from benchmarks.pytorch_step import torch_step_table
@@ -178,7 +179,7 @@ def faults(path: pathlib.Path | None, *, folder: pathlib.Path | None, **settings
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for row in campaign(folder, **settings):
+        for row in faults_tried(folder, **settings):
             rows.append(row._asdict())
             echo(
                 " ".join(f"{row.command}: {row.kind} {row.file} {row.place}: {row.outcome}".split())
@@ -188,6 +189,22 @@ def faults(path: pathlib.Path | None, *, folder: pathlib.Path | None, **settings
             keep_rows(path, "faults", settings, host, rows=rows)
     failed = sum(row["outcome"] in UNWANTED for row in rows)
     echo(f"{len(rows)} trials, {failed} with an unwanted outcome")
+
+
+def mutants(path: pathlib.Path | None, **settings: Any) -> None:
+    """Tries small wrong changes on the tests; rows are kept after every trial.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `mutants.campaign`.
+    """
+    host, rows = machine(), []
+    for row in mutants_tried(**settings):
+        rows.append(row._asdict())
+        echo(f"{row.outcome:8} {row.file}:{row.line}: {row.old!r} becomes {row.new!r}")
+        keep_rows(path, "mutants", settings, host, rows=rows)
+    caught = sum(row["outcome"] == "caught" for row in rows)
+    echo(f"{caught} of {len(rows)} changes are caught")
 
 
 def bounds(path: pathlib.Path | None, *, limits: bool, **settings: Any) -> None:

@@ -228,6 +228,15 @@ def _faults(results: dict[str, Any]) -> Rows:
     return table
 
 
+def _mutants(results: dict[str, Any]) -> Rows:
+    table = [["changes in", "tried", "caught", "survived", "timeout"]]
+    for room in dict.fromkeys(row["room"] for row in results["rows"]):
+        found = [row["outcome"] for row in results["rows"] if row["room"] == room]
+        counts = (len(found), *(found.count(name) for name in ("caught", "survived", "timeout")))
+        table.append([f"`{room}`", *map(str, counts)])
+    return table
+
+
 RENDERED = {
     "audit": _audit,
     "bounds": _bounds,
@@ -238,6 +247,7 @@ RENDERED = {
     "faults": _faults,
     "forms": _forms,
     "minimum-norm peers": _minimum_norm_peers,
+    "mutants": _mutants,
     "peers": _peers,
     "pytorch": _pytorch,
 }

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -45,15 +46,27 @@ class Mutant(NamedTuple):
     new: str
     line: int
 
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.old!r} becomes {self.new!r}"
 
+class Row(NamedTuple):
+    """One trial.
 
-class Result(NamedTuple):
-    """What the tests said: "caught", "survived" or "timeout", which proves nothing."""
+    Attributes:
+      room: the package of the file, whose tests ran.
+      file: below the repository.
+      line: of the change.
+      old: what stands there.
+      new: what replaced it.
+      outcome: what the tests said: "caught", "survived" or "timeout", which proves nothing.
+      seconds: that they took.
+    """
 
-    mutant: Mutant
+    room: str
+    file: str
+    line: int
+    old: str
+    new: str
     outcome: str
+    seconds: float
 
 
 def mutants_of(file: str) -> list[Mutant]:
@@ -123,8 +136,8 @@ def drawn(room: str, number: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(every, min(number, len(every)))
 
 
-def tried(mutant: Mutant, tests: list[str], *, timeout: float = 600) -> Result:
-    """Runs the tests on a copy of the repository with this change."""
+def tried(mutant: Mutant, tests: list[str], *, timeout: float = 900) -> str:
+    """The outcome of the tests on a copy of the repository with this change."""
     with tempfile.TemporaryDirectory(prefix="jaxrobust-mutant-") as folder:
         copy = pathlib.Path(folder)
         for part in ("jaxrobust", "tests"):
@@ -147,14 +160,27 @@ def tried(mutant: Mutant, tests: list[str], *, timeout: float = 600) -> Result:
                 command, cwd=copy, env=environment, capture_output=True, timeout=timeout
             )
         except subprocess.TimeoutExpired:
-            return Result(mutant, "timeout")
+            return "timeout"
     # An import that fails is noticed too; anything else is the command's mistake.
     if ended.returncode not in (0, 1, 2, 4):
         raise RuntimeError(ended.stdout.decode() + ended.stderr.decode())
-    return Result(mutant, "caught" if ended.returncode else "survived")
+    return "caught" if ended.returncode else "survived"
 
 
-def campaign(room: str, number: int, seed: int) -> Iterator[Result]:
-    """Tries mutants of a room on the tests and examples of that room, one after the other."""
-    for mutant in drawn(room, number, seed):
-        yield tried(mutant, [f"tests/{room}", f"jaxrobust/{room}"])
+def campaign(*, rooms: Sequence[str] = (), number: int, seed: int = 0) -> Iterator[Row]:
+    """Tries mutants of rooms on the tests and examples of each, one after the other.
+
+    Args:
+      rooms: of `ROOMS`; default all.
+      number: of mutants of each room.
+      seed: draws them.
+
+    Returns:
+      An iterator of rows.
+    """
+    for room in rooms or ROOMS:
+        for mutant in drawn(room, number, seed):
+            start = time.monotonic()
+            outcome = tried(mutant, [f"tests/{room}", f"jaxrobust/{room}"])
+            seconds = round(time.monotonic() - start, 1)
+            yield Row(room, mutant.file, mutant.line, mutant.old, mutant.new, outcome, seconds)
