@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from jaxrobust.experiment import Experiment as Experiment
     from jaxrobust.experiment import Tradeoff as Tradeoff
     from jaxrobust.experiment import Validation as Validation
+    from jaxrobust.experiment import replace as replace
     from jaxrobust.experiment import use as use
 
 __version__ = "0.1.0"
 # What an experiment file needs; it is loaded from its room on first use.
-_EXPERIMENT = ("Evaluation", "Experiment", "Tradeoff", "Validation", "use")
+_EXPERIMENT = ("Evaluation", "Experiment", "Tradeoff", "Validation", "replace", "use")
 
 
 def __getattr__(name: str) -> Any:

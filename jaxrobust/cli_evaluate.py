@@ -81,8 +81,8 @@ _TYPES: dict[str, Any] = {"integer": click.INT, "number": Number()}
     "--attack",
     default="pgd",
     show_default=True,
-    help="pgd attacks cross-entropy and margin in the run's own threat. Every attack takes its own "
-    "options alone; docs/autoattack.md says which attack answers which question.",
+    help="pgd runs on cross-entropy and on the margin, in the run's own threat. Options of other "
+    "attacks are refused. docs/autoattack.md says which attack answers which question.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Attack steps (pgd: the experiment's).")
 @click.option("--restarts", type=click.IntRange(min=1), help="pgd, eps-curve, fab: random starts.")
@@ -98,11 +98,19 @@ _TYPES: dict[str, Any] = {"integer": click.INT, "number": Number()}
 @click.option("--version", default="standard", show_default=True, help="AutoAttack's version.")
 @click.option(
     "--attacks",
-    help="AutoAttack's, version custom: apgd-ce,apgd-t,... Of distances: ddn,fmn,...",
+    help="autoattack, version custom: apgd-ce,apgd-t,... distances: ddn,fmn,...",
 )
-@click.option("--n", type=click.IntRange(min=1), help="The first N test images only.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of all noise (not pgd).")
-@click.option("--individual", is_flag=True, help="autoattack: each attack on all points.")
+@click.option(
+    "--n", type=click.IntRange(min=1), help="Attack only the first N test images; pgd takes all."
+)
+@click.option(
+    "--seed",
+    type=SEED,
+    default=0,
+    show_default=True,
+    help="Seed of the attack's random numbers; pgd takes the run's.",
+)
+@click.option("--individual", is_flag=True, help="autoattack: run each attack on all points.")
 @TRUST
 @process_options
 @QUIET
@@ -131,7 +139,7 @@ def evaluate(
     own = OWN[attack] if attack in OWN else tuple(choices[attack].options)
     every = {*OWN["pgd"], *OWN["autoattack"], *(n for c in choices.values() for n in c.options)}
     has = f"which has {', '.join(map(option_name, own))}" if own else "which has none"
-    refuse(*every.difference(own), because=f"is no option of --attack {attack}, {has}")
+    refuse(*every.difference(own), because=f"is not an option of --attack {attack}, {has}")
     join(options)  # before JAX looks for devices
     from jaxrobust.experiment import evaluators_of
     from jaxrobust.training import read_config

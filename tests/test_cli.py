@@ -41,6 +41,10 @@ def cli(monkeypatch, capsys, tmp_path):
 
 MISTAKES = {
     "missing file": (["train", "nowhere.py"], "nowhere.py is not an experiment file"),
+    "path without a clone": (
+        ["tradeoff", "elsewhere/digits_demo.py"],
+        "it must be an existing .py file, or a name: digits_demo",
+    ),
     "wrong key": (
         ["train", TRADES, "--set", "epoch=3"],
         "'epoch' is unknown; choose from name, data",
@@ -72,6 +76,10 @@ MISTAKES = {
         "cannot take images of shape (8, 8, 1)",
     ),
     "not a run": (["evaluate", "nothing"], "nothing holds no run"),
+    "a file": (
+        ["evaluate", __file__],
+        "is a file; give the folder of a run, such as runs/test_cli",
+    ),
     "a trade-off": (["train", TRADEOFF], "is a trade-off: run it with `jaxrobust tradeoff`"),
     "wrong list": (
         ["list", "optimiser"],

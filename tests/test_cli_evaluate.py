@@ -22,7 +22,7 @@ from jaxrobust.commands import (
 from jaxrobust.commands._identity import checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._run_rows import RunRows, row_lines
-from jaxrobust.evaluation import Check, _evaluator
+from jaxrobust.evaluation import Check, Row, _evaluator
 from jaxrobust.evaluators import _pgd, folder_name
 from jaxrobust.evaluators._settings import pgd_text
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
@@ -183,10 +183,10 @@ def test_options_of_the_other_attack_are_refused(cli, trained, option):
     before = len(rows(trained))
     if option in FOR_PGD:
         words = ["--attack", "autoattack", *FOR_PGD[option]]
-        expected = f"{option} is no option of --attack autoattack, which has --norm, --eps, "
+        expected = f"{option} is not an option of --attack autoattack, which has --norm, --eps, "
     else:
         words = WITHOUT_EFFECT[option]
-        expected = f"{option} is no option of --attack pgd, which has --steps, "
+        expected = f"{option} is not an option of --attack pgd, which has --steps, "
     code, out, err = cli("evaluate", trained, *words)
     assert (code, out) == (2, "")
     assert err.startswith(f"jaxrobust: {expected}")
@@ -274,7 +274,7 @@ def test_the_choices_are_the_exports():
 REFUSED = {
     "another attack's": (
         ["--attack", "fmn", "--overshoot", "0.1"],
-        "--overshoot is no option of --attack fmn, which has --norm, ",
+        "--overshoot is not an option of --attack fmn, which has --norm, ",
     ),
     "a norm": (["--attack", "ddn", "--norm", "l1"], "attacks must take norm 'l1'; ddn takes l2"),
     "no radius": (
@@ -486,7 +486,9 @@ def test_failed_checks_are_told_and_kept(trained, monkeypatch):
         assert row.detail["checks"] == [failed._asdict()]
     assert said.count("warning: finite logits: NaN or +inf on pgd images: 3") == 2
     assert kept == [None, False], "no picture shows the images of the spatial attacks"
-    assert not any("warning" in line for line in row_lines(replace(found[0], detail={})))
+    assert not any(
+        "warning" in line for line in row_lines(replace(found[0], detail={}), held_out=True)
+    )
 
 
 def test_pgd_is_named_with_all_that_its_number_depends_on():
@@ -519,3 +521,13 @@ def test_a_sweep_over_one_radius_twice_is_told():
     with pytest.raises(ValueError, match="--eps-sweep must have radii that differ"):
         autoattack_options(BASE, eps_sweep="0.1,0.05,0.1", **asked)
     assert autoattack_options(BASE, eps_sweep="0.1,0.05", **asked)["eps"] == [0.1, 0.05]
+
+
+def test_a_curve_without_columns_is_printed_by_its_radii():
+    points = [{"eps": eps, "value": 0.5, "low": 0.4, "high": 0.6} for eps in (0.0, 8 / 255)]
+    lines = row_lines(Row("curve", (), {"points": points}, run="a"), held_out=True)
+    assert lines == [
+        "a: curve",
+        "  eps 0         50.00 % [40.0, 60.0]",
+        "  eps 0.0313725 50.00 % [40.0, 60.0]",
+    ]

@@ -17,7 +17,8 @@ from jaxrobust.commands._fronts import (
     measured_lines,
     round_values,
 )
-from jaxrobust.evaluation import Number, Row, packed_right
+from jaxrobust.commands._members import numbers_on
+from jaxrobust.evaluation import Line, Number, Row, draw_fronts, packed_right
 from jaxrobust.experiment import (
     Evaluation,
     Experiment,
@@ -190,10 +191,11 @@ def report(tmp_path_factory):
         model=use("mixture", std="member:TRADES beta 0", rob="member:TRADES beta 6", alpha=0.5),
         sweep={"model.alpha": (0.3, 0.6)},
     )
+    half = replace(mixed, name="half", sweep={})
     tradeoff = Tradeoff(
         name="lines",
         seeds=(0, 1),
-        members=(replace(TRADES, sweep={"objective.beta": (0, 1, 6)}), mixed),
+        members=(replace(TRADES, sweep={"objective.beta": (0, 1, 6)}), half, mixed),
         front_evaluators=(use("pgd", steps=3, threat=use("l2", eps=0.5)),),
         planes=(("clean", "worst PGD"), ("clean", "AutoAttack linf 0.2")),  # nobody measures it
         reference=(0.1, 0.0),
@@ -207,7 +209,7 @@ def test_a_sweep_is_one_program_and_one_line(report):
     assert not [line for line in said if "failed" in line]
     assert [line for line in said if line.startswith("6 runs in one program")]
     names = ["TRADES beta 0", "TRADES beta 1", "TRADES beta 6"]
-    names += ["mixture alpha 0.3", "mixture alpha 0.6"]
+    names += ["half", "mixture alpha 0.3", "mixture alpha 0.6"]
     assert list(results["members"]) == names
     assert results["members"]["TRADES beta 6"]["sweep"] == {
         "line": "TRADES", "knob": "beta", "value": 6.0,
@@ -215,6 +217,7 @@ def test_a_sweep_is_one_program_and_one_line(report):
     lines = measured_lines(results["members"], Plane("clean", "worst PGD"))
     assert [(m.line.name, m.line.values) for m in lines] == [
         ("TRADES", ["0", "1", "6"]),
+        ("half", [""]),
         ("mixture", ["0.3", "0.6"]),
     ]
     assert lines[0].seeds.shape == (3, 2, 2)
@@ -239,8 +242,10 @@ def test_the_report_stands_before_all_lines_are_there(report):
 
 def test_the_costly_attack_sees_the_points_on_each_front_alone(report):
     results, _, _ = report
+    assert len(results["members"]["half"]["runs"][0]["rows"]) == 2  # a line of one point
     for line in ("TRADES", "mixture"):
-        own = {n: m for n, m in results["members"].items() if m["sweep"]["line"] == line}
+        swept = {n: m for n, m in results["members"].items() if "sweep" in m}
+        own = {n: m for n, m in swept.items() if m["sweep"]["line"] == line}
         (measured,) = measured_lines(own, Plane("clean", "worst PGD"))
         best = [
             name
@@ -280,6 +285,32 @@ def member(value, *accuracies):
     ]  # fmt: skip
     sweep = {} if value is None else {"sweep": {"line": "A", "knob": "beta", "value": value}}
     return {"runs": [{"rows": [row.to_dict()]} for row in runs], **sweep}
+
+
+def test_two_columns_are_of_the_same_images_where_one_row_has_both():
+    def row(kind, *numbers):
+        return Row(kind, tuple(Number(c, a, a - 0.1, a + 0.1) for c, a in numbers), kind=kind)
+
+    pgd = row("pgd", ("clean", 0.8), ("worst PGD", 0.5))
+    attacked = row("autoattack", ("clean", 0.9), ("AutoAttack", 0.4))
+    curve = row("curve", ("curve", 0.3))
+    ((clean, robust),) = numbers_on([[pgd, attacked, curve]], ("clean", "AutoAttack"))
+    assert (clean.value, robust.value) == (0.9, 0.4)
+    ((clean, robust),) = numbers_on([[pgd, attacked, curve]], ("clean", "curve"))
+    assert (clean.value, robust.value) == (0.8, 0.3)
+    assert numbers_on([[pgd, curve], [pgd]], ("clean", "curve")) is None
+
+
+def test_one_seed_shows_its_interval_as_a_cross(tmp_path):
+    pytest.importorskip("matplotlib")
+    ends = np.array([[0.9, 0.88, 0.92], [0.8, 0.77, 0.83]])
+    lines = [Line("A", "beta", ["1", "2"], ends, ends - 0.3)]
+    sizes = []
+    for bands in (True, False):
+        path = tmp_path / f"{bands}.png"
+        draw_fronts(path, lines, title="t", clean_label="c", robust_label="r", bands=bands)
+        sizes.append(path.read_bytes())
+    assert sizes[0] != sizes[1]
 
 
 def test_the_table_by_hand():

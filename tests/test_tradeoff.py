@@ -235,6 +235,35 @@ def test_nothing_is_done_twice(report, monkeypatch):
     assert again["members"] == results["members"]
 
 
+def test_evaluators_may_change_after_training_and_training_may_not(report, tmp_path):
+    """Nothing of an earlier report is lost to a folder of another training."""
+    _, folder, results = report
+    shutil.copytree(folder, tmp_path / "report")
+    one = Tradeoff(name="one", members=(replace(base, evaluators=(CURVE,)),))
+    with pytest.raises(ValueError, match=r"members.std holds a run with other settings .*epochs"):
+        quietly(replace(one, members=(replace(base, epochs=2),)), tmp_path / "report")
+    assert (
+        json.loads((tmp_path / "report/results.json").read_text())["members"] == results["members"]
+    )
+    found = quietly(one, tmp_path / "report")
+    assert rows(found, "std")["eps_curve"].detail["points"]
+    stored = json.loads((tmp_path / "report/members/std/config.json").read_text())
+    assert stored["evaluators"] == [to_dict(one.members[0])["evaluators"][0]]
+
+
+def test_a_report_is_not_replaced_by_one_of_failures_alone(report, tmp_path):
+    folder, said = tmp_path / "report", []
+    folder.mkdir()
+    earlier = (report[1] / "results.json").read_bytes()
+    (folder / "results.json").write_bytes(earlier)
+    failed = Tradeoff(name="failed", members=(bad,))
+    found = run_tradeoff(failed, folder, quiet=True, say=said.append)
+    assert "batch_size" in found["members"]["bad"]["failure"]
+    assert (folder / "results.json").read_bytes() == earlier
+    assert not (folder / "report.html").exists()
+    assert said[-1].startswith("warning: every member failed, so there is no report; ")
+
+
 def test_other_settings_are_evaluated_anew(report, monkeypatch):
     tradeoff, folder, results = report
     made, make = [], _run_rows.RunRows.make

@@ -21,7 +21,7 @@ class SpatialGrid:
 
     Args:
       threat: `threats.spatial`, or a composition of one with others.
-      counts: points of the grid to the right, down, and of the angle.
+      counts: numbers of horizontal shifts, vertical shifts and angles in the grid.
       inner: for a composed threat, the attack on its other parts.
 
     Raises:

@@ -58,7 +58,7 @@ def evaluate_run(
     for evaluator in evaluators_of(run.experiment) if evaluators is None else evaluators:
         found.append(rows.make(evaluator))
         if is_first():
-            for line in row_lines(found[-1]):
+            for line in row_lines(found[-1], held_out=run.experiment.validation.size > 0):
                 say(line)
     drawn = rows.draw()
     keeper.close()

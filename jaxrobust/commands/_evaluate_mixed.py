@@ -200,7 +200,7 @@ def evaluate_mixed(
     row = _row(found, evaluator, what, evaluation)
     row = replace(row, evaluated=digests_of_data(dataset))
     row = replace(row, cost={**found.cost, "seconds": round(time.perf_counter() - started, 2)})
-    for line in row_lines(row):
+    for line in row_lines(row, held_out=True):
         say(line)
     if keeper.write(append_row, folder / ROWS, row.to_dict()):
         say(f"row: {folder / ROWS}")

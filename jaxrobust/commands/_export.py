@@ -5,10 +5,17 @@ import pathlib
 from collections.abc import Callable
 from typing import cast
 
-from jaxrobust.commands._identity import card_fields, digest_of_checkpoint, threat_text
-from jaxrobust.commands._run_rows import ROWS, kept_rows
+from jaxrobust.commands._identity import (
+    card_fields,
+    checkpoint_words,
+    digest_of_checkpoint,
+    digests_of_data,
+    threat_text,
+)
+from jaxrobust.commands._run_rows import ROWS, kept_rows, latest_rows
 from jaxrobust.commands._table import markdown_table
 from jaxrobust.evaluation import Row, model_card, provenance
+from jaxrobust.experiment import Experiment
 from jaxrobust.files import replace_text
 from jaxrobust.rows import write_rows
 from jaxrobust.storage import local_folder
@@ -41,19 +48,32 @@ def export_run(
     """
     workdir, folder = local_folder(workdir), local_folder(folder)
     run = export_network(workdir, folder, checkpoint=checkpoint, say=say)
-    digest = digest_of_checkpoint(workdir, run.step)
-    rows = [row for row in kept_rows(workdir / ROWS) if row.evaluated.get("checkpoint") == digest]
+    rows, others = _rows_to_publish(workdir, run)
     if rows:
         write_rows(folder / ROWS, [row.to_dict() for row in rows])
     else:
-        say(f"{workdir} has no rows of step {run.step}: evaluate it first to publish its results")
+        say(
+            f"{workdir} has no rows of step {run.step} on its test data: evaluate it first to "
+            "publish its results"
+        )
+    if others:
+        say(f"left out: {others} of its rows are of other test data")
     standard = [row for row in rows if _is_standard(row)]
     if standard:
         card = json.dumps(_card(standard[-1], run), indent=2)
         replace_text(folder / CARD, card + "\n")
-    replace_text(folder / README, _readme(run, folder, checkpoint=checkpoint))
+    words = checkpoint_words(checkpoint, held_out=run.experiment.validation.size > 0)
+    replace_text(folder / README, _readme(run, folder, words=words))
     written = ", ".join(sorted(path.name for path in folder.iterdir()))
-    say(f"exported {run.experiment.name}, step {run.step} ({checkpoint}), to {folder}: {written}")
+    say(f"exported {run.experiment.name}, step {run.step} ({words}), to {folder}: {written}")
+
+
+def _rows_to_publish(workdir: pathlib.Path, run: Run) -> tuple[list[Row], int]:
+    """The latest rows of a checkpoint on the test data of now, and how many others it has."""
+    weights, data = digest_of_checkpoint(workdir, run.step), digests_of_data(run.dataset)
+    rows = [row for row in kept_rows(workdir / ROWS) if row.evaluated.get("checkpoint") == weights]
+    found = latest_rows([row for row in rows if row.evaluated == {**data, "checkpoint": weights}])
+    return found, sum(row.evaluated != {**data, "checkpoint": weights} for row in rows)
 
 
 def _is_standard(row: Row) -> bool:
@@ -75,15 +95,15 @@ def _card(row: Row, run: Run) -> dict[str, object]:
     )
 
 
-def _readme(run: Run, folder: pathlib.Path, *, checkpoint: str) -> str:
+def _readme(run: Run, folder: pathlib.Path, *, words: str) -> str:
     """A model card of the Hugging Face Hub: a head in YAML, and the results."""
     experiment, fields = run.experiment, card_fields(run.experiment)
     table = "It was not evaluated before the export."
     if (folder / ROWS).exists():
         table = (
             f"{markdown_table(folder / ROWS)}\n\n"
-            "Accuracies are in percent, with half of their 95 % interval. `images` counts the test "
-            f"images, the first ones. `{ROWS}` has the protocol of each evaluation."
+            "Accuracies are in percent, with half of their 95 % interval, of the first `images` "
+            f"test images. `{ROWS}` has the protocol of each evaluation."
         )
     return README_TEXT.format(
         name=experiment.name,
@@ -93,10 +113,20 @@ def _readme(run: Run, folder: pathlib.Path, *, checkpoint: str) -> str:
         objective=experiment.objective.target,
         threat=threat_text(experiment),
         step=run.step,
-        checkpoint=checkpoint,
+        checkpoint=words,
+        needs=_needs(experiment, fields["dataset"]),
+        trust="".join(f" --trust {package}" for package in experiment.packages()),
         version=provenance()["versions"]["jaxrobust"],
         table=table,
     )
+
+
+def _needs(experiment: Experiment, data: str) -> str:
+    """What a user of the folder must have besides it."""
+    there = [f"the test data, {data} (`data` in `config.json`)"]
+    for package in experiment.packages():
+        there.append(f"the Python module `{package}`, which defines a part of the experiment")
+    return " and ".join(there)
 
 
 README_TEXT = """\
@@ -109,12 +139,13 @@ datasets: [{dataset}]
 
 # {name}
 
-`{architecture}` on {data}, trained with `{objective}` against {threat}: the {checkpoint}
-checkpoint, step {step}, exported by jaxrobust {version}.
-`config.json` has all settings.
+`{architecture}` on {data}, trained with `{objective}` against {threat}. The checkpoint is of step
+{step} ({checkpoint}), exported by jaxrobust {version}. `config.json` has all settings.
 
 {table}
 
-In the folder of these files, `jaxrobust evaluate .` attacks the network, and
-`training.load_run(".").logits_fn` is the network: images `[b, h, w, c]` in [0, 1] -> logits.
+In the folder of these files, `jaxrobust evaluate .{trust}` attacks the network. It needs
+{needs}. In Python,
+`jaxrobust.training.load_run(".").logits_fn` is the network, from images `[b, h, w, c]` in [0, 1]
+to logits `[b, k]`.
 """

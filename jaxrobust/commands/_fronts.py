@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrobust.commands._members import Members, cell, rows_of
+from jaxrobust.commands._members import Members, cell, numbers_on, rows_of
 from jaxrobust.evaluation import (
     FrontComparison,
     Line,
@@ -17,7 +17,6 @@ from jaxrobust.evaluation import (
     hypervolume,
     over_seeds,
     robust_at,
-    summary,
     unpacked_right,
 )
 
@@ -106,7 +105,7 @@ def measured_lines(members: Members, plane: Plane) -> list[Measured]:
     lines: dict[str, list[tuple[str, str, list[list[Row]]]]] = {}
     for name, member in members.items():
         runs = rows_of(member)
-        if not runs or not set(plane) <= summary(runs).keys():
+        if numbers_on(runs, plane) is None:
             continue
         sweep = member.get("sweep") or {"line": name, "knob": "", "value": None}
         value = "" if sweep["value"] is None else f"{sweep['value']:.4g}"
@@ -117,14 +116,13 @@ def measured_lines(members: Members, plane: Plane) -> list[Measured]:
 def _measured(
     name: str, points: Sequence[tuple[str, str, list[list[Row]]]], plane: Plane
 ) -> Measured:
+    found = [numbers_on(runs, plane) or [] for _, _, runs in points]
     clean, robust = (
-        np.array([_ends(summary(runs)[column]) for _, _, runs in points]) for column in plane
+        np.array([_ends(over_seeds([numbers[axis] for numbers in seeds])) for seeds in found])
+        for axis in (0, 1)
     )
-    seeds = min(len(runs) for _, _, runs in points)
-    values = [
-        [[summary([rows])[column].value for column in plane] for rows in runs[:seeds]]
-        for _, _, runs in points
-    ]
+    seeds = min(map(len, found))
+    values = [[[n.value for n in numbers] for numbers in each[:seeds]] for each in found]
     line = Line(name, points[0][0], [value for _, value, _ in points], clean, robust)
     right, of = _right([runs[:seeds] for *_, runs in points], plane)
     return Measured(line, np.array(values), right, of)

@@ -9,6 +9,7 @@ from jaxrobust import threats
 from jaxrobust.digests import digest_of, digest_of_files
 from jaxrobust.evaluation import Evaluator, provenance
 from jaxrobust.experiment import Experiment, evaluator_packages, normal, sources, to_dict
+from jaxrobust.spec import Spec
 from jaxrobust.training import WEIGHTS, Checkpoints
 
 TASK = ("data", "model", "threat", "seed")
@@ -31,6 +32,11 @@ def checkpoint_of(workdir: pathlib.Path, kind: str) -> dict[str, Any]:
     finally:
         checkpoints.close()
     return {"kind": kind, "step": step}
+
+
+def checkpoint_words(kind: str, *, held_out: bool) -> str:
+    """A checkpoint in words: where nothing was held out, the best is only the last."""
+    return "last, nothing was held out" if kind == "best" and not held_out else kind
 
 
 def digest_of_checkpoint(workdir: pathlib.Path, step: int) -> str:
@@ -77,11 +83,19 @@ def card_fields(experiment: Experiment) -> dict[str, str]:
     settings = ", ".join(f"{name}={value}" for name, value in model.kwargs.items())
     fields = {
         "name": experiment.name,
-        "dataset": str(data.kwargs.get("name", data.target)),
+        "dataset": _data_name(data),
         "architecture": model.target + (f"({settings})" if settings else ""),
     }
     generated = {"footnote": "also trained on generated images"}
     return fields | (generated if experiment.generated is not None else {})
+
+
+def _data_name(data: Spec) -> str:
+    """The name of a data set: the given one, or that of the file or folder it is read from."""
+    name = data.kwargs.get("name")
+    if name is None and data.target in ("npz", "image_folder"):
+        name = pathlib.PurePath(data.kwargs["path"]).stem
+    return str(name or data.target)
 
 
 def provenance_of(experiment: Experiment, evaluator: Evaluator) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from jaxrobust.commands._identity import (
     DataDigests,
     card_fields,
+    checkpoint_words,
     digest_of_checkpoint,
     digests_of_data,
     provenance_of,
@@ -24,6 +25,7 @@ from jaxrobust.commands._keeper import Keeper
 from jaxrobust.commands._progress import EvaluationBar
 from jaxrobust.evaluation import (
     Evaluator,
+    Number,
     Row,
     Work,
     append_row,
@@ -31,6 +33,7 @@ from jaxrobust.evaluation import (
     settings_of,
 )
 from jaxrobust.experiment import Experiment, evaluator_name
+from jaxrobust.files import to_json
 from jaxrobust.inputs import InputError
 from jaxrobust.keys import key_of
 from jaxrobust.processes import from_first, is_first
@@ -206,14 +209,31 @@ def kept_rows(path: pathlib.Path) -> list[Row]:
     return found
 
 
-def row_lines(row: Row) -> list[str]:
-    """A row as text: the evaluation, its numbers, and the checks that failed."""
+def latest_rows(rows: Sequence[Row]) -> list[Row]:
+    """Rows without those that a later one repeats."""
+    return list({to_json(row.of()): row for row in rows}.values())
+
+
+def row_lines(row: Row, *, held_out: bool) -> list[str]:
+    """A row as text: the evaluation, its numbers, and the checks that failed.
+
+    Args:
+      row: of a run.
+      held_out: whether its training held examples out, by which one checkpoint is the best.
+
+    Returns:
+      Lines.
+    """
     at = row.checkpoint
-    place = f", step {at['step']} ({at['kind']})" if at else ""
-    width = max((len(number.column) for number in row.numbers), default=0)
+    place = f", step {at['step']} ({checkpoint_words(at['kind'], held_out=held_out)})" if at else ""
+    found = row.numbers or tuple(
+        Number(f"eps {p['eps']:.6g}", p["value"], p["low"], p["high"])
+        for p in row.detail.get("points", [])  # of a curve, which has no column in tables
+    )
+    width = max((len(number.column) for number in found), default=0)
     shown = [
         f"  {n.column:<{width}} {100 * n.value:.2f} % [{100 * n.low:.1f}, {100 * n.high:.1f}]"
-        for n in row.numbers
+        for n in found
     ]
     return [f"{row.run}{place}: {row.title}", *shown, *warning_lines(row)]
 

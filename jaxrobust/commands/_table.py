@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from jaxrobust.commands._bench_markdown import bench_rows
 from jaxrobust.commands._fronts import fronts_text
 from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member
+from jaxrobust.commands._run_rows import latest_rows
 from jaxrobust.evaluation import Row, row_of
 from jaxrobust.inputs import InputError
 from jaxrobust.rows import read_rows
@@ -41,7 +42,7 @@ def markdown_table(path: pathlib.Path) -> str:
         raise ValueError(f"{path} does not exist")
     with _damage(path):
         if path.suffix == ".jsonl":
-            return _runs(path, [row_of(values) for values in read_rows(path)])
+            return _runs(path, latest_rows([row_of(values) for values in read_rows(path)]))
         results = json.loads(path.read_text())
         if isinstance(results, dict) and "bench" in results:
             return _lines(bench_rows(results))
@@ -137,15 +138,18 @@ def _members(path: pathlib.Path, members: Members) -> str:
 
 
 def _runs(path: pathlib.Path, found: Sequence[Row]) -> str:
-    """A line per number."""
+    """A line per number; where the test images have changed, the line has their digest."""
     if not found:
         raise ValueError(f"{path} holds no rows")
     lines = [["experiment", "attack", "images", "clean", "robust"]]
     steps = {row.checkpoint["step"] for row in found if row.checkpoint}
+    data = {row.evaluated.get("images", "") for row in found}
     for row in found:
         name, clean = row.run, row.number("clean")
         if len(steps) > 1 and row.checkpoint:
             name += f", step {row.checkpoint['step']}"
+        if len(data) > 1:
+            name += f", images {row.evaluated.get('images', 'unknown')[:8]}"
         attacked = [number for number in row.numbers if number is not clean]
         threat = f", {row.detail['threat']}" if row.detail.get("threat") else ""
         for number in attacked:

@@ -29,6 +29,7 @@ from jaxrobust.training import (
     Trained,
     alike,
     begun,
+    check_free,
     read_rows,
     train,
     train_many,
@@ -66,8 +67,8 @@ def run_tradeoff(
         training and the rows of its evaluations) and, if it failed, its `failure`.
 
     Raises:
-      ValueError: if a listed existing run is missing, unfinished or of another task, or the folder
-        is in a bucket.
+      ValueError: if a listed existing run is missing, unfinished or of another task, a member's
+        folder holds a run with other settings of training, or the folder is in a bucket.
       FolderInUseError: if another process trains or attacks one of the members (a ValueError).
       Interrupted: after SIGTERM or Ctrl-C; the same call continues.
       OSError: at the end, if the results could not be written.
@@ -76,6 +77,8 @@ def run_tradeoff(
     workdir = local_folder(workdir)
     check_folder(workdir)
     plan = planned_runs(tradeoff, workdir, say=say)
+    for run in (run for runs in plan.values() for run in runs if not run.taken):
+        check_free(run.folder, run.experiment, resume=True, say=lambda line: None)  # `train` says
     workdir.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(workdir, say=say)
     members: Members = {}
@@ -99,15 +102,20 @@ def run_tradeoff(
                 members[best] = _member(
                     more, best, runs, members, data, tried, quiet=quiet, say=say
                 )
-            keeper.write(write_json, path, _results(tradeoff, members, {}))
+            if _has_rows(members):  # else an earlier report is worth more
+                keeper.write(write_json, path, _results(tradeoff, members, {}))
             if not quiet:
                 _say_done(plan, members, time.perf_counter() - started, say)
-            if line and len(members) < len(plan):
+            if plan[name][0].sweep and line and len(members) < len(plan):
                 passed = round(time.perf_counter() - started, 2)
                 _report_so_far(tradeoff, members, keeper, passed, say)
     seconds = {"total": round(time.perf_counter() - started, 2), **compile_time.seconds()}
     results = _results(tradeoff, members, seconds)
     _print_table(tradeoff, members, threat_text(first), say)
+    if not _has_rows(members):
+        earlier = f"; {path} is of an earlier run" if path.exists() else ""
+        say(f"warning: every member failed, so there is no report{earlier}")
+        return results
     say(
         f"{seconds['total']:.1f} s in total, including {seconds['tracing']:.1f} s of tracing "
         f"and {seconds['compilation']:.1f} s of compilation"
@@ -149,14 +157,18 @@ def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _finished_line(plan: Plan, name: str) -> list[str]:
-    """The points of a sweep if a member is its last point, else none."""
-    line = [n for n, runs in plan.items() if runs[0].sweep and _line(runs) == _line(plan[name])]
-    return line if line and line[-1] == name else []
+    """The points of a line if a member is the last of them (without a sweep, the only one)."""
+    line = [n for n in plan if _line(n, plan[n]) == _line(name, plan[name])]
+    return line if line[-1] == name else []
 
 
-def _line(runs: Sequence[PlannedRun]) -> str | None:
+def _line(name: str, runs: Sequence[PlannedRun]) -> tuple[str, bool]:
     sweep = runs[0].sweep
-    return None if sweep is None else sweep["line"]
+    return (name, False) if sweep is None else (sweep["line"], True)
+
+
+def _has_rows(members: Members) -> bool:
+    return any(run["rows"] for member in members.values() for run in member["runs"])
 
 
 def _best_of(members: Members, line: Sequence[str]) -> list[str]:
@@ -298,8 +310,9 @@ def _run(
     for evaluator in evaluators:
         made = rows.made
         found.append(rows.row(evaluator))
-        for line in row_lines(found[-1]) if rows.made > made else ():
-            say(line)
+        if rows.made > made:
+            for line in row_lines(found[-1], held_out=experiment.validation.size > 0):
+                say(line)
     rows.draw()
     if keeper.error is not None:
         say(f"warning: the results of {folder} are not kept: {one_line(keeper.error)}")

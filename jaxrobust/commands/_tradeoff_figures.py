@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrobust.commands._fronts import Measured, Plane, measured_lines
 from jaxrobust.commands._keeper import Keeper
-from jaxrobust.commands._members import Members, numbers_of_member, rows_of
+from jaxrobust.commands._members import Members, numbers_of_member, numbers_on, rows_of
 from jaxrobust.evaluation import (
     Curve,
     Evaluator,
@@ -21,8 +21,8 @@ from jaxrobust.evaluation import (
     draw_curves,
     draw_fronts,
     draw_tradeoff,
+    over_seeds,
     settings_of,
-    summary,
 )
 from jaxrobust.experiment import evaluator_name
 
@@ -88,7 +88,6 @@ def _planes(
     """One column against another: a point per member, or lines if there are sweeps."""
     rows = {k: rows_of(member) for k, member in members.items()}
     swept = any(member.get("sweep") for member in members.values())
-    numbers = {name: summary(runs) for name, runs in rows.items()}
     first = max((run for runs in rows.values() for run in runs), key=len)  # others may lack rows
     seeds = bars(max(map(len, rows.values())))
     drawn: list[Drawn] = []
@@ -104,10 +103,11 @@ def _planes(
             draw, caption = _fronts(lines, plane, words, title)
             drawn += _drawn(keeper, file, draw, caption[0].upper() + caption[1:], source.kind)
             continue
-        names = [n for n, found in numbers.items() if {horizontal, vertical} <= found.keys()]
+        found = {n: numbers_on(runs, (horizontal, vertical)) for n, runs in rows.items()}
         points = [
-            Point(n, *(_ends(numbers[n][column]) for column in (horizontal, vertical)))
-            for n in names
+            Point(n, *(_ends(over_seeds(list(each))) for each in zip(*numbers, strict=True)))
+            for n, numbers in found.items()
+            if numbers is not None
         ]
         draw = partial(
             draw_tradeoff,
@@ -156,7 +156,9 @@ def _fronts(
     caption = f"{words[plane.clean]} against {words[plane.robust]}: a line per method, a point for "
     caption += "each value of its knob. Filled points, with bold values, are on the front of all "
     caption += "methods, under which the plane is shaded. "
-    caption += f"Bands: {bars(seeds)}." if seeds > 1 else "One seed."
+    if seeds > 1:
+        return draw, caption + f"Bands: {bars(seeds)}."
+    caption += "One seed; the cross shows the mean width of the 95 % intervals over test images."
     return draw, caption
 
 

@@ -144,5 +144,8 @@ def _part(
     if found is None and required:
         found = images_and_labels(file, arrays)
         if found is None:
-            raise InputError(f"{file} needs images and labels; it has {', '.join(arrays)}")
+            raise InputError(
+                f"{file} needs {prefix}images and {prefix}labels (or images and labels); it has "
+                f"{', '.join(arrays) or 'nothing'}"
+            )
     return found  # type: ignore[return-value]

@@ -51,6 +51,7 @@ def draw_fronts(
       clean_label: the label of the horizontal axis.
       robust_label: the label of the vertical axis; it names the attack and eps.
       bands: draw the intervals as bands, and those of single points as bars; for ranges over seeds.
+        Otherwise a cross in the corner shows their mean width.
 
     Returns:
       None.
@@ -73,6 +74,8 @@ def draw_fronts(
         filled = [place - first for place, here in zip(places, inside, strict=True) if here]
         _draw_line(axis, number, line, clean[own], robust[own], filled, bands=bands)
         first += count
+    if not bands:
+        _typical(axis, clean, robust)
     _shade(axis, clean[places, 0], robust[places, 0])
     axis.set(xlabel=clean_label, ylabel=robust_label)
     axis.margins(x=0.06, y=0.07)
@@ -128,6 +131,17 @@ def _draw_line(
     elif bands:
         around = [np.concatenate([ends[:, 1], ends[::-1, 2]]) for ends in (clean, robust)]
         axis.fill(*around, color=colour, alpha=0.13, linewidth=0, zorder=1)
+
+
+def _typical(axis: Any, clean: np.ndarray, robust: np.ndarray) -> None:
+    """A cross in the lower left corner, as wide and as high as the mean interval."""
+    halves = [float((ends[:, 2] - ends[:, 1]).mean() / 2) for ends in (clean, robust)]
+    corner = [float(ends[:, 0].min()) for ends in (clean, robust)]
+    place = [low + half for low, half in zip(corner, halves, strict=True)]
+    axis.errorbar(
+        *place, xerr=halves[0], yerr=halves[1], fmt="none", color="0.4", elinewidth=1.2,
+        capsize=2.5, zorder=2, label="95 % interval (mean)",
+    )  # fmt: skip
 
 
 def _shade(axis: Any, clean: np.ndarray, robust: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrobust.drawing import COLOURS, subplots
+from jaxrobust.evaluation._intervals import accuracy
 
 
 def class_name(number: int, names: Sequence[str], *, prefix: str = "", longest: int = 14) -> str:
@@ -74,13 +75,13 @@ def draw_adversarial_images(
     figure.savefig(path, dpi=150)
 
 
-def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str) -> None:
-    """A PNG of the accuracy after each attack of an ensemble.
+def draw_cascade(path: pathlib.Path, masks: Mapping[str, np.ndarray], *, title: str) -> None:
+    """A PNG of the accuracy after each attack of an ensemble, with 95 % intervals.
 
     Args:
       path: the file to write.
-      accuracies: shares in [0, 1] by name, in order, starting with the clean accuracy.
-      title: the title of the figure.
+      masks: `[n]` bool by name, the points that are still right, starting with the clean ones.
+      title: the title of the figure, to which the number of points is added.
 
     Returns:
       None.
@@ -89,11 +90,15 @@ def draw_cascade(path: pathlib.Path, accuracies: dict[str, float], *, title: str
       ValueError: if matplotlib is not installed.
     """
     figure, axis = subplots(figsize=(6.4, 4))
-    values = [100 * v for v in accuracies.values()]
+    found = np.array([accuracy(mask)[:3] for mask in masks.values()])
+    values, low, high = 100 * found.T
     colours = [COLOURS[5], *[COLOURS[0]] * (len(values) - 1)]
-    bars = axis.bar(list(accuracies), values, color=colours)
+    ends = {"yerr": (values - low, high - values), "ecolor": "0.35", "capsize": 3}
+    bars = axis.bar(list(masks), values, color=colours, **ends)
     axis.bar_label(bars, [f"{v:.1f}" for v in values], padding=2, fontsize=9)
-    axis.set(ylabel="accuracy after the attack (%)", ylim=(0, 105), title=title)
+    images = len(next(iter(masks.values())))
+    axis.set(ylabel="accuracy after the attack (%), 95 % interval", ylim=(0, 108))
+    axis.set_title(f"{title}, {images:,} images", fontsize=11)
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
     figure.savefig(path, dpi=150)

@@ -149,7 +149,7 @@ class Report:
         kind = "AutoAttack" if not self.deviations else "NOT the standard AutoAttack"
         lines = [
             f"{kind}, version {self.version}: {self.norm}, eps {self.eps:.6g} (image units), "
-            f"seed {self.seed}, {len(self.labels)} points",
+            f"attack seed {self.seed}, {len(self.labels)} points",
             *(f"  deviation: {text}" for text in self.deviations),
             f"clean accuracy   {self.clean_accuracy}",
             f"robust accuracy  {self.robust_accuracy}",
@@ -267,17 +267,16 @@ class Report:
             origin=told["provenance"],
         )
 
-    def draw(self, path: str | pathlib.Path) -> None:
+    def draw(self, path: str | pathlib.Path, *, name: str = "") -> None:
         """Draws the accuracy after each attack.
 
         Args:
           path: the PNG.
+          name: of the network, for the title.
         """
-        draw_cascade(
-            pathlib.Path(path),
-            {name: float(mask.mean()) for name, mask in self.masks.items()},
-            title=f"AutoAttack ({self.version}), {self.norm}, eps {self.eps:.6g}",
-        )
+        kind = f"AutoAttack ({self.version}), {self.norm}, eps {self.eps:.6g}"
+        title = f"{name}\n{kind}" if name else kind
+        draw_cascade(pathlib.Path(path), self.masks, title=title)
 
 
 def _distance_figures(distances: np.ndarray) -> dict[str, Any]:

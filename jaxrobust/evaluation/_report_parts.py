@@ -41,4 +41,5 @@ def check_lines(checks: Sequence[Check], seconds: float) -> Iterator[str]:
     """A warning for each failed check, then how many passed, and the time."""
     warnings = warning_lines(checks)
     yield from warnings
-    yield f"{len(checks) - len(warnings)} of {len(checks)} checks passed, {seconds:.1f} s"
+    passed = f"{len(checks) - len(warnings)} of {len(checks)} checks of the evaluation passed"
+    yield f"{passed}; {seconds:.1f} s in total"

@@ -204,14 +204,13 @@ class Verdict:
             origin=told["provenance"],
         )
 
-    def draw(self, path: str | pathlib.Path) -> None:
+    def draw(self, path: str | pathlib.Path, *, name: str = "") -> None:
         """Draws the accuracy after each stage.
 
         Args:
           path: the PNG.
+          name: of the network, for the title.
         """
-        draw_cascade(
-            pathlib.Path(path),
-            {name: float(mask.mean()) for name, mask in self.masks.items()},
-            title=f"fast verdict, {self.norm}, eps {self.eps:.6g}",
-        )
+        kind = f"fast verdict, {self.norm}, eps {self.eps:.6g}"
+        title = f"{name}\n{kind}" if name else kind
+        draw_cascade(pathlib.Path(path), self.masks, title=title)

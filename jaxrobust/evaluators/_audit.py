@@ -27,8 +27,8 @@ class Audit:
     Args:
       attack: the evaluator `autoattack` with the norm, the radius and the images.
       steps: of the gradient attacks in the first round.
-      queries: of random search.
-      rounds: the most rounds that are run.
+      queries: queries of the random search, per image.
+      rounds: largest number of rounds.
 
     Raises:
       ValueError: if `attack` is another evaluator, or a count is out of range.

@@ -43,7 +43,7 @@ class Brackets:
 
     Args:
       norm: "linf", "l2" or "l1".
-      radii: in image units, rising.
+      radii: increasing radii in image units.
       cheap: methods of bounds before the attacks: "ibp", "crown-ibp", "crown", "alpha-crown".
       costly: methods after the attacks, on the points that are still open.
       steps: of APGD on the cross-entropy, and of PGD on the margin.

@@ -30,7 +30,7 @@ class Certified:
     Args:
       sigma: standard deviation of the noise, in image units.
       samples: draws per image that bound the probabilities.
-      selection: draws per image, others, that choose the class.
+      selection: further draws per image, which choose the class.
       confidence: probability, for each image, with which its radius holds.
       images: number of test images, the first ones; default all.
       radii: l_2 radii in image units at which the table gives the certified accuracy.

@@ -37,7 +37,7 @@ class Distances:
       norm: "linf", "l2", "l1", or "l0", which counts changed values.
       attacks: names of minimum-norm attacks; default: those of `evaluation.minimum_norm_attacks`.
       settings: of the attacks, such as `{"steps": 100}`; each goes to the attacks that have it.
-      radii: for columns of tables, in image units.
+      radii: radii in image units, for which tables get a column.
       images: number of test images, the first ones; default all.
       seed: of all noise.
 

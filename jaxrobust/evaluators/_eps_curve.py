@@ -36,7 +36,7 @@ class EpsCurve:
 
     Args:
       norm: "linf", "l2" or "l1".
-      radii: in image units, rising; 0 is always there.
+      radii: increasing radii in image units; 0 is always added.
       steps: of the attack, of size 2.5 eps / steps.
       restarts: random starts.
       images: number of test images, the first ones; default all.

@@ -21,7 +21,7 @@ class SpatialGrid:
     Args:
       max_degrees: largest rotation.
       max_shift_px: largest shift in pixels.
-      counts: points of the grid to the right, down, and of the angle.
+      counts: numbers of horizontal shifts, vertical shifts and angles in the grid.
       images: number of test images, the first ones; default all.
 
     Raises:

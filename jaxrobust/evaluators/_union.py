@@ -23,8 +23,8 @@ class Union:
 
     Args:
       linf: radius in image units (8/255, not 8); default: the norm is left out.
-      l2: radius over the whole image.
-      l1: radius over the whole image.
+      l2: radius in image units, l_2 norm of the whole change.
+      l1: radius in image units, l_1 norm of the whole change.
       version: as in `evaluation.autoattack`.
       attacks: for version "custom".
       images: number of test images, the first ones; default all.

@@ -2,6 +2,7 @@
 
 import pathlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jax import Array
@@ -26,7 +27,7 @@ class Verdict:
     Args:
       norm: "linf", "l2" or "l1".
       eps: radius in image units.
-      precision: of the network in the attacks: "float32", "bfloat16" or "float16".
+      precision: precision of the network in the attacks: "float32", "bfloat16" or "float16".
       images: number of test images, the first ones; default all.
       seed: of all noise.
 
@@ -69,7 +70,8 @@ class Verdict:
         if folder is not None:
             if work.write(lambda: found.save(folder)):
                 work.say(f"verdict: {folder}")
-            work.draw(folder / "cascade.png", lambda path, _: found.draw(path), of=lambda: None)
+            named = partial(found.draw, name=work.title)
+            work.draw(folder / "cascade.png", lambda path, _: named(path), of=lambda: None)
         return self._row(found, dataset.num_classes)
 
     def folder(self, work: Work) -> pathlib.Path | None:

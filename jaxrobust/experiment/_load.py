@@ -41,7 +41,10 @@ def load(path: str | pathlib.Path) -> Experiment | Tradeoff:
     if path.name == str(path) and not path.suffix and not path.exists():
         path = shipped.experiment(path.name)
     if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"{path} is not an experiment file: it must be an existing .py file")
+        named = f", or a name: {path.stem}" if path.stem in shipped.experiments() else ""
+        raise ValueError(
+            f"{path} is not an experiment file: it must be an existing .py file{named}"
+        )
     _check_name(path)
     folder = str(path.absolute().parent)
     if folder not in sys.path:

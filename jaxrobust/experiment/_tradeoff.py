@@ -29,7 +29,8 @@ class Tradeoff:
         Their data and threat must be those of the others, and they come first in every table.
       evaluators: further evaluations of every run, of `jaxrobust.evaluators`.
       front_evaluators: further evaluations of those points of a sweep that are on its own front, by
-        clean accuracy and the worst of PGD: for attacks that cost more than PGD.
+        clean accuracy and the worst of PGD, and of members without a sweep: for attacks that cost
+        more than PGD.
       planes: pairs of columns of the table, each drawn against the other; default: clean accuracy
         against every AutoAttack, or against the worst PGD where there is none, and the accuracy
         under rotations and shifts against the first of these.

@@ -26,7 +26,7 @@ def checked(spec: Any, part: Part, where: str) -> Spec:
         valid choices are named.
     """
     if not isinstance(spec, Spec):
-        raise ValueError(f'{where} must be a part, such as use("name"), got {spec!r}')
+        raise ValueError(f"{where} must be a part, {_wanted(spec)}")
     call = resolved(spec.target, part.names, where)
     name, signature, hints = part.short(spec.target, call), signature_of(call), hints_of(call)
     args, kwargs = _named(name, spec, signature, where)
@@ -47,6 +47,13 @@ def checked(spec: Any, part: Part, where: str) -> Spec:
         ),
         {k: typed(v, k, f"{where}.{k}", kind=part.of(k)) for k, v in kwargs.items()},
     )
+
+
+def _wanted(value: Any) -> str:
+    """What to write in place of something that is no part."""
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return f"such as use({value.__name__}), got {value.__name__} itself"
+    return f'such as use("name"), got {repr(value)[:80]}'
 
 
 def _place(where: str, key: Any) -> str:

@@ -50,8 +50,8 @@ def _refuse_unnamed(target: Any) -> None:
     name = getattr(target, "__qualname__", None)
     if not callable(target) or not isinstance(name, str):
         raise ValueError(
-            f"use: the target must be a name, an import path 'package.module:name', a function or "
-            f"a class, got {target!r}"
+            "use: the target must be a name, an import path 'package.module:name', a function or "
+            f"a class, got {_shortly(target)}"
         )
     if "<lambda>" in name:
         raise ValueError("use: a lambda has no import path; write a function with def in a module")
@@ -62,6 +62,15 @@ def _refuse_unnamed(target: Any) -> None:
         )
     if inspect.ismethod(target) or "." in name or not isinstance(target.__module__, str):
         raise ValueError(f"use: {name} is a method; write a function of a module that calls it")
+
+
+def _shortly(value: Any) -> str:
+    """A value for a message: of an object, only its class."""
+    kind = type(value)
+    if kind.__module__ == "builtins":
+        return repr(value)[:80]
+    name = kind.__name__
+    return f"an instance of {name}; give the class, then its arguments: use({name}, ...)"
 
 
 def _refuse_main(name: str) -> None:
@@ -100,7 +109,8 @@ def resolved(target: str, names: Any, where: str) -> Callable:
     if ":" not in target:
         if target not in names:
             shown = ", ".join(names) if len(names) <= MANY else "those of `jaxrobust list`"
-            raise ValueError(f"{where}: {target!r} is unknown; choose from {shown}")
+            own = f"; your own is named {_with_colon(target)!r}" if "." in target else ""
+            raise ValueError(f"{where}: {target!r} is unknown; choose from {shown}{own}")
         return names[target]
     try:
         check_path(target)
@@ -114,13 +124,19 @@ def resolved(target: str, names: Any, where: str) -> Callable:
     return found
 
 
+def _with_colon(target: str) -> str:
+    """An import path of dots in this library's form."""
+    return ":".join(target.rsplit(".", 1))
+
+
 def _imported(module: str, target: str, where: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            place = "" if where == target else f"{where}: "
             raise ValueError(
-                f"{where}: {target} needs the module {error.name!r}, which is not here: work in "
+                f"{place}{target} needs the module {error.name!r}, which is not here: work in "
                 "the folder that holds it, or install it"
             ) from None
         raise ValueError(f"{where}: importing {module} failed: {error}") from error

@@ -9,6 +9,7 @@ from jaxrobust.training._checkpoints import Checkpoints as Checkpoints
 from jaxrobust.training._export import export_network as export_network
 from jaxrobust.training._folder import WEIGHTS as WEIGHTS
 from jaxrobust.training._folder import begun as begun
+from jaxrobust.training._folder import check_free as check_free
 from jaxrobust.training._folder import read_config as read_config
 from jaxrobust.training._loop import Trained as Trained
 from jaxrobust.training._member import NonFiniteLossError as NonFiniteLossError

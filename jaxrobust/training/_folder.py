@@ -33,6 +33,8 @@ DIGEST = "constants.sha256"  # of a network, such as the bases of a mix: not in 
 DATA_DIGEST = "data.sha256"  # of the training examples
 WEIGHTS = "model.safetensors"  # of an exported network, in the place of checkpoints
 SOURCES = "sources.json"  # of parts from outside
+# Fields of an experiment that its training does not depend on.
+LATER = ("evaluation", "evaluators", "published")
 
 
 class _DamagedError(ValueError):
@@ -86,12 +88,12 @@ def begun(workdir: Folder) -> bool:
 
 
 def check_free(
-    workdir: epath.Path, experiment: Experiment, *, resume: bool, say: Callable[[str], None]
+    workdir: Folder, experiment: Experiment, *, resume: bool, say: Callable[[str], None]
 ) -> bool:
     """Checks that the experiment may be trained in the folder, and writes nothing.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, or `gs://bucket/folder`.
       experiment: to be trained there.
       resume: whether a run may be there.
       say: told of a damaged configuration, and of a run that gets longer.
@@ -103,6 +105,7 @@ def check_free(
       ValueError: if the folder holds a run and `resume` is not set, one of another
         configuration, or an exported network.
     """
+    workdir = run_folder(workdir)
     if (workdir / WEIGHTS).exists():
         raise ValueError(
             f"{workdir} holds an exported network, without the state of its optimizer: start from "
@@ -124,15 +127,18 @@ def check_free(
         )
     if there is not None:
         _check_same(workdir, there, experiment, say)
-    _warn_of_sources(workdir, experiment, say)
+    warn_of_sources(workdir, experiment, say, then="a resumed run then mixes both")
     return True
 
 
 def _check_same(
     workdir: epath.Path, there: dict[str, Any], experiment: Experiment, say: Callable[[str], None]
 ) -> None:
-    """Refuses other settings; `epochs` may grow. What the folder names is not imported."""
-    old, new = dict(there), to_dict(experiment)
+    """Refuses other settings of training; `epochs` may grow. Nothing named there is imported."""
+    old, new = (
+        {name: value for name, value in values.items() if name not in LATER}
+        for values in (there, to_dict(experiment))
+    )
     grows = isinstance(old.get("epochs"), int) and old["epochs"] < experiment.epochs
     if grows:
         del old["epochs"], new["epochs"]
@@ -182,10 +188,10 @@ def _write_changed(path: epath.Path, text: str) -> None:
     write_whole(path, text)
 
 
-def _warn_of_sources(
-    workdir: epath.Path, experiment: Experiment, say: Callable[[str], None]
+def warn_of_sources(
+    workdir: epath.Path, experiment: Experiment, say: Callable[[str], None], *, then: str
 ) -> None:
-    """Says which code from outside is not what the run began with."""
+    """Says which code from outside is not what the run was trained with, and what follows."""
     try:
         before = json.loads((workdir / SOURCES).read_bytes())
     except (OSError, ValueError):  # none, or damaged: it is for information only
@@ -196,7 +202,7 @@ def _warn_of_sources(
         if before.get(package, source) != source:
             say(
                 f"warning: {package} has changed since {workdir} was last trained "
-                f"({before[package]} -> {source}); a resumed run then mixes both"
+                f"({before[package]} -> {source}); {then}"
             )
 
 
@@ -240,6 +246,10 @@ def read_config(
 def _stored(folder: epath.Path, say: Callable[[str], None]) -> tuple[epath.Path, dict[str, Any]]:
     """The configuration as it is stored, and the file that it was read from."""
     path, copy = folder / CONFIG, _copy(folder)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a file; give the folder of a run, such as runs/{folder.stem}"
+        )
     if not path.exists() and not copy.exists():
         raise ValueError(f"{folder} holds no run: there is no config.json in it")
     try:

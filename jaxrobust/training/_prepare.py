@@ -284,7 +284,9 @@ def check_model(
             network, shape, dataset.num_classes, axis_size=devices if devices > 1 else None
         )
     except Exception as error:  # a network may fail in any way
-        raise ValueError(f"model {name} cannot be trained: {first_line(error)}") from error
+        raise ValueError(
+            f"model {name} cannot be trained on images of shape {tuple(shape)}: {first_line(error)}"
+        ) from error
     for remark in remarks:
         say(f"model {name}: {remark}")
 

@@ -18,7 +18,7 @@ from jaxrobust.networks import LogitsFunction, Network, accompanied, network
 from jaxrobust.spec import built, checked, trusted, use
 from jaxrobust.storage import Folder, run_folder
 from jaxrobust.training._checkpoints import Checkpoints
-from jaxrobust.training._folder import WEIGHTS, check_constants, read_config
+from jaxrobust.training._folder import WEIGHTS, check_constants, read_config, warn_of_sources
 from jaxrobust.training._state import create_state
 from jaxrobust.training._updates import build_optimizer
 from jaxrobust.training._weights import read_weights
@@ -55,7 +55,8 @@ def load_run(
         out), or "last".
       trust: top-level packages whose code the folder's configuration may name, besides those of
         the environment variable `JAXROBUST_TRUST`. Reading a run otherwise imports nothing.
-      say: told about checkpoints and a configuration that cannot be read.
+      say: told about checkpoints and a configuration that cannot be read, and about code from
+        outside that has changed since the training.
 
     Returns:
       `Run`.
@@ -70,6 +71,7 @@ def load_run(
     as_choice(checkpoint, name="checkpoint", choices=("best", "last"))
     workdir, trust = run_folder(workdir), tuple(trusted(trust))
     experiment = read_config(workdir, trust=trust, say=say)
+    warn_of_sources(workdir, experiment, say, then="the results are those of the code as it is now")
     dataset = experiment.build("data")
     model = build_model(experiment, dataset.num_classes, trust=trust)
     check_constants(workdir, model)

@@ -46,7 +46,7 @@ def train(
       experiment: what to train.
       workdir: the run's folder, or `gs://bucket/folder`; made if missing.
       resume: continue from the folder's latest readable checkpoint (from the start if it has
-        none). All settings must be the same, but `epochs` may grow.
+        none). All settings of training must be the same, but `epochs` may grow.
       quiet: no progress bar and, where output is no terminal, no line per epoch.
       tensorboard: also write TensorBoard events.
       keep: latest checkpoints kept, besides the best.
@@ -119,7 +119,8 @@ def train_many(
       experiments: what to train.
       workdirs: a folder for each.
       resume: continue from the latest step of which every folder has a readable checkpoint (from
-        the start if no folder has any). All settings must be the same, but `epochs` may grow.
+        the start if no folder has any). All settings of training must be the same, but `epochs` may
+        grow.
       at_once: how many of a device's experiments are vectorised (`jax.vmap`), the others follow
         in a loop; default: all, on CPU (where convolutions of several kernels are slow) one.
       quiet: no progress bar and, where output is no terminal, no line per epoch.

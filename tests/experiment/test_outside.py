@@ -95,6 +95,14 @@ def test_it_trains_resumes_and_is_evaluated(project, monkeypatch, capsys, tmp_pa
     assert "worst PGD" in told
     row = json.loads((tmp_path / "run" / "rows.jsonl").read_text())
     assert row["provenance"]["sources"]["own_parts"].startswith("sha256 ")
+    assert "has changed since" not in told
+    with (project / "own_parts.py").open("a") as file:
+        file.write("\n# changed again\n")
+    forget()
+    code, told = evaluate(monkeypatch, capsys, run, "--steps", "1", *trust)
+    assert code == 0, told
+    assert "warning: own_parts has changed since" in told
+    assert "the results are those of the code as it is now" in told
     with pytest.raises(UntrustedError):  # the option ends with its command
         load_run(run)
     # What an experiment names itself is trusted where it starts from such a run, too.

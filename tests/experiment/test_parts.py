@@ -64,6 +64,10 @@ REFUSED = {
     "method": (Threat().make, "is a method"),
     "function of a class": (Threat.make, "is a method"),
     "number": (3, "the target must be a name"),
+    "instance": (
+        Unregistered(eps=0.1),
+        r"a class, got an instance of Unregistered; give the class, .* use\(Unregistered, ...\)",
+    ),
 }
 
 
@@ -73,6 +77,20 @@ def test_what_cannot_be_named_is_refused(name):
     with pytest.raises(ValueError, match=message) as refused:
         use(target)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Net, r"model must be a part, such as use\(Net\), got Net itself"),
+        ("mlp", r"""model must be a part, such as use\("name"\), got 'mlp'"""),
+        (use("nets.Net"), "; your own is named 'nets:Net'"),
+        (use("nowhere_at_all:Net"), "^model: nowhere_at_all:Net needs the module 'nowhere_at_all'"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_part_is_refused_with_what_to_write(model, message):
+    with pytest.raises(ValueError, match=message):
+        with_part("model", model)
 
 
 def test_what_the_running_script_defines_is_refused():

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from jaxrobust import cli, models, training
 from jaxrobust.experiment import Experiment, Validation, use
 from jaxrobust.networks import LogitsFunction
-from jaxrobust.rows import read_rows
+from jaxrobust.rows import append_row, read_rows
 from jaxrobust.training._weights import read_weights, write_weights
 
 BASE = Experiment(
@@ -97,6 +97,52 @@ def test_rows_of_another_checkpoint_stay_behind(places, tmp_path):
         "README.md", "config.json", "config.copy.json", "model.safetensors",
     }  # fmt: skip
     assert "It was not evaluated before the export." in (tmp_path / "out/README.md").read_text()
+
+
+def test_repeated_rows_and_those_of_other_test_data_are_left_out(places, tmp_path):
+    shutil.copytree(places[0], tmp_path / "run")
+    for _ in range(2):
+        called(tmp_path, "evaluate", "run", "--steps", "2", "--quiet")
+    pgd, attacked = (read_rows(tmp_path / "run" / "rows.jsonl")[place] for place in (-1, 0))
+    other = {**pgd, "evaluated": {**pgd["evaluated"], "images": "of another file"}}
+    append_row(tmp_path / "run" / "rows.jsonl", other)
+    output = called(tmp_path, "export", "run", "out")
+    assert "left out: 1 of its rows are of other test data" in output
+    assert read_rows(tmp_path / "out" / "rows.jsonl") == [attacked, pgd]
+    table = called(tmp_path, "table", "run/rows.jsonl")
+    assert len(table.splitlines()) == 2 + 1 + 3 + 3  # of PGD, also the worst of both
+    assert table.count("base, images of anoth |") == 3
+
+
+def test_where_nothing_is_held_out_no_checkpoint_is_the_best(tmp_path):
+    last = replace(BASE, validation=Validation(size=0), epochs=1)
+    training.train(last, tmp_path / "run", devices=ONE, say=lambda line: None)
+    told = called(tmp_path, "evaluate", "run", "--steps", "1", "--quiet")
+    assert "base, step 2 (last, nothing was held out): " in told
+    assert "step 2 (last, nothing was held out), to out" in called(tmp_path, "export", "run", "out")
+    assert "step\n2 (last, nothing was held out)" in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_card_says_what_a_network_from_outside_needs(tmp_path, monkeypatch):
+    """The module, `--trust`, and the test data, by the name of their file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "small_net.py").write_text(
+        "from jaxrobust import models\n\n"
+        "def small(num_classes):\n    return models.mlp(hidden=(4,), num_classes=num_classes)\n"
+    )
+    images = np.random.default_rng(0).integers(0, 256, (24, 6, 6, 1), np.uint8)
+    labels = np.arange(24) % 3
+    np.savez("shapes.npz", images=images, labels=labels)
+    data = use("npz", path="shapes.npz", test_size=8)
+    own = replace(BASE, data=data, model=use("small_net:small"), validation=Validation(size=0))
+    training.train(own, tmp_path / "run", devices=ONE, say=lambda line: None)
+    called(tmp_path, "export", "run", "out", "--trust", "small_net")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "`jaxrobust evaluate . --trust small_net`" in text
+    assert "the Python module `small_net`" in text
+    assert 'datasets: ["shapes"]' in text
+    assert "on shapes, trained with" in text
 
 
 def test_an_export_is_evaluated_and_exported_like_a_run(copy, tmp_path):
