@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from benchmarks.fault_kinds import COMMANDS, KINDS
+from benchmarks.fuzz import READERS
 from benchmarks.mutants import ROOMS
 from jaxrobust.cli import main
 from jaxrobust.cli_bench import without_a_cache
@@ -328,6 +329,25 @@ def _numbers(option: str, text: str) -> list[int]:
     if not all(word.isascii() and word.isdecimal() and int(word) > 0 for word in found):
         raise ValueError(f"{option} must be positive integers with commas between, got {text!r}")
     return [int(word) for word in found]
+
+
+@benchmarks.command()
+@click.option(
+    "--reader", "readers", multiple=True, type=click.Choice([*READERS]), help="Default: all."
+)
+@count_option("--seconds", 600, "Time for each reader.")
+@click.option("--seed", default=1, show_default=True, help="Of libFuzzer.")
+@JSON
+def fuzz(path: pathlib.Path | None, **settings: Any) -> None:
+    """The readers of foreign files under a coverage-guided fuzzer (needs atheris).
+
+    \b
+    python -m benchmarks fuzz --reader npz --seconds 60
+    """
+    from benchmarks.commands import fuzz
+
+    with mistakes():
+        fuzz(path, **settings)
 
 
 @benchmarks.command()

@@ -1,6 +1,7 @@
 """What the commands of the benchmarks do: measure, print a table, write JSON."""
 
 import contextlib
+import importlib.util
 import pathlib
 import tempfile
 from typing import Any
@@ -13,6 +14,7 @@ from benchmarks.fast_verdict import fast_verdict_table
 from benchmarks.fault_kinds import UNWANTED
 from benchmarks.faults import campaign as faults_tried
 from benchmarks.form_tables import loop_table, transform_table
+from benchmarks.fuzz import campaign as fuzzed
 from benchmarks.minimum_norm_peers import minimum_norm_peers as minimum_norm_table
 from benchmarks.mutants import campaign as mutants_tried
 from benchmarks.peer_table import peer_table
@@ -189,6 +191,26 @@ def faults(path: pathlib.Path | None, *, folder: pathlib.Path | None, **settings
             keep_rows(path, "faults", settings, host, rows=rows)
     failed = sum(row["outcome"] in UNWANTED for row in rows)
     echo(f"{len(rows)} trials, {failed} with an unwanted outcome")
+
+
+def fuzz(path: pathlib.Path | None, **settings: Any) -> None:
+    """Fuzzes the readers of foreign files; rows are kept after each of them.
+
+    Args:
+      path: the JSON file, or `None`.
+      **settings: of `fuzz.campaign`.
+
+    Raises:
+      ValueError: if atheris is not installed.
+    """
+    if importlib.util.find_spec("atheris") is None:
+        raise ValueError("the fuzzer needs atheris (Linux, Python below 3.14): pip install atheris")
+    host, rows = machine(), []
+    for row in fuzzed(**settings):
+        rows.append(row._asdict())
+        told = row.problem or "nothing found"
+        echo(f"{row.reader}: {row.files:,} files, {row.edges:,} edges: {told}")
+        keep_rows(path, "fuzz", settings, host, rows=rows)
 
 
 def mutants(path: pathlib.Path | None, **settings: Any) -> None:

@@ -228,6 +228,15 @@ def _faults(results: dict[str, Any]) -> Rows:
     return table
 
 
+def _fuzz(results: dict[str, Any]) -> Rows:
+    table = [["reader of", "time", "files tried", "edges reached", "found"]]
+    for row in results["rows"]:
+        counts = [f"{row['files']:,}", f"{row['edges']:,}"]
+        time = seconds_text(row["seconds"])
+        table.append([f"`{row['reader']}`", time, *counts, row["problem"] or "nothing"])
+    return table
+
+
 def _mutants(results: dict[str, Any]) -> Rows:
     table = [["changes in", "tried", "caught", "survived", "timeout"]]
     for room in dict.fromkeys(row["room"] for row in results["rows"]):
@@ -246,6 +255,7 @@ RENDERED = {
     "fast verdict": _fast_verdict,
     "faults": _faults,
     "forms": _forms,
+    "fuzz": _fuzz,
     "minimum-norm peers": _minimum_norm_peers,
     "mutants": _mutants,
     "peers": _peers,

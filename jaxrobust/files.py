@@ -97,6 +97,24 @@ def append_line(path: os.PathLike[str], line: str) -> None:
         os.fsync(file.fileno())
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text, which anybody may have written.
+
+    Args:
+      text: the text, or its bytes.
+
+    Returns:
+      Plain types.
+
+    Raises:
+      ValueError: if it is no JSON, no text, or nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", "", 0) from None
+
+
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """Strict JSON, which has neither NaN nor infinities: they become the strings of `float`."""
     return json.dumps(_strict(value), indent=indent, allow_nan=False)

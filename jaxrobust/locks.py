@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 from filelock import FileLock, Timeout
 
+from jaxrobust.files import parse_json
+
 
 class FolderInUseError(ValueError):
     """Another process writes in the folder; the message names it."""
@@ -65,7 +67,7 @@ def _this_process() -> dict[str, str | int]:
 
 def _taken(folder: pathlib.Path, holder: pathlib.Path, work: str) -> str:
     try:
-        found = json.loads(holder.read_bytes())
+        found = parse_json(holder.read_bytes())
         who = f"process {found['process']} on {found['host']}, since {found['since']}"
     except (OSError, ValueError, LookupError, TypeError):
         who = "another process"

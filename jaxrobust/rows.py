@@ -1,12 +1,11 @@
 """JSON lines: one row of results a line, which survives crashes, full disks and flipped bits."""
 
-import json
 import re
 import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from jaxrobust.files import to_json
+from jaxrobust.files import parse_json, to_json
 from jaxrobust.storage import Folder, append, run_folder, write_whole
 
 # The last entry of a row: the CRC-32 of the others as they are written. A flipped bit in a number
@@ -44,7 +43,7 @@ def read_rows(path: Folder) -> list[dict[str, Any]]:
             if zlib.crc32(line) != int(found[2], 16):
                 continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:  # no JSON, or no text
             continue
         if isinstance(row, dict):

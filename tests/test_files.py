@@ -6,7 +6,11 @@ import threading
 
 import pytest
 
+from jaxrobust import files
+from jaxrobust.commands import markdown_table
 from jaxrobust.files import beside, replace_text
+from jaxrobust.rows import read_rows
+from jaxrobust.training import read_config
 
 
 def fail_half_way(path):
@@ -35,3 +39,19 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path):
     reader.join(timeout=10)
     assert read == ["a row"]
     assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+def test_json_that_is_nested_too_deeply_is_no_json(tmp_path):
+    """Python's parser raises RecursionError, which nobody expects."""
+    deep = "[" * 100_000 + "]" * 100_000
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.parse_json(deep)
+    (tmp_path / "rows.jsonl").write_text('{"a": ' + deep + '}\n{"b": 1}\n')
+    assert read_rows(tmp_path / "rows.jsonl") == [{"b": 1}]
+    for text in (deep, "{}"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json"):
+            read_config(tmp_path, say=lambda line: None)
+    (tmp_path / "results.json").write_text(deep)
+    with pytest.raises(ValueError, match="is not valid JSON or is damaged"):
+        markdown_table(tmp_path / "results.json")

@@ -10,6 +10,7 @@ from jaxrobust.commands._fronts import fronts_text
 from jaxrobust.commands._members import Members, cell, columns_of, numbers_of_member
 from jaxrobust.commands._run_rows import latest_rows
 from jaxrobust.evaluation import Row, row_of
+from jaxrobust.files import parse_json
 from jaxrobust.inputs import InputError
 from jaxrobust.rows import read_rows
 from jaxrobust.storage import local_folder
@@ -43,7 +44,7 @@ def markdown_table(path: pathlib.Path) -> str:
     with _damage(path):
         if path.suffix == ".jsonl":
             return _runs(path, latest_rows([row_of(values) for values in read_rows(path)]))
-        results = json.loads(path.read_text())
+        results = parse_json(path.read_text())
         if isinstance(results, dict) and "bench" in results:
             return _lines(bench_rows(results))
         if not isinstance(results, dict) or "members" not in results:
@@ -66,7 +67,7 @@ def _damage(path: pathlib.Path) -> Iterator[None]:
         raise ValueError(f"{path} is no text file; {WANTED}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON or is damaged ({error}); {WANTED}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
         raise ValueError(
             f"{path} holds rows in an unknown format ({type(error).__name__}: {error}); {WANTED}"
         ) from None
@@ -85,7 +86,7 @@ def fronts_markdown(path: pathlib.Path) -> str:
       ValueError: if the file does not exist or holds no member with a sweep.
     """
     markdown_table(path)  # raises for what is no such file
-    results = json.loads(local_folder(path).read_text()) if path.suffix == ".json" else {}
+    results = parse_json(local_folder(path).read_text()) if path.suffix == ".json" else {}
     with _damage(path):
         try:
             cells, sentences = fronts_text(results) if "members" in results else ([], [])

@@ -1,6 +1,7 @@
 """Bytes of an image file as a uint8 array: what a viewer shows, or one error."""
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ DEEP_GREY = {
     "PPM": ("I;16", "I;16B", "I"),
     "TIFF": ("I;16", "I;16B", "I;16L", "I;16N"),
 }
+# Pixels that a byte of a PNG or JPEG can stand for: deflate's 1,032 bytes of eight pixels each.
+DENSEST = 8300
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339  # tags of TIFF, EXIF
 
 
@@ -57,6 +60,8 @@ def decode(
 
     try:
         with Image.open(io.BytesIO(encoded)) as image:
+            if image.format in ("PNG", "JPEG") and math.prod(image.size) > DENSEST * len(encoded):
+                raise ValueError(f"{image.size} pixels do not fit into {len(encoded)} bytes")
             image.load()
             mode, format_, turned = image.mode, image.format, _orientation(image)
             eight = _eight_bits(image)

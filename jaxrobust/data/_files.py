@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import pathlib
 import zipfile
@@ -15,6 +16,17 @@ from jaxrobust.inputs import InputError
 from jaxrobust.reasons import first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What reading damaged bytes of an npz raises.
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def default_data_dir(data_dir: str | None) -> pathlib.Path:
@@ -95,6 +107,25 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array, not an npz")
+            with zipfile.ZipFile(file) as entries:
+                for entry in entries.infolist():
+                    _check_size(entries, entry)
             return dict(archive)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged or no npz: {first_line(error)}") from error
+
+
+def _check_size(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Refuses a header that asks for more memory than its array has bytes.
+
+    Raises:
+      ValueError: if it does.
+    """
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        old = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    size = math.prod(shape) * dtype.itemsize
+    if size > entry.file_size:
+        raise ValueError(f"{entry.filename} has {entry.file_size} bytes, its shape {shape} {size}")

@@ -1,6 +1,5 @@
 """Reports as files: a JSON file with the numbers, the text, and an archive of the arrays."""
 
-import json
 import os
 import pathlib
 import zipfile
@@ -12,7 +11,7 @@ import numpy as np
 from jaxrobust.evaluation._checks import Check
 from jaxrobust.evaluation._intervals import Accuracy
 from jaxrobust.evaluation._results import write_json
-from jaxrobust.files import replace_text, replacing
+from jaxrobust.files import parse_json, replace_text, replacing
 from jaxrobust.inputs import InputError
 from jaxrobust.reasons import one_line
 
@@ -76,7 +75,7 @@ def read_report(
         if not needed.is_file():
             raise InputError(f"folder must hold a saved {kind}, {needed} is missing{remedy}")
     try:
-        told = json.loads(path.read_text())
+        told = parse_json(path.read_text())
         # NumPy leaves a damaged file open that it has opened itself.
         with open(folder / ARRAYS, "rb") as file, np.load(file, allow_pickle=False) as archive:
             found = build(told, dict(archive))

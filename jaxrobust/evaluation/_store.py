@@ -13,7 +13,7 @@ import numpy as np
 from jaxrobust.digests import digest_of
 from jaxrobust.evaluation._identity import Identity, differences
 from jaxrobust.evaluation._programs import NUMBERS
-from jaxrobust.files import replace_text, replacing
+from jaxrobust.files import parse_json, replace_text, replacing
 from jaxrobust.inputs import InputError
 from jaxrobust.processes import from_first, is_first
 from jaxrobust.reasons import one_line
@@ -154,7 +154,7 @@ def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
     if not path.exists():
         return None
     try:
-        stored = json.loads(path.read_text())
+        stored = parse_json(path.read_text())
         with np.load(folder / "network.npz", allow_pickle=False) as arrays:
             logits, slopes = (arrays[name].astype(np.float64) for name in ("logits", "slopes"))
             identity = Identity(dict(stored["identity"]), logits, slopes)

@@ -9,6 +9,7 @@ from jaxrobust.experiment._experiment import Experiment
 from jaxrobust.experiment._json import made, to_dict, with_parts
 from jaxrobust.experiment._parts import PARTS
 from jaxrobust.experiment._tradeoff import Tradeoff
+from jaxrobust.files import parse_json
 
 OWN = "tradeoff."
 
@@ -78,7 +79,7 @@ def _overridden(experiment: Any, assignments: Sequence[str]) -> Any:
 def parsed(text: str) -> Any:
     """What a value on the command line says: JSON, else the text itself."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError:
         return text.strip()
 

@@ -35,10 +35,15 @@ _SAFETENSORS_DTYPES = {
 }
 
 
+# A small file may name the same bytes as many tensors; shared and tied weights do it a few times.
+MOST = 10
+
+
 class _Opened(NamedTuple):
     tree: Any
     is_tensor: Callable[[Any], bool]
     fetch: Callable[[Any], np.ndarray]
+    nbytes: Callable[[Any], int]
 
 
 def read_torch_file(
@@ -57,7 +62,7 @@ def read_torch_file(
             opened = _open(path, file, stack)
         selected = select(opened.tree, opened.is_tensor)
         with _one_line_errors(path):
-            return _fetched(selected, opened)
+            return _Reader(opened, MOST * path.stat().st_size)(selected)
 
 
 @contextlib.contextmanager
@@ -87,14 +92,39 @@ def _open(path: pathlib.Path, file: BinaryIO, stack: contextlib.ExitStack) -> _O
     raise ValueError("it is neither safetensors nor written by torch.save")
 
 
-def _fetched(value: Any, opened: _Opened) -> Any:
-    if opened.is_tensor(value):
-        return opened.fetch(value)
-    if isinstance(value, dict):
-        return {key: _fetched(item, opened) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_fetched(item, opened) for item in value]
-    return value
+class _Reader:
+    """A tree with its tensors as arrays; each object of the file is read once.
+
+    Args:
+      opened: the file.
+      most: bytes of all tensors together.
+    """
+
+    def __init__(self, opened: _Opened, most: int) -> None:
+        self._opened, self._left = opened, most
+        self._done: dict[int, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
+        """The value with arrays in the place of tensors.
+
+        Raises:
+          ValueError: if there is more than there may be.
+        """
+        if id(value) not in self._done:
+            self._done[id(value)] = self._read(value)
+        return self._done[id(value)]
+
+    def _read(self, value: Any) -> Any:
+        if self._opened.is_tensor(value):
+            self._left -= self._opened.nbytes(value)
+            if self._left < 0:
+                raise ValueError(f"its tensors have more than {MOST} times the bytes of the file")
+            return self._opened.fetch(value)
+        if isinstance(value, dict):
+            return {key: self(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self(item) for item in value]
+        return value
 
 
 def _open_safetensors(file: BinaryIO) -> _Opened:
@@ -105,16 +135,22 @@ def _open_safetensors(file: BinaryIO) -> _Opened:
     header = json.loads(file.read(start - 8), object_pairs_hook=_once)
     header.pop("__metadata__", None)
 
+    def nbytes(entry: dict[str, Any]) -> int:
+        return math.prod(entry["shape"]) * _dtype(_SAFETENSORS_DTYPES[entry["dtype"]]).itemsize
+
     def fetch(entry: dict[str, Any]) -> np.ndarray:
         dtype = _dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
         first, last = entry["data_offsets"]
-        size = math.prod(entry["shape"]) * dtype.itemsize
+        size = nbytes(entry)
         if not 0 <= first <= last <= end - start or last - first != size:
             raise ValueError(f"a tensor of shape {entry['shape']} at bytes {first} to {last}")
         file.seek(start + first)
         return np.frombuffer(file.read(size), dtype).reshape(entry["shape"])
 
-    return _Opened(header, lambda value: isinstance(value, dict) and "data_offsets" in value, fetch)
+    def is_tensor(value: Any) -> bool:
+        return isinstance(value, dict) and "data_offsets" in value
+
+    return _Opened(header, is_tensor, fetch, nbytes)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -136,7 +172,10 @@ def _open_with_torch(path: pathlib.Path) -> _Opened:
         tensor = tensor.detach()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
-    return _Opened(tree, lambda value: isinstance(value, torch.Tensor), fetch)
+    def is_tensor(value: Any) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    return _Opened(tree, is_tensor, fetch, lambda tensor: tensor.nbytes)
 
 
 def _open_zip(archive: zipfile.ZipFile) -> _Opened:
@@ -145,6 +184,8 @@ def _open_zip(archive: zipfile.ZipFile) -> _Opened:
     if len(pickles) != 1:
         raise ValueError("a zip file without data.pkl: torch.save did not write it")
     root = pickles[0].removesuffix("data.pkl")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+        raise ValueError("a compressed zip file, which torch.save does not write")
     if f"{root}byteorder" in archive.namelist():
         _check_byte_order(archive.read(f"{root}byteorder") == b"little")
     tree, _ = load_pickle(io.BytesIO(archive.read(pickles[0])))
@@ -156,7 +197,7 @@ def _open_zip(archive: zipfile.ZipFile) -> _Opened:
     def fetch(tensor: Tensor) -> np.ndarray:
         return tensor.view(elements(tensor.storage.key, tensor.storage.dtype)).copy()
 
-    return _Opened(tree, lambda value: isinstance(value, Tensor), fetch)
+    return _Opened(tree, lambda value: isinstance(value, Tensor), fetch, _nbytes)
 
 
 def _open_legacy(file: BinaryIO) -> _Opened:
@@ -189,7 +230,11 @@ def _open_legacy(file: BinaryIO) -> _Opened:
     def fetch(tensor: Tensor) -> np.ndarray:
         return tensor.view(elements(storages[tensor.storage.key])).copy()
 
-    return _Opened(tree, lambda value: isinstance(value, Tensor), fetch)
+    return _Opened(tree, lambda value: isinstance(value, Tensor), fetch, _nbytes)
+
+
+def _nbytes(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) * _dtype(tensor.storage.dtype).itemsize
 
 
 def _check_byte_order(little: bool) -> None:

@@ -17,6 +17,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from jaxrobust.digests import digest_of, digest_of_files
+from jaxrobust.files import parse_json
 from jaxrobust.processes import is_first
 from jaxrobust.reasons import first_line
 from jaxrobust.storage import in_bucket, write_whole
@@ -240,7 +241,7 @@ def stored_score(folder: epath.Path, step: int) -> float | None:
 def _score_in(path: epath.Path) -> float | None:
     """The score in a file; `None` where it is missing or damaged."""
     try:
-        score = json.loads(path.read_bytes())[METRIC]
+        score = parse_json(path.read_bytes())[METRIC]
     except (OSError, ValueError, LookupError, TypeError):
         return None
     finite = isinstance(score, int | float) and math.isfinite(score)
@@ -297,7 +298,7 @@ def _entry(folder: epath.Path, step: int, name: str) -> dict[str, Any]:
     """What was saved beside a state; empty where it is damaged, or of an earlier version."""
     try:
         return dict(
-            json.loads((folder / str(step) / METADATA).read_bytes())["custom_metadata"][name]
+            parse_json((folder / str(step) / METADATA).read_bytes())["custom_metadata"][name]
         )
     except (OSError, ValueError, LookupError, TypeError):
         return {}

@@ -20,6 +20,7 @@ from jaxrobust.experiment import (
     sources,
     to_dict,
 )
+from jaxrobust.files import parse_json
 from jaxrobust.locks import held
 from jaxrobust.networks import Network
 from jaxrobust.processes import from_first
@@ -193,7 +194,7 @@ def warn_of_sources(
 ) -> None:
     """Says which code from outside is not what the run was trained with, and what follows."""
     try:
-        before = json.loads((workdir / SOURCES).read_bytes())
+        before = parse_json((workdir / SOURCES).read_bytes())
     except (OSError, ValueError):  # none, or damaged: it is for information only
         return
     for package, source in (
@@ -280,7 +281,7 @@ def _copy(workdir: epath.Path) -> epath.Path:
 
 def _read(path: epath.Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
     except (ValueError, OSError) as error:
         raise _DamagedError(f"{path} is damaged: {error}") from None
     if not isinstance(values, dict):
@@ -299,6 +300,8 @@ def _told(path: epath.Path, make: Callable[[], Any]) -> Any:
     except ValueError as error:
         kind = UntrustedError if isinstance(error, UntrustedError) else ValueError
         raise kind(f"{path}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: its values are nested too deeply") from None
 
 
 def check_constants(workdir: epath.Path, network: Network, *, first: bool = False) -> None:

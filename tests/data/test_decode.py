@@ -278,3 +278,25 @@ def test_any_error_of_a_decoder_names_the_file(monkeypatch):
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", broken)
     with pytest.raises(ValueError, match="^it is no readable image: unpack requires a buffer$"):
         decoded(encoded(Image.fromarray(HALVES)))
+
+
+def test_an_image_that_announces_more_than_it_has_takes_no_memory(tmp_path):
+    """A PNG of a few bytes whose header says 8,000 x 8,000."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", 8_000, 8_000, 1, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9)))
+    with pytest.raises(ValueError, match=r"\(8000, 8000\) pixels do not fit into \d+ bytes"):
+        _decode.decode(png + chunk(b"IEND", b""), where="x.png", channels=1, resize=None)
+
+
+def test_an_image_of_one_colour_is_small_and_is_read():
+    content = io.BytesIO()
+    Image.new("1", (4000, 4000)).save(content, "PNG", optimize=True)
+    assert len(content.getvalue()) < 4000
+    pixels = _decode.decode(content.getvalue(), where="x.png", channels=1, resize=None)
+    assert pixels.shape == (4000, 4000, 1)

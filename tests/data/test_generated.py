@@ -1,5 +1,7 @@
 """Sets in one npz, and generated images mixed into batches."""
 
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,10 @@ def test_an_npz_without_one_holds_out(save):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": images(3)}, r"needs images and labels; it has x"),
+        (
+            {"x": images(3)},
+            r"needs train_images and train_labels \(or images and labels\); it has x",
+        ),
         ({"images": images(3)}, r"needs images and labels; it has images"),
         (
             {"images": images(3) / 255, "labels": np.zeros(3, int)},
@@ -173,3 +178,13 @@ def test_what_is_wrong_with_an_order_is_named(key):
     ):
         with pytest.raises(ValueError, match=message):
             data.mixed_order(key, 0, **good | bad)
+
+
+@pytest.mark.parametrize("shape", ["(999999999999, 2, 2, 1)", "(2, 999999999999, 2, 999999999)"])
+def test_an_npz_that_announces_more_than_it_has_takes_no_memory(tmp_path, shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(9)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", array)
+    with pytest.raises(ValueError, match=r"x\.npz is damaged or no npz: images\.npy has \d+ bytes"):
+        data.npz(str(tmp_path / "x.npz"), test_size=1)

@@ -183,6 +183,45 @@ def test_views_of_a_storage(container, tmp_path, without_torch):
     assert read["part"].tolist() == [1, 3]
 
 
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_small_file_never_takes_much_memory_or_time(container, tmp_path, without_torch):
+    """Elements that repeat, and lists that share their items."""
+    wide = mapping(a=tensor(shape=(10**6, 10**6), strides=(0, 0)))
+    with pytest.raises(ValueError, match="more than 10 times the bytes of the file"):
+        models.read_torch_checkpoint(container(tmp_path / "x.pt", wide))
+    shared = []
+    for _ in range(60):  # 2^60 items, one list each time
+        shared = [shared, shared]
+    read = models.read_torch_checkpoint(
+        container(tmp_path / "x.pt", mapping(a=atom(shared), t=tensor()))
+    )
+    assert read["a"][0] is read["a"][1]
+
+
+def test_a_compressed_zip_is_refused(tmp_path, without_torch):
+    path = zipped(tmp_path / "x.pt", mapping(a=tensor()))
+    with zipfile.ZipFile(path) as there, zipfile.ZipFile(tmp_path / "y.pt", "w") as archive:
+        for entry in there.infolist():
+            archive.writestr(entry.filename, there.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="a compressed zip file"):
+        models.read_torch_checkpoint(tmp_path / "y.pt")
+
+
+def test_many_tensors_in_the_same_bytes_are_refused(tmp_path):
+    path = safetensors(tmp_path / "x.safetensors", **{f"n{n}": FOUR for n in range(400)})
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    size = 100 * 400
+    for key, entry in header.items():
+        if key != "__metadata__":
+            entry.update(shape=[size // 4], data_offsets=[0, size])
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
+    with pytest.raises(ValueError, match="more than 10 times the bytes of the file"):
+        models.read_torch_checkpoint(path)
+
+
 def test_types_of_elements(tmp_path, without_torch):
     half = np.array([1.5, -2], np.float16)
     brain = jnp.array([1.5, -2], jnp.bfloat16)
