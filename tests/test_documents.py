@@ -1,6 +1,7 @@
 """README and docs: every command and every code block runs."""
 
 import ast
+import json
 import os
 import pathlib
 import re
@@ -228,3 +229,25 @@ def test_phrases_that_have_to_be_read_twice_are_avoided():
         for match in re.finditer(phrase, re.sub(r"\s+", " ", text), re.IGNORECASE)
     ]
     assert not found, "\n".join(found)
+
+
+# Rules that take code, formulas and numbers for prose.
+UNFIT = ("dates_times", "lexical_illusions", "misc.phrasal_adjectives", "misc.preferred_forms",
+         "spelling.consistency", "typography")  # fmt: skip
+
+
+def test_proselint_has_nothing_to_say(tmp_path):
+    """Clichés, redundancies, needless variants, mixed metaphors, in all that a user reads."""
+    proselint = shutil.which("proselint", path=pathlib.Path(sys.executable).parent)
+    if proselint is None:
+        pytest.skip("proselint is installed on Linux only")
+    (tmp_path / "checks.json").write_text(json.dumps({"checks": dict.fromkeys(UNFIT, False)}))
+    (tmp_path / "planted.md").write_text("This is a very clever solution, and the end result.\n")
+    (tmp_path / "texts.md").write_text("\n\n".join(f"{where}\n\n{text}" for where, text in texts()))
+    command = [proselint, "check", "--config", str(tmp_path / "checks.json")]
+    planted, found = (
+        subprocess.run([*command, str(tmp_path / name)], capture_output=True, text=True).stdout
+        for name in ("planted.md", "texts.md")
+    )
+    assert planted
+    assert not found, found

@@ -27,6 +27,7 @@ from jaxrobust.training import read_rows, train
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
 TRADEOFF = FOLDER / "cifar10_tradeoff.py"
 ONE_STEP = [FOLDER / f"{data}_one_step.py" for data in ("mnist", "cifar10")]
+NARROW = FOLDER / "cifar10_narrow.py"
 CERTIFIED = FOLDER / "mnist_certified.py"
 PAPERS = sorted(
     p
@@ -191,6 +192,23 @@ def test_the_tradeoff_says_how_to_run_it_and_covers_the_papers():
         assert override(member, ["epochs=1", "batch_size=64"]).epochs == 1
 
 
+def test_the_narrow_network_compares_two_of_the_methods_on_all_images():
+    config, small = load(NARROW), load(ONE_STEP[1])
+    assert (config.name, config.seeds) == (NARROW.stem, (0, 1, 2))
+    one, ten = config.members
+    assert (one.name, ten.name) == ("N-FGSM", "TRADES-10")
+    for member in config.members:
+        (same,) = (m for m in small.members if m.name == member.name)
+        assert member.objective == same.objective
+        assert member.threat == same.threat
+        assert member.data.kwargs["train_split"] == "train[:50000]"
+        ramp = member.schedules["threat.eps"].kwargs
+        assert (ramp["to_epoch"], ramp["end"]) == (member.epochs / 3, member.threat.kwargs["eps"])
+        assert member.validation.size > 0
+    for name in ("data", "model", "threat", "optimizer", "learning_rate", "augment", "ema_decay"):
+        assert getattr(one, name) == getattr(ten, name)
+
+
 @pytest.mark.parametrize("path", ONE_STEP, ids=lambda p: p.stem)
 def test_one_step_is_compared_with_ten_under_the_same_conditions(path):
     config, mnist = load(path), load(ONE_STEP[0])
@@ -220,7 +238,7 @@ def test_the_table_of_one_step_training_is_printed_from_rows(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     methods = {name: module.read(name) for name in module.NAMES}
-    for path, found in zip(ONE_STEP, methods.values(), strict=True):
+    for path, found in zip([*ONE_STEP, NARROW], methods.values(), strict=True):
         members = load(path).members
         assert [(m.name, m.epochs) for m in found] == [(m.name, m.epochs) for m in members]
         minutes = [m.core_minutes for m in found]

@@ -31,7 +31,7 @@ def gairat_weights(
 
     .. math:: \omega \propto \frac{1 + \tanh(\lambda + 5 (1 - 2 \kappa / K))}{2}
 
-    Computed as a logarithm of a sigmoid, so that very negative `lam` keeps its ratios. The
+    Computed as a logarithm of a sigmoid, so that strongly negative `lam` keeps its ratios. The
     weights are relative within the batch: a batch of only robust examples has weights 1.
 
     Args:

@@ -182,7 +182,7 @@ def certified_radius_smoothing(
     .. math:: \Phi(\Phi^{-1}(p_y) - t) - \Phi(\Phi^{-1}(p_i) + t) = (1 - \alpha) / \alpha
 
     since :math:`\Phi^{-1}` of a smoothed probability is :math:`1/\sigma`-Lipschitz: at distance
-    :math:`\sigma t` the left side is the least possible margin. Both hold for any accurate base.
+    :math:`\sigma t` the left side is the smallest margin possible. Both hold for any accurate base.
 
     Args:
       lower: `[...]`, lower bound of the smoothed probability of the robust base's class.

@@ -50,7 +50,7 @@ def small_cnn(
 ) -> SmallCNN:
     """TRADES' MNIST network: four 3x3 convolutions, three dense layers, 312,202 parameters.
 
-    The last layer starts at zero, as published: the very first attack finds no gradient and
+    The last layer starts at zero, as published: the first attack finds no gradient and
     returns its random start.
 
     Args:
