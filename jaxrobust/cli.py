@@ -30,7 +30,6 @@ from jaxrobust.cli_options import (
     SET,
     TOPOLOGY,
     TRUST,
-    WORKDIR,
     Number,
     echo,
     join,
@@ -38,6 +37,7 @@ from jaxrobust.cli_options import (
     process_options,
     refuse,
     without_a_tpu,
+    workdir_option,
 )
 
 # JAX and the library are imported inside the commands: `--help` and a typing error answer at
@@ -65,7 +65,7 @@ cli.add_command(bench)
 @EXPERIMENT
 @SET
 @TRUST
-@WORKDIR
+@workdir_option(", also gs://BUCKET/FOLDER")
 @click.option("--resume", is_flag=True, help="Continue from the latest readable checkpoint.")
 @click.option(
     "--init-from",
@@ -110,7 +110,7 @@ def train(
 @EXPERIMENT
 @SET
 @TRUST
-@WORKDIR
+@workdir_option()
 @QUIET
 def tradeoff(
     experiment: pathlib.Path,

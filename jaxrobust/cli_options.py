@@ -77,11 +77,24 @@ CHECKPOINT = click.option(
     show_default=True,
     help="Best by validation on held-out training data, or the last.",
 )
-WORKDIR = click.option(
-    "--workdir",
-    type=click.Path(path_type=pathlib.Path),
-    help="Folder to write to (default: runs/NAME). `train` also takes gs://BUCKET/FOLDER.",
-)
+
+
+def workdir_option(more: str = "") -> Callable:
+    """The option for the folder of the results.
+
+    Args:
+      more: what the command's help adds.
+
+    Returns:
+      The decorator of a command.
+    """
+    return click.option(
+        "--workdir",
+        type=click.Path(path_type=pathlib.Path),
+        help=f"Folder to write to (default: runs/NAME){more}.",
+    )
+
+
 QUIET = click.option(
     "--quiet", is_flag=True, help="No progress bars, and no lines about progress in a log."
 )

@@ -184,7 +184,9 @@ def test_autoattack_from_the_command_line(cli, trained):
     words += ["--version", "custom", "--attacks", "apgd-ce,fab-t"]
     code, out, err = cli(*words, "--norm", "linf", "--eps", "8/255")
     assert code == 0, err
-    assert "NOT the standard AutoAttack, version custom: linf, eps 0.0313725" in out
+    assert (
+        "NOT the standard AutoAttack (version custom, with deviations): linf, eps 0.0313725" in out
+    )
     (folder,) = (trained / "autoattack").iterdir()
     assert folder.name == "best_step2_linf_eps0.03137255_custom_apgd-ce_fab-t_seed0_first16"
     names = {f.name for f in folder.iterdir()}

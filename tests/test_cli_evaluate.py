@@ -527,7 +527,7 @@ def test_a_curve_without_columns_is_printed_by_its_radii():
     points = [{"eps": eps, "value": 0.5, "low": 0.4, "high": 0.6} for eps in (0.0, 8 / 255)]
     lines = row_lines(Row("curve", (), {"points": points}, run="a"), held_out=True)
     assert lines == [
-        "a: curve",
+        "a, evaluated: curve",
         "  eps 0         50.00 % [40.0, 60.0]",
         "  eps 0.0313725 50.00 % [40.0, 60.0]",
     ]

@@ -88,7 +88,9 @@ def test_two_files_are_mixed_and_attacked_by_one_command(cli, files, tmp_path):
     shown = words("--nuts", "cifar10", *attack, "--n", "4")
     code, out, err = cli("evaluate-mixed", *files, *shown, "--workdir", "n", "--quiet")
     assert code == 0, err
-    assert "NOT the standard AutoAttack, version custom: linf, eps 0.0313725" in out
+    assert (
+        "NOT the standard AutoAttack (version custom, with deviations): linf, eps 0.0313725" in out
+    )
     (kept,) = (tmp_path / "n" / "autoattack").iterdir()
     assert kept.name.startswith("adaptive_nutscifar10_")
     assert kept.name.endswith("_linf_eps0.03137255_custom_apgd-ce_seed0_first4")

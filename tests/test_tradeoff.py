@@ -583,7 +583,7 @@ def test_a_member_without_a_first_step_is_trained_anew(tmp_path):
     tradeoff = Tradeoff(name="t", members=(quick, replace(quick, name="b", seed=1)))
     results = run_tradeoff(tradeoff, tmp_path, quiet=True, say=said.append)
     assert not any("failure" in member for member in results["members"].values())
-    assert said[0] == "2 runs in one program: a 0, b 1"
+    assert said[0] == "2 runs in one program: a (seed 0), b (seed 1)"
 
 
 def test_a_group_that_was_stopped_goes_on_as_one_program(tmp_path):
@@ -597,7 +597,7 @@ def test_a_group_that_was_stopped_goes_on_as_one_program(tmp_path):
     results = run_tradeoff(
         Tradeoff(name="t", members=members), tmp_path, quiet=True, say=said.append
     )
-    assert said[:2] == ["2 runs in one program: a 0, b 0", "resuming 2 x a at step 3"]
+    assert said[:2] == ["2 runs in one program: a (seed 0), b (seed 0)", "resuming 2 x a at step 3"]
     assert not any("failure" in member for member in results["members"].values())
     assert not any("resuming a at" in line for line in said)  # finished by this very call
 

@@ -116,6 +116,7 @@ def _readme(run: Run, folder: pathlib.Path, *, words: str) -> str:
         checkpoint=words,
         needs=_needs(experiment, fields["dataset"]),
         trust="".join(f" --trust {package}" for package in experiment.packages()),
+        trusted=f", trust={experiment.packages()}" if experiment.packages() else "",
         version=provenance()["versions"]["jaxrobust"],
         table=table,
     )
@@ -123,9 +124,11 @@ def _readme(run: Run, folder: pathlib.Path, *, words: str) -> str:
 
 def _needs(experiment: Experiment, data: str) -> str:
     """What a user of the folder must have besides it."""
-    there = [f"the test data, {data} (`data` in `config.json`)"]
+    path = experiment.data.kwargs.get("path")
+    place = "" if path is None else f", in `{path}`"
+    there = [f"the test data, {data}{place}"]
     for package in experiment.packages():
-        there.append(f"the Python module `{package}`, which defines a part of the experiment")
+        there.append(f"the Python module `{package}`, here or installed")
     return " and ".join(there)
 
 
@@ -145,7 +148,7 @@ datasets: [{dataset}]
 {table}
 
 In the folder of these files, `jaxrobust evaluate .{trust}` attacks the network. It needs
-{needs}. In Python,
-`jaxrobust.training.load_run(".").logits_fn` is the network, from images `[b, h, w, c]` in [0, 1]
-to logits `[b, k]`.
+{needs}.
+In Python, `jaxrobust.training.load_run("."{trusted}).logits_fn` is the network, from images
+`[b, h, w, c]` in [0, 1] to logits `[b, k]`.
 """

@@ -106,7 +106,15 @@ class RunRows:
 
     @cached_property
     def _loaded_data(self) -> dict[str, str]:
-        return digests_of_data(self.run.dataset)
+        found = digests_of_data(self.run.dataset)
+        kept = [row.evaluated.get("images") for row in kept_rows(self.path)]
+        others = sum(digest not in (None, found["images"]) for digest in kept)
+        if others and is_first():
+            self._say(
+                f"warning: {others} earlier rows in {self.path} are of other test images: the data "
+                "have changed; tables keep the rows apart"
+            )
+        return found
 
     def row(self, evaluator: Evaluator) -> Row:
         """The row of an evaluator: an earlier one, or a new one."""
@@ -210,8 +218,13 @@ def kept_rows(path: pathlib.Path) -> list[Row]:
 
 
 def latest_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows without those that a later one repeats."""
-    return list({to_json(row.of()): row for row in rows}.values())
+    """Rows without those that a later one repeats, also on weights that were trained again."""
+
+    def of(row: Row) -> str:
+        same = {k: v for k, v in row.evaluated.items() if k != "checkpoint"}
+        return to_json({**row.of(), "evaluated": same})
+
+    return list({of(row): row for row in rows}.values())
 
 
 def row_lines(row: Row, *, held_out: bool) -> list[str]:
@@ -235,7 +248,7 @@ def row_lines(row: Row, *, held_out: bool) -> list[str]:
         f"  {n.column:<{width}} {100 * n.value:.2f} % [{100 * n.low:.1f}, {100 * n.high:.1f}]"
         for n in found
     ]
-    return [f"{row.run}{place}: {row.title}", *shown, *warning_lines(row)]
+    return [f"{row.run}{place}, evaluated: {row.title}", *shown, *warning_lines(row)]
 
 
 def warning_lines(row: Row) -> list[str]:

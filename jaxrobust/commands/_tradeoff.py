@@ -222,7 +222,7 @@ def _train_together(
     if len(group) == 1:
         return
     experiments, folders = [r.experiment for r in group], [r.folder for r in group]
-    names = ", ".join(f"{e.name} {e.seed}" for e in experiments)
+    names = ", ".join(f"{e.name} (seed {e.seed})" for e in experiments)
     say(f"{len(group)} runs in one program: {names}")
     tried |= dict.fromkeys(folders, False)
     try:
@@ -238,7 +238,7 @@ def _train_together(
 def _say_done(plan: Plan, members: Members, seconds: float, say: Callable[[str], None]) -> None:
     """How much of the whole is done."""
     done, whole = (sum(len(plan[name]) for name in names) for names in (members, plan))
-    say(f"{done} of {whole} runs are done, after {seconds:.0f} s")
+    say(f"{done}/{whole} runs done, after {seconds:.0f} s")
 
 
 def _missing(run: PlannedRun, tried: Tried) -> bool:

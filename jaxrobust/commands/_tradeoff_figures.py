@@ -23,6 +23,7 @@ from jaxrobust.evaluation import (
     draw_tradeoff,
     over_seeds,
     settings_of,
+    summary,
 )
 from jaxrobust.experiment import evaluator_name
 
@@ -95,6 +96,7 @@ def _planes(
     for file, (horizontal, vertical) in (named or _usual_planes(first)).items():
         source = next((row for row in first if row.number(vertical)), first[0])
         words = {c: _words(c, first) for c in (horizontal, vertical)}
+        words[horizontal] += _same_images(rows, (horizontal, vertical))
         if swept:
             plane = Plane(horizontal, vertical)
             lines = measured_lines(members, plane)
@@ -154,8 +156,8 @@ def _fronts(
         bands=seeds > 1,
     )
     caption = f"{words[plane.clean]} against {words[plane.robust]}: a line per method, a point for "
-    caption += "each value of its knob. Filled points, with bold values, are on the front of all "
-    caption += "methods, under which the plane is shaded. "
+    caption += "each value of its knob. Filled points, with bold values, are on the overall front, "
+    caption += "under which the plane is shaded. "
     if seeds > 1:
         return draw, caption + f"Bands: {bars(seeds)}."
     caption += "One seed; the cross shows the mean width of the 95 % intervals over test images."
@@ -188,6 +190,15 @@ def _words(column: str, rows: Sequence[Row]) -> str:
     row = next((row for row in rows if row.number(column)), None)
     threat = f", {row.detail['threat']}" if row is not None and "threat" in row.detail else ""
     return f"accuracy, {column}{threat}"
+
+
+def _same_images(rows: Mapping[str, list[list[Row]]], columns: tuple[str, str]) -> str:
+    """For an axis: how many images its values are of, where the table's are of more."""
+    for runs in rows.values():
+        numbers, table = numbers_on(runs, columns), summary(runs).get(columns[0])
+        if numbers is not None and table is not None and numbers[0][0].total != table.total:
+            return f", the same {numbers[0][0].total} images"
+    return ""
 
 
 def _ends(number: Number) -> tuple[float, float, float]:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxrobust import threats
 from jaxrobust.evaluation._checks import (
     Check,
+    classes_check,
     derivatives,
     finite_check,
     model_checks,
@@ -172,6 +173,7 @@ def opened_on(
     logits, wrong, predictions = clean_pass(once, images, labels, shapes)
     plan = wanted(classes=logits.shape[-1])
     checks, slopes = _checks(network, once, images, labels, wrong, plan, stochastic)
+    checks.append(classes_check(predictions, labels))
     digests = network_digests(network, once, images, labels, logits, stochastic=stochastic)
     identity = identity_of(digests, images, labels, logits=logits, slopes=slopes)
     return Opened(once, logits, wrong, predictions, plan, checks, shapes, identity)

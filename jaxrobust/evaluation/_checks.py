@@ -97,9 +97,27 @@ def logit_checks(logits: np.ndarray, labels: np.ndarray) -> list[Check]:
             not saturated.any(),
             float(saturated.sum()),
             0,
-            "points whose cross-entropy is exactly 0: its gradient is 0 too (huge logits)",
+            f"{saturated.sum()} of {len(labels)} points have cross-entropy exactly 0, so its "
+            "gradient is 0 (very large logits)",
         ),
     ]
+
+
+def classes_check(predictions: np.ndarray, labels: np.ndarray) -> Check:
+    """Whether a network tells images apart; few images say nothing of it.
+
+    Args:
+      predictions: `[n]` classes of the clean images.
+      labels: `[n]`.
+    """
+    found, few = np.unique(predictions), len(labels) < 16 or len(np.unique(labels)) < 2
+    return Check(
+        "more than one class",
+        few or len(found) > 1,
+        float(len(found)),
+        2,
+        f"all {len(labels):,} images get class {found[0]}: the network does not tell them apart",
+    )
 
 
 def _probe(
@@ -162,7 +180,7 @@ def _zero_gradients(name: str, dead: np.ndarray) -> Check:
         not dead.any(),
         float(dead.sum()),
         0,
-        f"points whose {name} gradient is exactly 0 at the clean image",
+        f"{dead.sum()} of {len(dead)} points have {name} gradient exactly 0 at the clean image",
     )
 
 
@@ -291,7 +309,7 @@ def square_check(accuracies: dict[str, float], without: Collection[str]) -> Chec
         gain <= 0.002,
         gain,
         0.002,
-        "Square lowered the accuracy of the gradient attacks: gradients may be masked",
+        "Square found adversarial images that the gradient attacks missed: gradients may be masked",
     )
 
 

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxrobust.attacks import PGD, Attack
 from jaxrobust.evaluation._checks import (
     AttackResultError,
+    classes_check,
     finite_check,
     logit_checks,
     sampled,
@@ -149,7 +150,11 @@ def evaluate(
         masks=masks,
         adversarial_images=adversarial,
         nan_logits=nan_logits,
-        checks=(finite_check(nan_logits, logits), *logit_checks(logits[rows], labels[rows])),
+        checks=(
+            finite_check(nan_logits, logits),
+            classes_check(logits.argmax(-1), labels),
+            *logit_checks(logits[rows], labels[rows]),
+        ),
     )
 
 

@@ -74,11 +74,11 @@ def draw_fronts(
         filled = [place - first for place, here in zip(places, inside, strict=True) if here]
         _draw_line(axis, number, line, clean[own], robust[own], filled, bands=bands)
         first += count
+    axis.margins(x=0.06, y=0.07)
     if not bands:
         _typical(axis, clean, robust)
     _shade(axis, clean[places, 0], robust[places, 0])
     axis.set(xlabel=clean_label, ylabel=robust_label)
-    axis.margins(x=0.06, y=0.07)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.set_title(title, fontsize=10.5, loc="left")
@@ -100,7 +100,8 @@ def _draw_line(
     bands: bool,
 ) -> None:
     looks, single = style(number), len(clean) == 1
-    colour, label = looks["color"], line.name if single else f"{line.name}, {line.knob}"
+    colour = looks["color"]
+    label = f"{line.name}, {line.knob}" if line.knob else line.name
     axis.plot(
         clean[:, 0],
         robust[:, 0],
@@ -136,8 +137,10 @@ def _draw_line(
 def _typical(axis: Any, clean: np.ndarray, robust: np.ndarray) -> None:
     """A cross in the lower left corner, as wide and as high as the mean interval."""
     halves = [float((ends[:, 2] - ends[:, 1]).mean() / 2) for ends in (clean, robust)]
-    corner = [float(ends[:, 0].min()) for ends in (clean, robust)]
-    place = [low + half for low, half in zip(corner, halves, strict=True)]
+    limits = axis.get_xlim(), axis.get_ylim()
+    place = [
+        low + 0.03 * (high - low) + half for (low, high), half in zip(limits, halves, strict=True)
+    ]
     axis.errorbar(
         *place, xerr=halves[0], yerr=halves[1], fmt="none", color="0.4", elinewidth=1.2,
         capsize=2.5, zorder=2, label="95 % interval (mean)",
@@ -170,7 +173,7 @@ def _label(
     points = axis.transData.transform(np.stack([clean, robust], -1))
     frame, taken = axis.get_window_extent(), _along(lines, points)
     names = [
-        (number, value if len(line.values) > 1 else "")
+        (number, value if line.knob else "")
         for number, line in enumerate(lines)
         for value in line.values
     ]

@@ -53,7 +53,7 @@ def draw_adversarial_images(
     rows = [
         ("clean", images[:columns], labels),
         ("adversarial", adversarial[:columns], predictions),
-        (f"perturbation\nx {0.5 / largest:.0f}", delta / largest / 2 + 0.5, None),
+        (f"change x {0.5 / largest:.0f}\n(grey: none)", delta / largest / 2 + 0.5, None),
     ]
     figure, axes = subplots(3, columns, figsize=(1.25 * columns + 0.8, 4.7), squeeze=False)
     for row, (name, pictures, classes) in zip(axes, rows, strict=True):
@@ -65,8 +65,9 @@ def draw_adversarial_images(
             axis.set(xticks=[], yticks=[])
             if classes is not None:
                 wrong = classes[column] != labels[column]
+                prefix = "class " if classes is labels else "predicted "
                 axis.set_title(
-                    class_name(int(classes[column]), class_names, prefix="class "),
+                    class_name(int(classes[column]), class_names, prefix=prefix),
                     fontsize=9 if not class_names else 8,
                     color=COLOURS[1] if wrong else "black",
                 )

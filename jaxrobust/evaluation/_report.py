@@ -83,14 +83,16 @@ class Report:
         """The share of all points that no attack fooled."""
         return accuracy(next(reversed(self.masks.values())))
 
+    @property
+    def name(self) -> str:
+        """The version, and whether it was changed: "AutoAttack standard, with deviations"."""
+        return f"AutoAttack {self.version}" + (", with deviations" if self.deviations else "")
+
     def __repr__(self) -> str:
         """One line with the evaluation and its result, without the arrays."""
-        kind = (
-            f"AutoAttack {self.version}" if not self.deviations else "not the standard AutoAttack"
-        )
         return short_repr(
             self,
-            f"{kind}, {self.norm} eps {self.eps:.6g}, {len(self.labels)} points, "
+            f"{self.name}, {self.norm} eps {self.eps:.6g}, {len(self.labels)} points, "
             f"clean {self.clean_accuracy.value:.1%}, robust {self.robust_accuracy.value:.1%}",
         )
 
@@ -146,9 +148,11 @@ class Report:
 
     def text(self) -> str:
         """The report as text."""
-        kind = "AutoAttack" if not self.deviations else "NOT the standard AutoAttack"
+        kind = f"AutoAttack {self.version}"
+        if self.deviations:
+            kind = f"NOT the standard AutoAttack (version {self.version}, with deviations)"
         lines = [
-            f"{kind}, version {self.version}: {self.norm}, eps {self.eps:.6g} (image units), "
+            f"{kind}: {self.norm}, eps {self.eps:.6g} (image units), "
             f"attack seed {self.seed}, {len(self.labels)} points",
             *(f"  deviation: {text}" for text in self.deviations),
             f"clean accuracy   {self.clean_accuracy}",
@@ -274,7 +278,7 @@ class Report:
           path: the PNG.
           name: of the network, for the title.
         """
-        kind = f"AutoAttack ({self.version}), {self.norm}, eps {self.eps:.6g}"
+        kind = f"{self.name}, {self.norm}, eps {self.eps:.6g}"
         title = f"{name}\n{kind}" if name else kind
         draw_cascade(pathlib.Path(path), self.masks, title=title)
 

@@ -109,7 +109,7 @@ class AutoAttack:
         clean, *_, robust = report.masks.values()
         number = Number(self.column, *report.robust_accuracy)
         return Row(
-            f"AutoAttack {self._words()}",
+            f"AutoAttack {self._words(', with deviations' if report.deviations else '')}",
             (Number("clean", *report.clean_accuracy), number),
             {
                 "protocol": report.protocol,
@@ -130,8 +130,8 @@ class AutoAttack:
         version = "" if self.version == "standard" else f"{self._version()} "
         return f"{version}{self.norm} {self.eps:.6g}{suffix(self.images)}{self._seed()}"
 
-    def _words(self) -> str:
-        return f"{self._version()}, {self.norm} eps {self.eps:.6g}{self._seed()}"
+    def _words(self, deviating: str = "") -> str:
+        return f"{self._version()}{deviating}, {self.norm} eps {self.eps:.6g}{self._seed()}"
 
 
 def folder_name(start: str, asked: AutoAttack, eps: Any) -> str:

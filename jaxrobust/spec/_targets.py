@@ -1,11 +1,12 @@
 """Import paths: from a function or class to its path, and back."""
 
+import difflib
 import functools
 import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -110,7 +111,8 @@ def resolved(target: str, names: Any, where: str) -> Callable:
         if target not in names:
             shown = ", ".join(names) if len(names) <= MANY else "those of `jaxrobust list`"
             own = f"; your own is named {_with_colon(target)!r}" if "." in target else ""
-            raise ValueError(f"{where}: {target!r} is unknown; choose from {shown}{own}")
+            hint = own or _meant(target, names)
+            raise ValueError(f"{where}: {target!r} is unknown; choose from {shown}{hint}")
         return names[target]
     try:
         check_path(target)
@@ -120,8 +122,15 @@ def resolved(target: str, names: Any, where: str) -> Callable:
     found = getattr(_imported(module, target, where), name, None)
     if not callable(found) or isinstance(found, functools.partial):
         what = "has no" if found is None else "cannot be called by its name, or is a partial:"
-        raise ValueError(f"{where}: the module {module} {what} {name}")
+        hint = _meant(name, dir(_imported(module, target, where))) if found is None else ""
+        raise ValueError(f"{where}: the module {module} {what} {name}{hint}")
     return found
+
+
+def _meant(name: str, names: Iterable[str]) -> str:
+    """The likeliest name, where one letter or two are wrong."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _with_colon(target: str) -> str:

@@ -251,6 +251,8 @@ def _stored(folder: epath.Path, say: Callable[[str], None]) -> tuple[epath.Path,
         raise ValueError(
             f"{folder} is a file; give the folder of a run, such as runs/{folder.stem}"
         )
+    if not folder.exists():
+        raise ValueError(f"{folder} holds no run: there is no such folder")
     if not path.exists() and not copy.exists():
         raise ValueError(f"{folder} holds no run: there is no config.json in it")
     try:

@@ -156,6 +156,8 @@ def epoch_line(experiment: Experiment, rows: Sequence[Mapping[str, Any]], *, las
     first = rows[0]
     names = ["loss", *(n for n in first if n.endswith(("accuracy", "per_second")))]
     figures = {n: sum(row[n] for row in rows) / len(rows) for n in names}
-    name = experiment.name if len(rows) == 1 else f"{len(rows)} x {experiment.name}, means"
+    name = experiment.name
+    if len(rows) > 1:
+        name = f"mean of {len(rows)} runs, {experiment.name} and others"
     epoch = f"epoch {first['epoch']}/{experiment.epochs}, step {first['step']}/{last}"
     return ", ".join([f"{name}: {epoch}", *shown(figures)])

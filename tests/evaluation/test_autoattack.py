@@ -221,7 +221,7 @@ def test_report_files(quick, tmp_path):
     assert not stored["protocol"]["standard_autoattack"], "8 iterations are not the standard"
     assert stored["robust_accuracy"]["correct"] == int(sum(stored["points"]["square"]))
     assert stored["cost"]["apgd-ce"]["forwards"] == 9 * int(quick.masks["clean"].sum())
-    assert "NOT the standard AutoAttack" in quick.text()
+    assert "NOT the standard AutoAttack (version standard, with deviations): " in quick.text()
     with np.load(tmp_path / "adversarial.npz") as arrays:
         np.testing.assert_array_equal(arrays["images"], quick.adversarial_images)
     card = json.loads((tmp_path / "model_card.json").read_text())
@@ -233,7 +233,7 @@ def test_a_report_is_short_in_a_notebook(quick):
     text = repr(quick)
     assert len(text) < 200
     assert f"robust {quick.robust_accuracy.value:.1%}>" in text
-    assert "not the standard AutoAttack, linf eps 0.1, 60 points" in text
+    assert "AutoAttack standard, with deviations, linf eps 0.1, 60 points" in text
     assert "after apgd-ce" in quick._repr_html_()
 
 

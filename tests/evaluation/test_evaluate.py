@@ -126,3 +126,28 @@ def test_attacks_that_differ_in_numbers_share_one_trace(batch):
         )
     largest = [np.abs(alike.adversarial_images[n] - images).max() for n in "012"]
     np.testing.assert_allclose(largest, [0.01, 0.03, 0.05], rtol=1e-4)
+
+
+def test_a_network_that_knows_one_class_is_a_warning():
+    """As after a training that collapsed: its accuracy is that of one class under every attack."""
+    images = jnp.linspace(0, 1, 40 * 4).reshape(40, 2, 2, 1)
+    labels = np.arange(40) % 4
+
+    def constant(x):
+        return (
+            jnp.tile(jnp.asarray([0.0, 3.0, 1.0, 2.0]), (len(x), 1)) + 0 * x.sum((1, 2, 3))[:, None]
+        )
+
+    attack = evaluation.PGD(threat=threats.linf(0.1), steps=1)
+    for report in (
+        evaluation.evaluate(constant, images, labels, attacks={"pgd": attack}),
+        evaluation.autoattack(
+            constant, images, labels, norm="linf", eps=0.1, version="custom", attacks=("apgd-ce",),
+            steps=1,
+        ),
+    ):  # fmt: skip
+        assert "all 40 images get class 1" in report.text()
+    few = evaluation.evaluate(constant, images[:8], labels[:8], attacks={"pgd": attack})
+    assert "get class" not in few.text()
+    same = evaluation.evaluate(constant, images, 0 * labels + 1, attacks={"pgd": attack})
+    assert "get class" not in same.text()

@@ -24,7 +24,7 @@ def test_classes_have_their_names(tmp_path, monkeypatch):
         class_names=names,
     )
     titles = [axis.get_title() for axis in shown[0].axes[:6]]
-    assert titles == ["cat", r"\$5", "a very long n…", "a very long n…", r"\$5", "class 3"]
+    assert titles == ["cat", r"\$5", "a very long n…", "a very long n…", r"\$5", "predicted 3"]
     panels = {"clean": {"m": [0.5, 0.25, 1.0]}}
     draw_classes(tmp_path / "c.png", panels, title="t", class_names=names)
     labels = [label.get_text() for label in shown[1].axes[0].get_xticklabels()]

@@ -85,6 +85,8 @@ def test_what_cannot_be_named_is_refused(name):
         (Net, r"model must be a part, such as use\(Net\), got Net itself"),
         ("mlp", r"""model must be a part, such as use\("name"\), got 'mlp'"""),
         (use("nets.Net"), "; your own is named 'nets:Net'"),
+        (use("digit_cnn"), "; did you mean digits_cnn\\?"),
+        (use(f"{__name__}:Nett"), "has no Nett; did you mean Net\\?"),
         (use("nowhere_at_all:Net"), "^model: nowhere_at_all:Net needs the module 'nowhere_at_all'"),
     ],
 )

@@ -109,6 +109,8 @@ def test_repeated_rows_and_those_of_other_test_data_are_left_out(places, tmp_pat
     output = called(tmp_path, "export", "run", "out")
     assert "left out: 1 of its rows are of other test data" in output
     assert read_rows(tmp_path / "out" / "rows.jsonl") == [attacked, pgd]
+    again = called(tmp_path, "evaluate", "run", "--steps", "2", "--quiet")
+    assert "warning: 1 earlier rows in run/rows.jsonl are of other test images" in again
     table = called(tmp_path, "table", "run/rows.jsonl")
     assert len(table.splitlines()) == 2 + 1 + 3 + 3  # of PGD, also the worst of both
     assert table.count("base, images of anoth |") == 3
@@ -118,7 +120,7 @@ def test_where_nothing_is_held_out_no_checkpoint_is_the_best(tmp_path):
     last = replace(BASE, validation=Validation(size=0), epochs=1)
     training.train(last, tmp_path / "run", devices=ONE, say=lambda line: None)
     told = called(tmp_path, "evaluate", "run", "--steps", "1", "--quiet")
-    assert "base, step 2 (last, nothing was held out): " in told
+    assert "base, step 2 (last, nothing was held out), evaluated: " in told
     assert "step 2 (last, nothing was held out), to out" in called(tmp_path, "export", "run", "out")
     assert "step\n2 (last, nothing was held out)" in (tmp_path / "out/README.md").read_text()
 
@@ -140,7 +142,8 @@ def test_the_card_says_what_a_network_from_outside_needs(tmp_path, monkeypatch):
     called(tmp_path, "export", "run", "out", "--trust", "small_net")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "`jaxrobust evaluate . --trust small_net`" in text
-    assert "the Python module `small_net`" in text
+    assert "the test data, shapes, in `shapes.npz` and the Python module `small_net`" in text
+    assert """load_run(".", trust=('small_net',)).logits_fn""" in text
     assert 'datasets: ["shapes"]' in text
     assert "on shapes, trained with" in text
 
@@ -149,10 +152,13 @@ def test_an_export_is_evaluated_and_exported_like_a_run(copy, tmp_path):
     called(tmp_path, "evaluate", "out", "--steps", "2", "--quiet")
     before, row = read_rows(copy / "rows.jsonl")
     assert row["checkpoint"] == before["checkpoint"] == {"kind": "best", "step": 4}
+    called(tmp_path, "evaluate", "out", "--attack", "autoattack", "--eps", "16/255", "--n", "4")
+    table = called(tmp_path, "table", "out/rows.jsonl")
+    assert table.count("AutoAttack") == 1  # of the run and of its export it is the same
     called(tmp_path, "export", "out", "again")
     files = [folder / training.WEIGHTS for folder in (copy, tmp_path / "again")]
     chex.assert_trees_all_equal(*map(safetensors.numpy.load_file, files))
-    assert read_rows(tmp_path / "again" / "rows.jsonl") == [row]
+    assert read_rows(tmp_path / "again" / "rows.jsonl")[0] == row
 
 
 def test_a_run_starts_from_an_export(copy, tmp_path):

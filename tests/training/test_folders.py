@@ -357,7 +357,7 @@ def test_a_line_per_epoch_where_there_is_no_bar(tmp_path, capfd):
     train_many(both, [tmp_path / "b", tmp_path / "c"], devices=ONE)
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert lines[1].startswith("2 x base, means: epoch 2/2, step 4/4, loss ")
+    assert lines[1].startswith("mean of 2 runs, base and others: epoch 2/2, step 4/4, loss ")
     train(BASE, tmp_path / "d", devices=ONE, quiet=True)
     train_many(both, [tmp_path / "e", tmp_path / "f"], devices=ONE, quiet=True)
     assert capfd.readouterr() == ("", "")
