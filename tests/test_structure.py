@@ -20,7 +20,7 @@ LAYERS = {
     "reasons": 0,
     "files": 0,
     "digests": 0,
-    "locks": 0,
+    "locks": 1,
     "interrupts": 0,
     "precision": 0,
     "verdicts": 0,
