@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 
-import jax
 import pytest
 
 from tests.xla import flags
@@ -101,21 +100,7 @@ def test_other_shell_commands_of_the_readme_are_known():
 
 METHODS = sorted((ROOT / "docs" / "methods").glob("*.md"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *METHODS]
-PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.md"))
-PYTHON += [(page, "\n".join(blocks(page, r"\{code-cell\} python"))) for page in NOTEBOOKS]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "code"), PYTHON, ids=[f"{p.name}-{i}" for i, (p, _) in enumerate(PYTHON)]
-)
-def test_python_blocks_run(page, code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam is not strict
-        exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
-    if "matplotlib.pyplot" in sys.modules:  # which a notebook shows, and pyplot would keep
-        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def test_links_between_pages_lead_somewhere():

@@ -33,7 +33,7 @@ PAPERS = sorted(
     p
     for p in FOLDER.glob("*.py")
     if p.name.startswith(("cifar10_", "cifar100_", "mnist_"))
-    and p not in (TRADEOFF, CERTIFIED, *ONE_STEP)
+    and p not in (TRADEOFF, CERTIFIED, NARROW, *ONE_STEP)
 )
 LATER = ("bartoldson", "wang", "gkl", "hat", "eat", "liet", "n", "grad")
 SMALL = {

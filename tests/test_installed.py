@@ -1,5 +1,6 @@
-"""From an empty folder, with only the wheel: what the README tells a newcomer to do."""
+"""From an empty folder, with only the wheel: what the README and the other pages tell a user to do."""
 
+import json
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 import jaxrobust
+from tests.test_documents import NOTEBOOKS, PAGES, blocks
 from tests.test_own_project import installed
 
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
@@ -44,8 +46,37 @@ class Shell:
         return done.stdout + done.stderr
 
 
-def test_the_first_commands_of_the_readme(tmp_path):
-    shell = Shell(tmp_path)
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    return Shell(tmp_path_factory.mktemp("installed"))
+
+
+CODE = {page: blocks(page, "python") for page in PAGES}
+CODE |= {page: ["\n".join(blocks(page, r"\{code-cell\} python"))] for page in NOTEBOOKS}
+RUN = """
+import json, sys
+import jaxrobust
+print(jaxrobust.__file__)
+for number, code in enumerate(json.load(sys.stdin)):
+    exec(compile(code, f"block {number}", "exec"), {"__name__": "__main__"})
+"""
+
+
+@pytest.mark.parametrize("page", [p for p, code in CODE.items() if code], ids=lambda p: p.name)
+def test_the_code_of_a_page_runs(page, shell, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        input=json.dumps(CODE[page]),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(shell.wheel), "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert pathlib.Path(done.stdout.splitlines()[0]).parent == shell.wheel / "jaxrobust"
+
+
+def test_the_first_commands_of_the_readme(shell):
     place = shell.run('python -c "import jaxrobust; print(jaxrobust.__file__)"').strip()
     assert pathlib.Path(place).parent == shell.wheel / "jaxrobust"
     assert (shell.wheel / "jaxrobust" / "py.typed").exists()
