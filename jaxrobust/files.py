@@ -8,6 +8,7 @@ import os
 import pathlib
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -95,6 +96,23 @@ def append_line(path: os.PathLike[str], line: str) -> None:
         if file.write(content) != len(content):
             raise OSError(errno.ENOSPC, "the disk is full; the row was not written", str(path))
         os.fsync(file.fileno())
+
+
+def check_entries(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuses a zip file whose entries claim more bytes than the file has.
+
+    Python takes memory for what an entry claims before it reads.
+
+    Args:
+      archive: the file.
+      size: its bytes.
+
+    Raises:
+      ValueError: if an entry does.
+    """
+    for entry in archive.infolist():
+        if entry.compress_size > size:
+            raise ValueError(f"{entry.filename} claims {entry.compress_size} of {size} bytes")
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -3,12 +3,15 @@
 import os
 import stat
 import threading
+import zipfile
 
 import pytest
 
 from jaxrobust import files
 from jaxrobust.commands import markdown_table
+from jaxrobust.data import npz
 from jaxrobust.files import beside, replace_text
+from jaxrobust.models import read_torch_checkpoint
 from jaxrobust.rows import read_rows
 from jaxrobust.training import read_config
 
@@ -55,3 +58,19 @@ def test_json_that_is_nested_too_deeply_is_no_json(tmp_path):
     (tmp_path / "results.json").write_text(deep)
     with pytest.raises(ValueError, match="is not valid JSON or is damaged"):
         markdown_table(tmp_path / "results.json")
+
+
+def test_an_entry_that_claims_more_than_there_is_is_refused(tmp_path):
+    """A fuzzer found it: a 568-byte file of weights that took a gigabyte."""
+    for name, read in (
+        ("x.pt", read_torch_checkpoint),
+        ("x.npz", lambda path: npz(str(path), test_size=1)),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x/data.pkl", bytes(40))
+        content = (tmp_path / name).read_bytes()
+        place = content.index(b"PK\x01\x02") + 20  # the size in the directory at the end
+        forged = content[:place] + (2**31 - 2).to_bytes(4, "little") + content[place + 4 :]
+        (tmp_path / name).write_bytes(forged)
+        with pytest.raises(ValueError, match=r"x/data\.pkl claims 2147483646 of \d+ bytes"):
+            read(tmp_path / name)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from jaxrobust.files import replacing
+from jaxrobust.files import check_entries, replacing
 from jaxrobust.inputs import InputError
 from jaxrobust.reasons import first_line
 
@@ -108,6 +108,7 @@ def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array, not an npz")
             with zipfile.ZipFile(file) as entries:
+                check_entries(entries, path.stat().st_size)
                 for entry in entries.infolist():
                     _check_size(entries, entry)
             return dict(archive)

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrobust.files import check_entries
 from jaxrobust.models._torch_pickle import RefusedError, Storage, Tensor, load_pickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -86,7 +87,9 @@ def _open(path: pathlib.Path, file: BinaryIO, stack: contextlib.ExitStack) -> _O
         with contextlib.suppress(Exception):
             return _open_with_torch(path)
     if start[:2] == b"PK":
-        return _open_zip(stack.enter_context(zipfile.ZipFile(file)))
+        archive = stack.enter_context(zipfile.ZipFile(file))
+        check_entries(archive, path.stat().st_size)
+        return _open_zip(archive)
     if start[:1] == b"\x80":
         return _open_legacy(file)
     raise ValueError("it is neither safetensors nor written by torch.save")
