@@ -111,8 +111,8 @@ class RunRows:
         others = sum(digest not in (None, found["images"]) for digest in kept)
         if others and is_first():
             self._say(
-                f"warning: {others} earlier rows in {self.path} are of other test images: the data "
-                "have changed; tables keep the rows apart"
+                f"warning: the test images have changed since {self.path} was written ({others} "
+                "rows are of others); tables keep them apart"
             )
         return found
 
