@@ -22,7 +22,7 @@ MARK = "<!-- python experiments/one_step_figure.py -->"
 NAMES = {
     "mnist_one_step": "MNIST, l_inf 0.2",
     "cifar10_one_step": "CIFAR-10 (JPEG), l_inf 8/255",
-    "cifar10_narrow": "the same, all images, PreActResNet-18",
+    "cifar10_narrow": "the same, narrow PreActResNet-18",
 }
 HEAD = (
     "data",
@@ -105,8 +105,9 @@ def draw(path: pathlib.Path, methods: dict[str, list[Method]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(
-        2, len(methods), figsize=(15, 7), sharex="col", squeeze=False, layout="constrained"
-    )
+        2, len(methods), figsize=(14, 7), sharex="col", squeeze=False, layout="constrained",
+        width_ratios=[2 + len(found) for found in methods.values()],
+    )  # fmt: skip
     for (name, found), (above, below) in zip(methods.items(), panels.T, strict=True):
         found = sorted(found, key=lambda m: -np.mean(m.autoattack))
         colours = ["#D55E00" if "-10" in m.name else "#0072B2" for m in found]
@@ -117,7 +118,8 @@ def draw(path: pathlib.Path, methods: dict[str, list[Method]]) -> None:
             above.plot([at] * len(m.autoattack), m.autoattack, "_", color=colour)
             below.bar(at, np.mean(m.autoattack) / m.core_minutes, color=colour)
         minutes = np.mean([m.core_minutes for m in found])
-        above.set(title=f"{NAMES[name]}: {minutes:.1f} core-minutes each", ylim=(0, 102))
+        above.set(ylim=(0, 102))
+        above.set_title(NAMES[name].replace(", ", ",\n") + f"\n{minutes:.1f} core-minutes each")
         below.set_xticks(range(len(found)), [m.name for m in found], rotation=30)
         for axes in (above, below):
             axes.grid(axis="y", alpha=0.3)
