@@ -357,3 +357,11 @@ def test_a_damaged_file_of_fronts_is_one_line(fronts, tmp_path):
     ) as caught:
         fronts_markdown(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_line_without_a_name_is_one_line_too(tmp_path):
+    """A fuzzer found it."""
+    damaged = member(1.0, (0.9, 0.2)) | {"sweep": {"line": None, "knob": "k", "value": 1}}
+    (tmp_path / "results.json").write_text(json.dumps({"members": {"A 1": damaged}}))
+    with pytest.raises(ValueError, match=r"results\.json holds rows in an unknown format"):
+        fronts_markdown(tmp_path / "results.json")

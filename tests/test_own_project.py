@@ -129,7 +129,7 @@ def test_the_commands_of_its_page(tmp_path):
     equinox = project.start(python)
     assert "--trust shapes" in project.run(evaluate.replace(" --trust shapes", ""), code=2)
     assert "noise 0.1 " in project.run(evaluate)
-    assert "AutoAttack standard, linf eps 0.05" in project.run(autoattack)
+    assert "AutoAttack standard, with deviations, linf eps 0.05" in project.run(autoattack)
     rows = (project.folder / "runs" / "own_nnx" / "rows.jsonl").read_text().splitlines()
     kinds = [json.loads(row)["kind"] for row in rows]
     assert kinds == ["pgd", "shapes.noise:Noise", "autoattack"]

@@ -90,11 +90,12 @@ def fronts_markdown(path: pathlib.Path) -> str:
     with _damage(path):
         try:
             cells, sentences = fronts_text(results) if "members" in results else ([], [])
+            table = _lines(cells) if cells else ""
         except ValueError as error:  # such as a text where a number belongs
             raise InputError(str(error)) from None
     if not cells:
         raise ValueError(f"{path} holds no member of a trade-off with a sweep")
-    return "\n".join([_lines(cells), "", *(f"- {sentence}" for sentence in sentences)]).strip()
+    return "\n".join([table, "", *(f"- {sentence}" for sentence in sentences)]).strip()
 
 
 def latex_table(path: pathlib.Path) -> str:
