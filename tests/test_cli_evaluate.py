@@ -21,7 +21,7 @@ from jaxrobust.commands import (
 )
 from jaxrobust.commands._identity import checkpoint_of, threat_text
 from jaxrobust.commands._keeper import Keeper
-from jaxrobust.commands._run_rows import RunRows, row_lines
+from jaxrobust.commands._run_rows import RunRows, latest_rows, row_lines
 from jaxrobust.evaluation import Check, Row, _evaluator
 from jaxrobust.evaluators import _pgd, folder_name
 from jaxrobust.evaluators._settings import pgd_text
@@ -531,3 +531,11 @@ def test_a_curve_without_columns_is_printed_by_its_radii():
         "  eps 0         50.00 % [40.0, 60.0]",
         "  eps 0.0313725 50.00 % [40.0, 60.0]",
     ]
+
+
+def test_a_row_is_repeated_by_one_of_its_own_run_alone():
+    """Runs that differ in their objective have the same task."""
+    first = Row("PGD", (), kind="pgd", run="a", evaluated={"images": "1", "checkpoint": "x"})
+    again = replace(first, title="again", evaluated={"images": "1", "checkpoint": "y"})
+    others = [replace(first, run="b"), replace(first, evaluated={"images": "2"})]
+    assert latest_rows([first, *others, again]) == [again, *others]

@@ -218,11 +218,11 @@ def kept_rows(path: pathlib.Path) -> list[Row]:
 
 
 def latest_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows without those that a later one repeats, also on weights that were trained again."""
+    """Rows without those that a later one of the same run repeats, also on other weights of it."""
 
     def of(row: Row) -> str:
         same = {k: v for k, v in row.evaluated.items() if k != "checkpoint"}
-        return to_json({**row.of(), "evaluated": same})
+        return to_json({**row.of(), "run": row.run, "evaluated": same})
 
     return list({of(row): row for row in rows}.values())
 

@@ -122,7 +122,11 @@ def _check_size(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     Raises:
       ValueError: if it does.
     """
+    magic = np.lib.format.MAGIC_PREFIX
     with archive.open(entry) as file:
+        if file.read(len(magic)) != magic:
+            return  # no array: NumPy takes its bytes as they are
+        file.seek(0)
         version = np.lib.format.read_magic(file)
         old = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0

@@ -3,7 +3,6 @@
 import hashlib
 import pathlib
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,8 +73,11 @@ class AutoAttack:
         if folder is not None:
             if work.write(lambda: report.save(folder, picture=False, card=work.card)):
                 work.say(f"report: {folder}")
-            named = partial(report.draw, name=work.title)
-            work.draw(folder / "cascade.png", lambda path, _: named(path), of=lambda: None)
+            work.draw(
+                folder / "cascade.png",
+                lambda path, _: report.draw(path, name=work.title),
+                of=lambda: None,
+            )
         return self._row(report, dataset.num_classes)
 
     def folder(self, work: Work) -> pathlib.Path | None:

@@ -2,7 +2,6 @@
 
 import pathlib
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from jax import Array
@@ -70,8 +69,11 @@ class Verdict:
         if folder is not None:
             if work.write(lambda: found.save(folder)):
                 work.say(f"verdict: {folder}")
-            named = partial(found.draw, name=work.title)
-            work.draw(folder / "cascade.png", lambda path, _: named(path), of=lambda: None)
+            work.draw(
+                folder / "cascade.png",
+                lambda path, _: found.draw(path, name=work.title),
+                of=lambda: None,
+            )
         return self._row(found, dataset.num_classes)
 
     def folder(self, work: Work) -> pathlib.Path | None:

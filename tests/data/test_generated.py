@@ -188,3 +188,10 @@ def test_an_npz_that_announces_more_than_it_has_takes_no_memory(tmp_path, shape)
         archive.writestr("images.npy", array)
     with pytest.raises(ValueError, match=r"x\.npz is damaged or no npz: images\.npy has \d+ bytes"):
         data.npz(str(tmp_path / "x.npz"), test_size=1)
+
+
+def test_an_npz_may_hold_what_is_no_array(tmp_path):
+    np.savez(tmp_path / "x.npz", images=images(6), labels=np.arange(6) % 2)
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("README.txt", "made by hand")
+    assert len(data.npz(str(tmp_path / "x.npz"), test_size=2).train_labels) == 4
