@@ -207,7 +207,7 @@ def test_reports_of_other_mixtures_are_kept(cli, files, tmp_path):
     assert all(len(base["sha256"]) == 64 for base in rows[0]["task"]["bases"].values())
     code, out, err = cli("table", "r/rows.jsonl")
     assert code == 0, err
-    assert out.count("AutoAttack custom (apgd-ce), linf eps 0.0313725") == 4
+    assert out.count("AutoAttack custom (apgd-ce), with deviations, linf eps 0.0313725") == 4
 
 
 def test_networks_that_are_unknown_are_named(cli, files):
