@@ -167,6 +167,24 @@ def tried(mutant: Mutant, tests: list[str], *, timeout: float = 900) -> str:
     return "caught" if ended.returncode else "survived"
 
 
+def tests_of(mutant: Mutant, room: str) -> list[str]:
+    """All tests and examples of a room, those first that name most of what the file defines.
+
+    A test whose own name does counts for more than any that only mentions it.
+    """
+    file = pathlib.Path(mutant.file)
+    tree = ast.parse((ROOT / file).read_text())
+    names = {getattr(node, "name", "").strip("_") for node in tree.body} - {""}
+    names |= set(file.stem.strip("_").split("_"))
+
+    def named(test: pathlib.Path) -> tuple[int, int]:
+        text = test.read_text()
+        return sum(name in test.stem for name in names), sum(name in text for name in names)
+
+    tests = sorted((ROOT / "tests" / room).glob("test_*.py"), key=named, reverse=True)
+    return [mutant.file, *(str(test.relative_to(ROOT)) for test in tests), f"jaxrobust/{room}"]
+
+
 def campaign(*, rooms: Sequence[str] = (), number: int, seed: int = 0) -> Iterator[Row]:
     """Tries mutants of rooms on the tests and examples of each, one after the other.
 
@@ -181,6 +199,6 @@ def campaign(*, rooms: Sequence[str] = (), number: int, seed: int = 0) -> Iterat
     for room in rooms or ROOMS:
         for mutant in drawn(room, number, seed):
             start = time.monotonic()
-            outcome = tried(mutant, [f"tests/{room}", f"jaxrobust/{room}"])
+            outcome = tried(mutant, tests_of(mutant, room))
             seconds = round(time.monotonic() - start, 1)
             yield Row(room, mutant.file, mutant.line, mutant.old, mutant.new, outcome, seconds)

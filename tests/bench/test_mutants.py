@@ -45,6 +45,15 @@ def test_the_kinds_of_change(monkeypatch, tmp_path):
     ]
 
 
+def test_a_room_s_tests_run_whole_and_what_names_the_file_first():
+    mutant = mutants.Mutant("jaxrobust/attacks/_fmn.py", 0, "", "", 1)
+    file, first, *others, doctests = mutants.tests_of(mutant, "attacks")
+    assert (file, doctests) == (mutant.file, "jaxrobust/attacks")
+    assert first == "tests/attacks/test_fmn.py"
+    every = {f"tests/attacks/{p.name}" for p in (mutants.ROOT / "tests/attacks").glob("test_*.py")}
+    assert {first, *others} == every
+
+
 @pytest.mark.slow
 @pytest.mark.multiprocess
 def test_a_wrong_sign_is_caught_and_an_unread_name_survives():
