@@ -90,6 +90,16 @@ def test_gradients_are_finite_at_extreme_values(loss, alpha):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+def test_two_classes_any_leading_axes_and_a_weight_per_example(loss):
+    rng = np.random.default_rng(0)
+    margins, logits = jnp.asarray(rng.normal(size=(2, 2, 3, 2)), jnp.float32)
+    y, alpha = jnp.asarray(rng.integers(2, size=(2, 3))), jnp.linspace(0, 1, 6).reshape(2, 3)
+    each = [loss(margins[at], logits[at], y[at], alpha=alpha[at]) for at in np.ndindex(alpha.shape)]
+    together = loss(margins, logits, y, alpha=alpha)
+    np.testing.assert_allclose(together, np.reshape(each, alpha.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_soft_labels_and_other_shapes_are_refused(loss):
     z = jnp.zeros((2, 4))
     with pytest.raises(InputError, match="labels"):

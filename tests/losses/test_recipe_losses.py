@@ -103,6 +103,18 @@ def test_gkl_needs_little_memory_for_many_classes_and_is_finite_at_extremes():
     assert max(v.aval.size for e in traced.eqns for v in e.outvars) <= 1_000_000
 
 
+def test_gkl_of_two_classes():
+    z, prior = jnp.zeros((1, 2)), jnp.full((2, 2), 0.5)
+    value = losses.gkl(z, z, jnp.array([1]), prior, alpha=4.0, beta=20.0)
+    np.testing.assert_allclose(value, 5 * np.log(2), rtol=1e-6)
+
+
+def test_a_class_without_examples_has_a_prior_with_finite_gradients():
+    counts, previous = jnp.diag(jnp.array([3.0, 0.0])), jnp.full((2, 2), 0.5)
+    grads = jax.jacobian(losses.class_prior, (0, 1))(counts, previous)
+    assert all(np.isfinite(grad).all() for grad in grads)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["hat", "hat_h2", "hat_wa"])
 def test_hat_is_the_authors(golden, name, dtype):

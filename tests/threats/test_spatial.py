@@ -1,9 +1,12 @@
 """Rotations and translations: reference values, exact cases, gradients, and the threat's laws."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 
 from jaxrobust import threats
@@ -62,12 +65,29 @@ def test_nearest_is_pillows_to_the_pixel(golden, tag):
     np.testing.assert_array_equal(out, data[f"{tag}/pil/translate_nearest"])
 
 
+def test_nearest_is_the_installed_pillows_on_a_large_image(float64):
+    image = np.random.default_rng(0).integers(256, size=(300, 301), dtype=np.uint8)
+    for degrees in (0.5, -17.0, 173.3):
+        turned = move_nearest(image[..., None], degrees, (0.0, 0.0))[..., 0]
+        np.testing.assert_array_equal(turned, PIL.Image.fromarray(image).rotate(degrees))
+
+
 def test_nearest_loses_what_the_rotation_moves_out():
     image = jnp.zeros((4, 8, 1)).at[0, 7].set(1)
     turned = move_nearest(image, 90.0, (0.0, 0.0))
     back = move_nearest(image, 90.0, (4.0, 4.0))
     assert turned.sum() == back.sum() == 0
     assert move(image, 90.0, (4.0, 4.0)).sum() > 0
+
+
+@pytest.mark.parametrize("degrees", [30.0, 90.0, -142.0])
+def test_nearest_turns_and_then_shifts_by_whole_pixels(degrees):
+    image = jnp.arange(1.0, 71.0).reshape(7, 10, 1)  # no pixel is 0
+    still = np.pad(move_nearest(image, degrees, (0.0, 0.0)), ((3, 3), (3, 3), (0, 0)))
+    for right, down in itertools.product(range(-3, 4), repeat=2):
+        out = move_nearest(image, degrees, (float(right), float(down)))
+        wanted = still[3 - down : 10 - down, 3 - right : 13 - right]
+        np.testing.assert_array_equal(out, wanted, err_msg=f"{right}, {down}")
 
 
 @pytest.mark.parametrize("share", [(2 * 24 / 224, False), (2 * 24 / 224, True)])
@@ -85,7 +105,7 @@ def test_a_normalised_matrix_is_a_shift_to_the_left(golden, share):
 @pytest.mark.parametrize("side", [1, 6, 7])
 def test_quarter_turns_and_whole_pixels_are_exact(side, padding, key):
     image = jax.random.uniform(key, (side, side, 3))
-    for quarters in range(-5, 6):
+    for quarters in (*range(-5, 6), 4001):
         turned = move(image, 90.0 * quarters, (0.0, 0.0), padding=padding)
         np.testing.assert_array_equal(turned, np.rot90(image, quarters % 4))
     image = jax.random.uniform(key, (side, side + 3, 2))
@@ -272,6 +292,13 @@ def test_steps_are_in_degrees_and_pixels_or_shares(key):
     np.testing.assert_allclose(z.shift_px[:, 0], -0.1 * np.linspace(0, 4, 5), rtol=1e-6)
     z = verbs.ascend(zero, grad, threats.Transform(jnp.arange(5.0), 0.5))
     np.testing.assert_array_equal(z.degrees, [0, -1, 0, 3, 4])
+
+
+def test_the_corners_of_a_grid_are_the_limits():
+    x, threat = jnp.zeros((4, 4, 1)), threats.spatial(30.0, 3.0)
+    z = threat.on_grid(jnp.array([0.5, -1.0, 0.25]), x)
+    np.testing.assert_array_equal(z.degrees, 7.5)
+    np.testing.assert_array_equal(z.shift_px, [1.5, -3.0])
 
 
 def test_compose_before_and_after_a_norm(key):

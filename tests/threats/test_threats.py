@@ -53,7 +53,8 @@ def test_random_starts_fill_the_ball(name, key):
     z = threats.batched(make(0.2), 200).init(jax.random.split(key, 200), x)
     sizes = norm(np.asarray(z).reshape(200, -1))
     # The radius of a uniform point of a 16-dimensional ball is U^(1/16) of the full one.
-    assert 0.9 * 0.2 < np.median(sizes) <= 0.2 + 1e-6
+    assert np.median(sizes) / 0.2 == pytest.approx(0.5 ** (1 / 16), abs=0.015)
+    assert sizes.max() <= 0.2 + 1e-6
     assert abs(float(z.mean())) < 0.2 / 16
 
 
@@ -69,6 +70,22 @@ def test_ascent_has_the_stated_length_and_direction(name, key):
     assert (verbs.ascend(jnp.zeros(SHAPE), jnp.zeros_like(x), 0.03) == 0).all()
     each = verbs.ascend(jnp.zeros(SHAPE), grad, jnp.linspace(0, 1, 5))
     assert (each[0] == 0).all()
+
+
+def test_an_l1_step_moves_its_share_of_the_values():
+    grad = jnp.linspace(-1, 0.9, 100).reshape(1, 10, 10, 1)
+    verbs = threats.batched(threats.l1(3.0, sparsity=0.05), 1)
+    z = verbs.ascend(jnp.zeros_like(grad), grad, 0.5)
+    np.testing.assert_allclose(z.ravel()[:5], -0.1, rtol=1e-6)
+    assert (z.ravel()[5:] == 0).all()
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_point_at_the_radius_stays_bit_for_bit(name):
+    verbs = threats.batched(NORMS[name][0](0.5), 1)
+    x = jnp.full((1, 4, 4, 1), 0.25)
+    z = jnp.zeros_like(x).at[0, 1, 2].set(0.5)
+    np.testing.assert_array_equal(verbs.project(z, x), z)
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -137,6 +154,10 @@ def test_radii_are_leaves_and_sweeps_do_not_retrace():
     sizes = [float(project(threats.linf(e), jnp.ones(SHAPE), x).max()) for e in (0.1, 0.2, 0.3)]
     np.testing.assert_allclose(sizes, [0.1, 0.2, 0.3], rtol=1e-6)
     assert len(jax.tree.leaves(threats.compose(threats.l1(1.0), threats.l2(2.0)))) == 2
+
+
+def test_a_radius_per_example_is_named_as_a_range():
+    assert threats.described(threats.l2(jnp.array([0.5, 0.25, 1.0]))) == "l2 eps 0.25 to 1"
 
 
 @pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf"), "8/255", [[0.1]]])
