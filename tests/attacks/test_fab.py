@@ -119,6 +119,15 @@ def test_projection_of_extreme_normals_is_finite(norm):
     assert bool(jnp.all((moved >= 0) & (moved <= 1)))  # NaN would fail
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_plane_without_a_normal_moves_nothing(norm):
+    points, excess = jnp.full((2, 5), 0.5), jnp.ones((2, 1))
+    normals = jnp.stack([jnp.zeros(5), jnp.arange(5.0)])
+    found = to_hyperplane(points, normals, excess, norm=norm)
+    assert (found[0] == 0).all()
+    np.testing.assert_allclose(jnp.sum(found[1] * normals[1]), -1, rtol=1e-5)
+
+
 # Runs
 
 

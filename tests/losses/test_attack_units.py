@@ -34,3 +34,22 @@ def test_values_and_gradients(golden, classes):
         untied = np.delete(np.arange(len(logits)), TIES)
         np.testing.assert_allclose(grads[untied], expected[untied], rtol=1e-4, atol=1e-6)
         assert not np.isnan(grads).any()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 6])
+def test_each_run_goes_for_the_next_likeliest_class(classes):
+    """The margin of two classes stands in where there are too few for the DLR."""
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(8, classes)), jnp.float32)
+    labels = jnp.arange(8) % classes
+    run = losses.loss_of_run(z, labels)
+    np.testing.assert_allclose(run(0)(z, labels), losses.cross_entropy(z, labels))
+    order = np.argsort(-np.asarray(z), 1)
+    others = np.stack([row[row != label] for row, label in zip(order, labels, strict=True)])
+    each = np.arange(8)
+    for number in range(1, 2 * classes):  # after the last class, the first again
+        target = others[:, (number - 1) % (classes - 1)]
+        if classes >= 4:
+            wanted = losses.dlr_targeted(z, labels, target)
+        else:
+            wanted = z[each, target] - z[each, labels]
+        np.testing.assert_allclose(run(number)(z, labels), wanted, rtol=1e-6)

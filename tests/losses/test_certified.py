@@ -104,5 +104,8 @@ def test_soft_labels_and_other_shapes_are_refused(loss):
     z = jnp.zeros((2, 4))
     with pytest.raises(InputError, match="labels"):
         loss(z, z, jnp.full((2, 4), 0.25), alpha=0.5)
+    for alpha in (-0.1, 1.5, np.nan):
+        with pytest.raises(InputError, match="alpha must be"):
+            loss(z, z, jnp.array([0, 1]), alpha=alpha)
     with pytest.raises(InputError, match="margins must have the shape of adv_logits"):
         loss(z[:1], z, jnp.array([0, 1]), alpha=0.5)

@@ -165,6 +165,13 @@ def test_ramp_is_the_authors(golden, dtype):
         close((each - plain).mean() / float(data["ramp.lbd"]), data["ramp.loss_kl"], dtype)
 
 
+def test_ramp_of_two_classes():
+    z, labels = jnp.array([[0.0, 1.0], [1.0, 0.0]]), jnp.array([1, 1])
+    pairing = losses.ramp(z, -z, z, labels, lbd=1.0) - losses.cross_entropy(z, labels)
+    wanted = 2 * losses.kl_divergence(z[:1], -z[:1])[0]  # half of the source images are right
+    np.testing.assert_allclose(pairing, [wanted, 0], atol=1e-6)
+
+
 @pytest.mark.usefixtures("float64")
 def test_ramp_pairs_nothing_where_no_source_image_is_right(golden):
     data = golden("beyond_public_union")

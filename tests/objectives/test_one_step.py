@@ -107,6 +107,21 @@ def test_a_vanishing_gradient_counts_nothing_and_differentiates():
     assert (grads[0] == 0).all()
 
 
+def test_pixels_that_a_network_does_not_see_count_nothing():
+    weights = jax.random.normal(jax.random.key(0), (4, 2)).at[1].set(0)
+    images, labels = jnp.full((3, 2, 2, 1), 0.5), jnp.array([0, 1, 0])
+
+    def value(weights, seen):
+        def logits_fn(x):
+            return jnp.tanh(x.reshape(3, -1)[:, seen] @ weights)
+
+        return objectives.gradient_alignment(logits_fn, images, images * 0.3, labels)
+
+    every, seen = jnp.arange(4), jnp.array([0, 2, 3])
+    assert (value(weights, every) > 0).all()
+    np.testing.assert_allclose(value(weights, every), value(weights[seen], seen), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["n_fgsm", "fgsm_rs", "grad_align"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_images_stay_in_their_set_whatever_the_network_says(name, dtype):
@@ -139,6 +154,26 @@ def test_draws_depend_on_the_example_alone(name):
     np.testing.assert_array_equal(whole[::-1][:2], part)
     width = {"n_fgsm": 2}.get(name, 1) * 8 / 255
     assert 0.8 * width < jnp.abs(whole).max() <= width
+
+
+@pytest.mark.parametrize("name", ["n_fgsm", "fgsm_rs", "grad_align"])
+def test_a_radius_per_example_is_that_of_each(name):
+    objective = getattr(objectives, name)(attack_statistics="running")
+    images = jax.random.uniform(jax.random.key(0), (4, 3, 3, 1))
+    labels, keys = jnp.arange(4) % 3, jax.random.split(jax.random.key(1), 4)
+    eps = jnp.array([0.0, 0.01, 0.05, 0.1])
+
+    def attacked(at, eps):
+        found = objective.inner(
+            lambda x: x.reshape(len(x), -1)[:, :3],
+            keys[at],
+            Batch(images[at], labels[at]),
+            threats.linf(eps),
+        )
+        return found.images["adv"]
+
+    alone = [attacked(slice(n, n + 1), float(eps[n])) for n in range(4)]
+    np.testing.assert_allclose(attacked(slice(4), eps), jnp.concatenate(alone), atol=1e-7)
 
 
 def test_another_threat_is_refused():

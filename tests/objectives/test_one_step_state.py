@@ -155,6 +155,19 @@ def test_nuats_steps_count_from_the_epochs_start():
     assert found == [0, 1, 2, 0, 1, 2, 0]
 
 
+def test_what_liet_draws_is_independent():
+    objective, threat = objectives.liet(), threats.linf(0.1)
+    images, labels = jnp.full((8, 8, 8, 1), 0.5), jnp.arange(8)
+    state = {"label_information": jnp.zeros((64, 8, 8, 1))}
+    batch = Batch(images, labels)
+    drawn = objective.draw(jax.random.key(0), batch, threat, state)
+    per_example = [drawn[k] for k in ("mask", "noise", "targets_start", "targets_adv")]
+    related = np.corrcoef([np.ravel(values) for values in per_example])
+    assert np.abs(related - np.eye(4)).max() < 0.2
+    mask = drawn["mask"]
+    assert 0 <= mask.min() < 0.05 < 0.95 < mask.max() < 1
+
+
 @pytest.mark.parametrize("name", ["liet", "pgi"])
 def test_a_missing_state_is_named(name):
     objective = getattr(objectives, name)()
