@@ -10,6 +10,7 @@ from jaxrobust import bounds, objectives, threats
 from jaxrobust.devices import device_mesh
 from jaxrobust.networks import network
 from jaxrobust.objectives import Batch
+from jaxrobust.objectives._gair_trades import bounded_margin
 from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.tiny import TinyNet, tiny_logits, tiny_params, tiny_variables
 
@@ -224,6 +225,12 @@ def test_gair_trades_with_a_large_shift_is_trades(golden, monkeypatch):
     starts(monkeypatch, case["noise"], np.zeros_like(case["noise"]))
     objective = objectives.gair_trades(lam=case["Lambda"], beta=case["beta"], **case.attack)
     step_is_published(case, objective, threats.linf(case["eps"]))
+
+
+def test_the_margin_that_gair_trades_attacks_ends_at_fifty():
+    logits = jnp.array([[100.0, 0.0], [49.5, 0.0], [-70.0, 0.0]])
+    found = bounded_margin(logits, jnp.array([1, 1, 1]))
+    np.testing.assert_array_equal(found, [50, 49.5, -70])
 
 
 @pytest.mark.usefixtures("float64")

@@ -117,6 +117,8 @@ def test_msd_with_its_projection_per_example_is_the_authors(golden, monkeypatch)
         tried = objective._proposals(members, batch.images, delta, gradient, count)
         for found, image in zip(tried, data[f"msd.proposals_{step}"], strict=True):
             np.testing.assert_allclose(data["x"] + found, image, atol=1e-8)
+        small = objective._proposals(members, batch.images, delta, gradient * 1e-6, count)
+        np.testing.assert_allclose(small, tried, atol=1e-8, err_msg="only its direction counts")
     views = objective.attack(network, batch, threat, draws)
     np.testing.assert_allclose(views.images["adv"], data["x"] + data["msd.delta"], atol=1e-8)
     injected(monkeypatch, type(objective), draws)
