@@ -10,6 +10,7 @@ from jaxrobust import bounds, objectives, threats
 from jaxrobust.devices import device_mesh
 from jaxrobust.networks import network
 from jaxrobust.objectives import Batch
+from jaxrobust.objectives._attack import initial
 from jaxrobust.objectives._gair_trades import bounded_margin
 from jaxrobust.training import StepSettings, TrainState, make_train_step
 from tests.tiny import TinyNet, tiny_logits, tiny_params, tiny_variables
@@ -225,6 +226,21 @@ def test_gair_trades_with_a_large_shift_is_trades(golden, monkeypatch):
     starts(monkeypatch, case["noise"], np.zeros_like(case["noise"]))
     objective = objectives.gair_trades(lam=case["Lambda"], beta=case["beta"], **case.attack)
     step_is_published(case, objective, threats.linf(case["eps"]))
+
+
+@pytest.mark.parametrize("start", ["gaussian", "gaussian_in_box"])
+def test_gaussian_starts_have_a_deviation_of_a_thousandth(start):
+    images = jnp.full((50, 4, 4, 1), 0.5)
+    noise = initial(jax.random.key(0), images, threats.linf(0.1), start)
+    assert noise.std() == pytest.approx(0.001, rel=0.1)
+    assert abs(noise.mean()) < 1e-4
+
+
+def test_gairat_without_weights_weighs_equally():
+    batch = Batch(jnp.full((4, 2, 2, 1), 0.5), jnp.arange(4) % 3)
+    objective, threat = objectives.gairat(lam=jnp.inf, steps=2), threats.linf(0.1)
+    views = objective.inner(lambda x: x.reshape(4, -1)[:, :3], jax.random.key(0), batch, threat)
+    assert (views.log_weights == 0).all()
 
 
 def test_the_margin_that_gair_trades_attacks_ends_at_fifty():

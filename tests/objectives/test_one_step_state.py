@@ -142,6 +142,14 @@ def test_nuat_is_the_authors(golden, monkeypatch, step):
     check(data, at, before, after)
 
 
+def test_nuat_stays_at_its_start_where_there_is_no_gradient():
+    objective, threat = objectives.nuat(attack_statistics="running"), threats.linf(0.1)
+    batch = Batch(jnp.full((4, 2, 2, 1), 0.5), jnp.arange(4) % 3)
+    draws = {"start": jax.random.uniform(jax.random.key(0), (4, 2, 2, 1))}
+    views = objective.attack(lambda x: jnp.zeros((4, 3)), batch, threat, draws)
+    np.testing.assert_allclose(jnp.abs(views.images["adv"] - 0.5), 0.05, rtol=1e-5)
+
+
 def test_nuats_steps_count_from_the_epochs_start():
     objective = objectives.nuat()
     found = [
