@@ -13,6 +13,7 @@ from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, override, to_dict, use
 from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, build_optimizer, make_train_step
+from jaxrobust.training._step import _normalised
 from jaxrobust.training._updates import Averaging, kernels, no_norm, weight_perturbation
 from tests.tiny import TinyNet
 
@@ -257,3 +258,10 @@ def test_batch_augmentation_makes_soft_labels():
     hard, _ = run(objectives.score(beta=0.0, steps=1, attack_target="label"), steps=3)
     assert soft.params["logits"]["bias"][0] > hard.params["logits"]["bias"][0]
     assert np.isfinite(metrics["loss"])
+
+
+def test_weights_of_any_size_have_a_mean_of_one_over_all_devices():
+    """GAIRAT's are exponents: their range may be wider than that of exp."""
+    log_weights = jnp.array([[-300.0, 0.0], [200.0, 200.0]])
+    weights = jax.vmap(lambda part: _normalised(part, "devices"), axis_name="devices")(log_weights)
+    np.testing.assert_allclose(weights, [[0, 0], [2, 2]], atol=1e-6)
