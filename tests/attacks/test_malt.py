@@ -34,6 +34,18 @@ def test_the_ranking_is_the_authors(golden, model, norm):
         np.testing.assert_array_equal(few[right], expected[right])
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_scale_of_the_logits_changes_no_target(norm, key):
+    weights, offsets = jax.random.normal(key, (12, 6)), jnp.linspace(0, 1, 6)[None]
+    images, labels = jax.random.uniform(key, (5, 2, 3, 2)), jnp.arange(5)
+
+    def targets(scale):
+        network = lambda x: scale * (x.reshape(len(x), -1) @ weights + offsets)  # noqa: E731
+        return attacks.malt_targets(network, images, labels, norm=norm)
+
+    np.testing.assert_array_equal(targets(1e-3), targets(100.0))
+
+
 def test_a_class_without_a_gradient_comes_last_and_the_label_never(key):
     slopes = jnp.array([[0.0, 0.0, 1.0, 2.0, 0.0]])
     offsets = jnp.array([[0.0, -0.1, -1.0, -1.0, -0.2]])

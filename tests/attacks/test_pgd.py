@@ -131,6 +131,20 @@ def test_more_restarts_and_keeping_the_best_never_lose(key):
     assert (best.loss >= last.loss - 1e-6)[same].all()
 
 
+@pytest.mark.parametrize("which", range(4))
+def test_every_restart_counts(which, key):
+    def network(x):
+        margin = 0.1 - jnp.sum(x - 0.5, (1, 2, 3))
+        return jnp.stack([margin, -margin], -1)
+
+    images, labels = jnp.full((1, 5, 4, 2), 0.5), jnp.array([0])
+    start = jnp.zeros((4, *images.shape)).at[which].set(0.1)  # one of them is misclassified
+    options = {"threat": threats.linf(0.1), "steps": 0, "step_size": 0.1, "restarts": 4}
+    attacked = attacks.pgd(network, key, images, labels, start=start, **options)
+    assert attacked.success
+    np.testing.assert_array_equal(attacked.images, images + start[which])
+
+
 def test_momentum_accumulates(key):
     plain, heavy = run(key, steps=3), run(key, steps=3, momentum=1.0)
     assert plain.images.shape == heavy.images.shape

@@ -80,6 +80,20 @@ def test_damage_to_any_file_of_a_checkpoint_is_survived(three, tmp_path, harm, v
     assert capfd.readouterr() == ("", "")
 
 
+def test_without_the_best_and_the_latest_the_next_is_taken(three, tmp_path):
+    folder, lines = tmp_path / "two", []
+    shutil.copytree(three, folder)
+    for step in (2, 3):
+        for file in (folder / str(step)).rglob("*"):
+            if file.is_file():
+                overwritten(file)
+    store = Checkpoints(folder, warn=lines.append)
+    best, state = store.restore_best(state_of(0))
+    assert best == 1
+    chex.assert_trees_all_equal(state, state_of(1))
+    assert len(lines) >= 2
+
+
 def test_no_flipped_bit_becomes_another_weight(three, tmp_path):
     """Files of arrays have no checksums: whatever is restored is what was saved."""
     data = max((p for p in (three / "3").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)

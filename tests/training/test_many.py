@@ -208,7 +208,7 @@ def test_classes_with_the_same_fields_are_not_alike(one, two):
     assert not alike(first, other)
 
 
-def test_what_cannot_share_a_program_is_refused(tmp_path):
+def test_what_cannot_share_a_program_is_refused(tmp_path, monkeypatch):
     others = {
         "epochs": replace(BASE, epochs=3),
         "steps": replace(BASE, objective=use("mart", steps=3)),
@@ -224,4 +224,7 @@ def test_what_cannot_share_a_program_is_refused(tmp_path):
         train_many([BASE, BASE], [tmp_path / "a"])
     with pytest.raises(ValueError, match="different folders"):
         train_many([BASE, BASE], [tmp_path / "a", tmp_path / "a"])
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="trained together by one process"):
+        train_many([BASE, BASE], [tmp_path / "a", tmp_path / "b"])
     assert not list(tmp_path.iterdir())
