@@ -370,6 +370,7 @@ def test_random_resizing_falls_to_gradients_that_are_averaged(proofs):
     assert report.robust_accuracy.value < report.before.value
 
 
+@pytest.mark.slow
 def test_the_table_of_audits_counts_what_each_attack_leaves():
     (row,) = audit_table(only=["MixedNUTS"], points=6, steps=5, queries=5, rounds=1)
     assert row.attack == "AutoAttack"
