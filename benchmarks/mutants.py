@@ -136,7 +136,7 @@ def drawn(room: str, number: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(every, min(number, len(every)))
 
 
-def tried(mutant: Mutant, tests: list[str], *, timeout: float = 900) -> str:
+def tried(mutant: Mutant, tests: list[str], *, timeout: float = 600) -> str:
     """The outcome of the tests on a copy of the repository with this change."""
     with tempfile.TemporaryDirectory(prefix="jaxrobust-mutant-") as folder:
         copy = pathlib.Path(folder)

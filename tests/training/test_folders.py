@@ -424,6 +424,15 @@ def test_a_tilde_is_the_home_directory(finished, tmp_path, monkeypatch):
         load_run("~nobody-here/run")
 
 
+def test_the_bar_of_one_run_shows_its_figures(tmp_path, monkeypatch):
+    seen = []
+    at = "jaxrobust.training._loop.TrainingBar.update"
+    monkeypatch.setattr(at, lambda bar, step, figures: seen.append((step, set(figures))))
+    train(replace(BASE, epochs=1), tmp_path, devices=ONE, say=lambda line: None)
+    assert [step for step, _ in seen] == [1, 2]
+    assert "loss" in seen[-1][1]
+
+
 def test_a_listener_gets_each_row_and_changes_nothing(finished, tmp_path):
     heard = []
 

@@ -9,12 +9,20 @@ import optax
 import pytest
 
 from jaxrobust import objectives, threats
+from jaxrobust.data import digits
 from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, override, to_dict, use
 from jaxrobust.networks import network
 from jaxrobust.training import StepSettings, TrainState, build_optimizer, make_train_step
+from jaxrobust.training._prepare import check_model
 from jaxrobust.training._step import _normalised
-from jaxrobust.training._updates import Averaging, kernels, no_norm, weight_perturbation
+from jaxrobust.training._updates import (
+    Averaging,
+    kernels,
+    no_norm,
+    updated,
+    weight_perturbation,
+)
 from tests.tiny import TinyNet
 
 
@@ -265,3 +273,37 @@ def test_weights_of_any_size_have_a_mean_of_one_over_all_devices():
     log_weights = jnp.array([[-300.0, 0.0], [200.0, 200.0]])
     weights = jax.vmap(lambda part: _normalised(part, "devices"), axis_name="devices")(log_weights)
     np.testing.assert_allclose(weights, [[0, 0], [2, 2]], atol=1e-6)
+
+
+def test_a_step_moves_the_averages_by_their_share():
+    leaf = lambda value: {"w": jnp.full(3, value)}  # noqa: E731
+    optimizer = optax.sgd(1.0)
+    state = TrainState(
+        step=jnp.asarray(4),
+        params=leaf(2.0),
+        batch_stats=leaf(5.0),
+        opt_state=optimizer.init(leaf(2.0)),
+        ema_params=leaf(10.0),
+        key=jax.random.key_data(jax.random.key(0)),
+        ema_batch_stats=leaf(1.0),
+    )
+    after = updated(optimizer, Averaging(0.75), state, leaf(-4.0), leaf(9.0))
+    chex.assert_trees_all_equal(after.params, leaf(6.0))
+    chex.assert_trees_all_equal(after.batch_stats, leaf(9.0))
+    chex.assert_trees_all_close(after.ema_params, leaf(0.75 * 10 + 0.25 * 6))
+    chex.assert_trees_all_close(after.ema_batch_stats, leaf(0.75 * 1 + 0.25 * 9))
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "devices"), [("global", 1), ("global", 2), ("per_device", 2)]
+)
+def test_a_network_is_checked_with_the_devices_of_its_batch_norm(monkeypatch, batch_norm, devices):
+    seen = []
+    monkeypatch.setattr(
+        "jaxrobust.training._prepare.check_network",
+        lambda *_, axis_size: seen.append(axis_size) or (),
+    )
+    config = experiment(batch_norm=batch_norm)
+    mesh = device_mesh(jax.devices()[:devices])
+    check_model(config, None, digits(), mesh, say=print)
+    assert seen == [2 if (batch_norm, devices) == ("global", 2) else None]
