@@ -94,6 +94,19 @@ def test_without_the_best_and_the_latest_the_next_is_taken(three, tmp_path):
     assert len(lines) >= 2
 
 
+def test_without_the_best_the_latest_is_taken(three, tmp_path):
+    folder = tmp_path / "four"
+    shutil.copytree(three, folder)
+    store = Checkpoints(folder, keep=4)
+    store.save(4, state_of(4), validation=0.95)
+    store.close()
+    files = [path for path in (folder / "4").rglob("*") if path.is_file()]
+    overwritten(max(files, key=lambda path: path.stat().st_size))  # its score can be read
+    best, state = Checkpoints(folder, warn=lambda line: None).restore_best(state_of(0))
+    assert best == 3
+    chex.assert_trees_all_equal(state, state_of(3))
+
+
 def test_no_flipped_bit_becomes_another_weight(three, tmp_path):
     """Files of arrays have no checksums: whatever is restored is what was saved."""
     data = max((p for p in (three / "3").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
