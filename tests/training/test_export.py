@@ -223,7 +223,6 @@ def test_a_folder_with_files_is_not_written_to(places, tmp_path):
         training.export_network(places[0], tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_networks_with_names_in_pytorch_are_exported_under_them(tmp_path):
     model = use("resnet18", width=2)
     data = use("synthetic", size=8, channels=3, train=24, test=8)
