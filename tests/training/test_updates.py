@@ -13,7 +13,13 @@ from jaxrobust.data import digits
 from jaxrobust.devices import device_mesh, replicated
 from jaxrobust.experiment import Experiment, from_dict, override, to_dict, use
 from jaxrobust.networks import network
-from jaxrobust.training import StepSettings, TrainState, build_optimizer, make_train_step
+from jaxrobust.training import (
+    StepSettings,
+    TrainState,
+    build_optimizer,
+    create_state,
+    make_train_step,
+)
 from jaxrobust.training._prepare import check_model
 from jaxrobust.training._step import _normalised
 from jaxrobust.training._updates import (
@@ -307,3 +313,19 @@ def test_a_network_is_checked_with_the_devices_of_its_batch_norm(monkeypatch, ba
     mesh = device_mesh(jax.devices()[:devices])
     check_model(config, None, digits(), mesh, say=print)
     assert seen == [2 if (batch_norm, devices) == ("global", 2) else None]
+
+
+@pytest.mark.parametrize("features", [0, 1])
+def test_a_layer_may_see_one_number_but_not_none(features):
+    class Narrow(nn.Module):
+        @nn.compact
+        def __call__(self, images, *, train=False):
+            seen = images.reshape(len(images), -1)[:, :features]
+            return nn.Dense(1, kernel_init=nn.initializers.zeros)(seen)
+
+    make = lambda: create_state(experiment(), network(Narrow()), optax.sgd(0.1), (2, 2, 1))  # noqa: E731
+    if features:
+        assert make().params["Dense_0"]["kernel"].shape == (1, 1)
+    else:
+        with pytest.raises(ValueError, match="too small: a layer is left with nothing to see"):
+            make()
