@@ -225,7 +225,7 @@ def mutants(path: pathlib.Path | None, **settings: Any) -> None:
         rows.append(row._asdict())
         echo(f"{row.outcome:8} {row.file}:{row.line}: {row.old!r} becomes {row.new!r}")
         keep_rows(path, "mutants", settings, host, rows=rows)
-    caught = sum(row["outcome"] == "caught" for row in rows)
+    caught = sum(row["outcome"] != "survived" for row in rows)
     echo(f"{caught} of {len(rows)} changes are caught")
 
 

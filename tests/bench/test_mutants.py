@@ -62,3 +62,13 @@ def test_a_wrong_sign_is_caught_and_an_unread_name_survives():
     test = ["tests/losses/test_losses.py"]
     assert mutants.tried(found, test) == "caught"
     assert mutants.tried(found._replace(new=found.old), test) == "survived"
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_a_loop_without_an_end_runs_into_the_time_limit(monkeypatch):
+    monkeypatch.setattr(mutants, "SECONDS", 15)
+    file = "jaxrobust/losses/_margins.py"
+    start = (mutants.ROOT / file).read_text().index("    return")
+    endless = mutants.Mutant(file, start, "    return", "    while True: pass\n    return", 1)
+    assert mutants.tried(endless, ["tests/losses/test_losses.py"]) == "endless"
