@@ -19,9 +19,10 @@ STOPS = {
 }
 DAMAGE = ("deleted", "truncated", "one bit flipped", "older version", "unreadable")
 SURROUNDINGS = (
-    *("full disk", "read-only folder", "read-only parent", "no HOME", "no terminal"),
-    *("40 columns", "locale C", "output in ASCII", "odd path"),
+    *("full disk", "slow disk", "read-only folder", "read-only parent", "clock jumps back"),
+    *("no HOME", "no terminal", "40 columns", "locale C", "output in ASCII", "odd path"),
 )
+AT_RANDOM = ("full disk", "slow disk", "clock jumps back")  # sizes or moments are drawn
 TOGETHER = ("twice at once", "evaluated meanwhile")
 KINDS = (*STOPS, *DAMAGE, *SURROUNDINGS, *TOGETHER)
 

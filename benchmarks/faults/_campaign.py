@@ -5,7 +5,7 @@ import pathlib
 import random
 from collections.abc import Iterator, Sequence
 
-from benchmarks.fault_kinds import COMMANDS, DAMAGE, KINDS, STOPS, SURROUNDINGS
+from benchmarks.fault_kinds import AT_RANDOM, COMMANDS, DAMAGE, KINDS, STOPS, SURROUNDINGS
 from benchmarks.faults._damage import damaged
 from benchmarks.faults._ground import Ground, files_of
 from benchmarks.faults._scenes import SCENES
@@ -29,8 +29,8 @@ def campaign(
 
     Args:
       folder: an empty one, for the runs.
-      trials: of each kind for each command: of signals and full disks so many moments and sizes,
-        of damage so many files; every other kind has one.
+      trials: of each kind for each command: of signals, disks and clocks so many moments and
+        sizes, of damage so many files; every other kind has one.
       seed: draws moments, files and places of damage.
       only: the kinds; default all.
       commands: the commands; default all.
@@ -73,7 +73,7 @@ def _trials(ground: Ground, name: str, kind: str, trials: int, seed: int) -> Ite
         for number in range(trials):
             yield stopped(ground, name, kind, rng(number))
     elif kind in SURROUNDINGS:
-        for number in range(trials if kind == "full disk" else 1):
+        for number in range(trials if kind in AT_RANDOM else 1):
             yield surrounded(ground, name, kind, rng(number))
     else:
         for number in range(trials):

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pathlib
 import pty
+import shutil
 import signal
 import struct
 import subprocess
@@ -181,6 +182,27 @@ def without_privileges() -> tuple[str, ...]:
 def limited_files(kilobytes: int) -> tuple[str, ...]:
     """Words before a command that limit the size of every file that it writes."""
     return ("sh", "-c", 'ulimit -f "$0"; exec "$@"', str(2 * kilobytes))
+
+
+def hindered(folder: pathlib.Path, settings: Mapping[str, float]) -> dict[str, str | None]:
+    """Variables that make the clock of a command jump, or its disk slow (Linux).
+
+    Args:
+      folder: for the compiled library.
+      settings: of `hindrance.c`, without their prefix.
+
+    Raises:
+      RuntimeError: without a C compiler.
+    """
+    source, library = pathlib.Path(__file__).with_name("hindrance.c"), folder / "hindrance.so"
+    if not library.exists():
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise RuntimeError("a slow disk and a clock that jumps need a C compiler, `cc`")
+        words = [compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+        subprocess.run(words, check=True)
+    named = {f"HINDER_{name}": str(value) for name, value in settings.items()}
+    return {"LD_PRELOAD": str(library), **named}
 
 
 def older_versions(folder: pathlib.Path, process: Running, into: pathlib.Path) -> Ended:

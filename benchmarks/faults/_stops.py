@@ -1,8 +1,10 @@
 """Commands stopped by signals at random moments, then run to their end."""
 
+import json
+import pathlib
 import random
 
-from benchmarks.fault_kinds import STOPS, TRACEBACK
+from benchmarks.fault_kinds import LOST, SAME, STOPS, TRACEBACK
 from benchmarks.faults._ground import Ground
 from benchmarks.faults._running import Ended
 from benchmarks.faults._scenes import SCENES
@@ -28,7 +30,10 @@ def stopped(ground: Ground, name: str, kind: str, rng: random.Random) -> Row:
         verdict = _ending([process.end() for process in started])
         if verdict is not None:
             break
+    kept = kept_rows(run)
     verdict = verdict or finished(ground, name, run)
+    if verdict.outcome == SAME:
+        verdict = trained_again(kept, run) or verdict
     ground.drop(run)
     return Row(kind, name, "", ", ".join(moments), *verdict)
 
@@ -41,3 +46,26 @@ def _ending(ended: list[Ended]) -> Verdict | None:
         crashed = [process for process in ended if "Traceback" in process.text]
         return found if crashed else None
     return found
+
+
+def kept_rows(run: pathlib.Path) -> dict[pathlib.Path, list[str]]:
+    """The rows of every training in a folder that its latest checkpoint makes final.
+
+    They hold speeds, so the same training, done again, writes other rows.
+    """
+    kept = {}
+    for file in run.rglob("metrics.jsonl"):
+        folder = file.with_name("checkpoints")
+        steps = [int(at.name) for at in folder.glob("*") if at.name.isdecimal()]
+        lines = file.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        kept[file] = [line for line in whole if json.loads(line)["step"] <= max(steps, default=-1)]
+    return kept
+
+
+def trained_again(kept: dict[pathlib.Path, list[str]], run: pathlib.Path) -> Verdict | None:
+    """The first training whose kept rows are others now."""
+    for file, lines in kept.items():
+        if file.read_text().splitlines(keepends=True)[: len(lines)] != lines:
+            return Verdict(LOST, f"trained again from scratch: {file.relative_to(run).parent}")
+    return None

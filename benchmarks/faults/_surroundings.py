@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.fault_kinds import WRONG
 from benchmarks.faults._ground import Ground
-from benchmarks.faults._running import Ended, Place, limited_files, without_privileges
+from benchmarks.faults._running import (
+    Ended,
+    Place,
+    hindered,
+    limited_files,
+    without_privileges,
+)
 from benchmarks.faults._verdict import (
     Row,
     Verdict,
@@ -20,6 +26,7 @@ from benchmarks.faults._verdict import (
     unseemly,
 )
 
+STALL = 30  # more than processes of a group may be silent
 ODD = 'two  blanks, \'a "quote" and ümläuts'
 Trial = Callable[[Ground, str, random.Random], tuple[str, Verdict]]
 
@@ -134,6 +141,21 @@ def _no_home(ground: Ground, name: str, rng: random.Random) -> tuple[str, Verdic
     return _as_usual(ground, name, Place(environment=changes), where)
 
 
+def _slow_disk(ground: Ground, name: str, rng: random.Random) -> tuple[str, Verdict]:
+    """Every write takes a little longer, and one of them very long."""
+    after = rng.uniform(0, ground.reference(name).seconds)
+    settings = {"DELAY": 0.02, "STALL_AFTER": after, "STALL": STALL}
+    where = f"20 ms per write, {STALL} s for the first after {after:.2f} s"
+    return _as_usual(ground, name, Place(environment=hindered(ground.folder, settings)), where)
+
+
+def _clock_jumps_back(ground: Ground, name: str, rng: random.Random) -> tuple[str, Verdict]:
+    """The clock of the day jumps back an hour while the command runs."""
+    after = rng.uniform(0, ground.reference(name).seconds)
+    place = Place(environment=hindered(ground.folder, {"JUMP_AFTER": after}))
+    return _as_usual(ground, name, place, f"after {after:.2f} s")
+
+
 def _as_usual(
     ground: Ground, name: str, place: Place, where: str = "", folder: pathlib.Path | None = None
 ) -> tuple[str, Verdict]:
@@ -159,6 +181,8 @@ def _numbers(out: str) -> list[str]:
 
 TRIALS: dict[str, Trial] = {
     "full disk": _full_disk,
+    "slow disk": _slow_disk,
+    "clock jumps back": _clock_jumps_back,
     "read-only folder": _read_only_folder,
     "read-only parent": _read_only_parent,
     "no HOME": _no_home,

@@ -1,15 +1,19 @@
 """The campaign of faults: a few trials, how their outcomes are told apart, and their table."""
 
+import os
 import random
+import shutil
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import fault_kinds, faults
 from benchmarks.__main__ import benchmarks
-from benchmarks.faults import _damage, _scenes, _surroundings, _verdict
+from benchmarks.faults import _damage, _scenes, _stops, _surroundings, _verdict
 from benchmarks.faults._contents import differing
-from benchmarks.faults._running import Ended
+from benchmarks.faults._running import Ended, hindered
 from benchmarks.faults._verdict import Row, Verdict
 from jaxrobust.evaluation import write_json
 
@@ -103,6 +107,38 @@ def test_damage_is_of_one_file_alone(kind, tmp_path):
     else:
         changed = [a ^ b for a, b in zip(path.read_bytes(), range(100), strict=True)]
         assert sum(bit.bit_count() for bit in changed) == 1
+
+
+def test_a_training_that_starts_again_is_told_by_its_rows(tmp_path):
+    (tmp_path / "a" / "checkpoints" / "10").mkdir(parents=True)
+    file = tmp_path / "a" / "metrics.jsonl"
+    rows = [f'{{"step": {step}, "seconds": 0.{step}}}\n' for step in (5, 10, 15)]
+    file.write_text("".join(rows) + '{"step": 20, "sec')  # step 15 is trained again
+    kept = _stops.kept_rows(tmp_path)
+    assert kept == {file: rows[:2]}
+    file.write_text("".join([*rows[:2], '{"step": 15, "seconds": 0.9}\n']))
+    assert _stops.trained_again(kept, tmp_path) is None
+    file.write_text("".join(['{"step": 5, "seconds": 0.6}\n', *rows[1:]]))
+    found = _stops.trained_again(kept, tmp_path)
+    assert found == Verdict(fault_kinds.LOST, "trained again from scratch: a")
+
+
+@pytest.mark.multiprocess
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_clock_jumps_and_the_disk_is_slow_where_a_command_is_hindered(tmp_path):
+    code = (
+        "import datetime, os, pathlib, time\n"
+        "began, wall, day = time.monotonic(), time.time(), datetime.datetime.now()\n"
+        "pathlib.Path('a').write_text('x')\n"
+        "os.replace('a', 'b')\n"
+        "passed = time.monotonic() - began\n"
+        "jumps = wall - time.time(), (day - datetime.datetime.now()).total_seconds()\n"
+        "assert passed > 0.9 and all(3590 < jump < 3600 for jump in jumps), (passed, jumps)\n"
+    )
+    settings = {"JUMP_AFTER": 0.5, "DELAY": 0.2, "STALL_AFTER": 0, "STALL": 0.5}
+    changes = hindered(tmp_path, settings)
+    command = [sys.executable, "-S", "-c", code]
+    subprocess.run(command, cwd=tmp_path, env=os.environ | changes, check=True)
 
 
 def test_a_folder_that_is_in_use_is_refused(tmp_path):
