@@ -238,10 +238,11 @@ def _fuzz(results: dict[str, Any]) -> Rows:
 
 
 def _mutants(results: dict[str, Any]) -> Rows:
-    table = [["changes in", "tried", "caught", "survived", "timeout"]]
+    outcomes = ("caught", "endless", "survived")
+    table = [["changes in", "tried", "caught", "caught by the time limit", "survived"]]
     for room in dict.fromkeys(row["room"] for row in results["rows"]):
         found = [row["outcome"] for row in results["rows"] if row["room"] == room]
-        counts = (len(found), *(found.count(name) for name in ("caught", "survived", "timeout")))
+        counts = (len(found), *map(found.count, outcomes))
         table.append([f"`{room}`", *map(str, counts)])
     return table
 

@@ -12,6 +12,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
 from jaxrobust.training import (
@@ -24,6 +25,7 @@ from jaxrobust.training import (
     read_rows,
     train,
 )
+from jaxrobust.training._member import Member
 
 ONE = jax.devices()[:1]
 
@@ -50,6 +52,18 @@ def small(**changes):
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     return train(small(), folder, devices=ONE)
+
+
+def test_the_rate_is_of_the_steps_since_a_resumed_epoch_went_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(time, "perf_counter", lambda: 100.0)
+    member = Member(small(), epath.Path(tmp_path), keep=1, on_metrics=None, say=print)
+    monkeypatch.setattr(member.checkpoints, "sums", lambda step: {"loss": 7.0})
+    member.open(2, 5, tensorboard=False)
+    for step in (3, 4, 5):
+        member.see(step, {"loss": 1.0})
+    monkeypatch.setattr(time, "perf_counter", lambda: 106.0)
+    assert member.figures() == {"loss": (7 + 3) / 5, "examples_per_second": 3 * 256 / 6}
+    member.close(lost=False)
 
 
 def host(state):

@@ -48,13 +48,14 @@ def test_constant_averaging_has_no_warm_up():
     assert float(Averaging(0.9).decay_at(jnp.asarray(1))) == pytest.approx(0.9)
 
 
-def test_weight_perturbation_goes_uphill_by_a_part_of_each_kernel():
+@pytest.mark.parametrize("scale", [1, 1e-3])
+def test_weight_perturbation_goes_uphill_by_a_part_of_each_kernel(scale):
     params = {
         "a": {"kernel": jnp.full((3, 4), 2.0), "bias": jnp.ones(4)},
         "b": {"kernel": jnp.zeros((2, 2))},
     }
     grads = jax.tree.map(
-        lambda leaf: jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), params
+        lambda leaf: scale * jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), params
     )
     moved = weight_perturbation(params, grads, size=jnp.asarray(0.01))
     step = moved["a"]["kernel"] - params["a"]["kernel"]
@@ -298,6 +299,10 @@ def test_a_step_moves_the_averages_by_their_share():
     chex.assert_trees_all_equal(after.batch_stats, leaf(9.0))
     chex.assert_trees_all_close(after.ema_params, leaf(0.75 * 10 + 0.25 * 6))
     chex.assert_trees_all_close(after.ema_batch_stats, leaf(0.75 * 1 + 0.25 * 9))
+    for copied_steps, average in ((5, 6.0), (4, 9.0)):  # this step is the fifth
+        averaging = Averaging(0.75, copied_steps=copied_steps)
+        after = updated(optimizer, averaging, state, leaf(-4.0), leaf(9.0))
+        chex.assert_trees_all_close(after.ema_params, leaf(average))
 
 
 @pytest.mark.parametrize(
