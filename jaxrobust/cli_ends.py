@@ -21,7 +21,8 @@ HINT = f"{DEBUG}=1 shows the traceback"
 def hush_orbax() -> None:
     """Keeps Orbax from printing the traceback of an error that it also raises.
 
-    Its other writes are then still under way, and come back to an event loop that it has closed.
+    Its other writes and reads are then still under way: they come back to an event loop that it has
+    closed, or fail once nobody waits for them.
     """
     from absl import logging as absl_logging  # makes the logger, in a class of its own
 
@@ -34,7 +35,9 @@ def hush_orbax() -> None:
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine
         late = str(unraisable.exc_value) == "Event loop is closed"
+        late |= code is not None and "orbax" in code.co_filename
         if not late or os.environ.get(DEBUG):
             before(unraisable)
 

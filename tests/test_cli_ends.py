@@ -250,14 +250,33 @@ def test_a_ctrl_c_that_python_would_ignore_comes_again(monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_writes_that_come_back_too_late_are_not_shown(monkeypatch, caplog):
+FAILING = """
+class Nothing:
+    def __await__(self):
+        yield
+
+async def failing():
+    try:
+        await Nothing()
+    finally:
+        raise OSError(failing.__code__.co_filename)
+"""
+
+
+def test_work_of_orbax_that_comes_back_too_late_is_not_shown(monkeypatch, caplog):
     seen = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable))
     cli_ends.hush_orbax()
     for message in ("Event loop is closed", "another"):
         error = RuntimeError(message)
-        sys.unraisablehook(SimpleNamespace(exc_type=RuntimeError, exc_value=error))
+        sys.unraisablehook(SimpleNamespace(exc_type=RuntimeError, exc_value=error, object=None))
     assert [str(unraisable.exc_value) for unraisable in seen] == ["another"]
+    for file in ("orbax/checkpoint/serialization.py", "mine.py"):
+        failing = compile(FAILING, file, "exec")
+        names = {}
+        exec(failing, names)
+        names["failing"]().send(None)  # nothing refers to the coroutine any more
+    assert [str(unraisable.exc_value) for unraisable in seen] == ["another", "mine.py"]
     logging.getLogger("asyncio").error("Task exception was never retrieved")
     assert not caplog.records
 
