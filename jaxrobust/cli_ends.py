@@ -64,9 +64,13 @@ def repeat_ignored_interrupts() -> None:
         if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
             return
-        with contextlib.suppress(RuntimeError):  # Python is ending: no new threads
-            # Later: this call belongs to the callback still.
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        started = False
+        while not started:
+            with contextlib.suppress(KeyboardInterrupt):  # one more Ctrl-C, during this call
+                with contextlib.suppress(RuntimeError):  # Python is ending: no new threads
+                    # Later: this call belongs to the callback still.
+                    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+                started = True
 
     sys.unraisablehook = hook
 

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from types import SimpleNamespace
@@ -248,6 +249,25 @@ def test_a_ctrl_c_that_python_would_ignore_comes_again(monkeypatch, capfd):
         Held(KeyboardInterrupt)
         time.sleep(20)
     assert capfd.readouterr().err == ""
+
+
+def test_one_more_ctrl_c_while_it_is_repeated_shows_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", None)
+    cli_ends.repeat_ignored_interrupts()
+    started = []
+
+    class Interrupted:
+        def __init__(self, seconds, call, words):
+            self.words = words
+
+        def start(self):
+            started.append(self.words)
+            if len(started) == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Timer", Interrupted)
+    sys.unraisablehook(SimpleNamespace(exc_type=KeyboardInterrupt))
+    assert started == [(os.getpid(), signal.SIGINT)] * 2
 
 
 FAILING = """
