@@ -1,17 +1,19 @@
 """Commands stopped by signals at random moments, then run to their end."""
 
-import json
 import pathlib
 import random
+from typing import Any
 
 from benchmarks.fault_kinds import LOST, SAME, STOPS, TRACEBACK
 from benchmarks.faults._ground import Ground
 from benchmarks.faults._running import Ended
 from benchmarks.faults._scenes import SCENES
 from benchmarks.faults._verdict import Row, Verdict, finished, unseemly
+from jaxrobust.training import read_rows
 
 # Of an uninterrupted run's time. Earlier Python starts, which prints its own traceback of Ctrl-C.
 EARLIEST, LATEST = 0.15, 1.0
+Kept = dict[pathlib.Path, list[dict[str, Any]]]
 
 
 def stopped(ground: Ground, name: str, kind: str, rng: random.Random) -> Row:
@@ -48,7 +50,7 @@ def _ending(ended: list[Ended]) -> Verdict | None:
     return found
 
 
-def kept_rows(run: pathlib.Path) -> dict[pathlib.Path, list[str]]:
+def kept_rows(run: pathlib.Path) -> Kept:
     """The rows of every training in a folder that its latest checkpoint makes final.
 
     They hold speeds, so the same training, done again, writes other rows.
@@ -57,15 +59,14 @@ def kept_rows(run: pathlib.Path) -> dict[pathlib.Path, list[str]]:
     for file in run.rglob("metrics.jsonl"):
         folder = file.with_name("checkpoints")
         steps = [int(at.name) for at in folder.glob("*") if at.name.isdecimal()]
-        lines = file.read_text().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        kept[file] = [line for line in whole if json.loads(line)["step"] <= max(steps, default=-1)]
+        last = max(steps, default=-1)
+        kept[file] = [row for row in read_rows(file) if row["step"] <= last]
     return kept
 
 
-def trained_again(kept: dict[pathlib.Path, list[str]], run: pathlib.Path) -> Verdict | None:
+def trained_again(kept: Kept, run: pathlib.Path) -> Verdict | None:
     """The first training whose kept rows are others now."""
-    for file, lines in kept.items():
-        if file.read_text().splitlines(keepends=True)[: len(lines)] != lines:
+    for file, rows in kept.items():
+        if read_rows(file)[: len(rows)] != rows:
             return Verdict(LOST, f"trained again from scratch: {file.relative_to(run).parent}")
     return None

@@ -115,7 +115,7 @@ def test_a_training_that_starts_again_is_told_by_its_rows(tmp_path):
     rows = [f'{{"step": {step}, "seconds": 0.{step}}}\n' for step in (5, 10, 15)]
     file.write_text("".join(rows) + '{"step": 20, "sec')  # step 15 is trained again
     kept = _stops.kept_rows(tmp_path)
-    assert kept == {file: rows[:2]}
+    assert [row["step"] for row in kept[file]] == [5, 10]
     file.write_text("".join([*rows[:2], '{"step": 15, "seconds": 0.9}\n']))
     assert _stops.trained_again(kept, tmp_path) is None
     file.write_text("".join(['{"step": 5, "seconds": 0.6}\n', *rows[1:]]))
@@ -132,10 +132,11 @@ def test_the_clock_jumps_and_the_disk_is_slow_where_a_command_is_hindered(tmp_pa
         "pathlib.Path('a').write_text('x')\n"
         "os.replace('a', 'b')\n"
         "passed = time.monotonic() - began\n"
+        "time.sleep(max(2.1 - passed, 0))\n"
         "jumps = wall - time.time(), (day - datetime.datetime.now()).total_seconds()\n"
-        "assert passed > 0.9 and all(3590 < jump < 3600 for jump in jumps), (passed, jumps)\n"
+        "assert passed > 0.9 and all(3500 < jump < 3600 for jump in jumps), (passed, jumps)\n"
     )
-    settings = {"JUMP_AFTER": 0.5, "DELAY": 0.2, "STALL_AFTER": 0, "STALL": 0.5}
+    settings = {"JUMP_AFTER": 2, "DELAY": 0.2, "STALL_AFTER": 0, "STALL": 0.5}
     changes = hindered(tmp_path, settings)
     command = [sys.executable, "-S", "-c", code]
     subprocess.run(command, cwd=tmp_path, env=os.environ | changes, check=True)
