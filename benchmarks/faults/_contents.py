@@ -22,12 +22,14 @@ def of_training(run: pathlib.Path) -> Contents:
     steps, best = checkpoints.steps(), checkpoints.best_step()
     if best is None:
         raise ValueError(f"{run} holds no checkpoint")
-    leaves = {
-        step: _leaves(run / "checkpoints" / str(step) / "default") for step in {best, steps[-1]}
-    }
+    last = _leaves(run / "checkpoints" / str(steps[-1]) / "default")
+    try:
+        leaves = last if best == steps[-1] else _leaves(run / "checkpoints" / str(best) / "default")
+    except Exception as error:  # a difference, where the best counts
+        leaves = {"unreadable": str(error)}
     return {
-        "last": {"step": steps[-1], "leaves": leaves[steps[-1]]},
-        "best": {"step": best, "leaves": leaves[best]},
+        "last": {"step": steps[-1], "leaves": last},
+        "best": {"step": best, "leaves": leaves},
         "metrics": [
             {key: value for key, value in row.items() if key not in SHARED}
             for row in _plain(read_rows(run / "metrics.jsonl"))

@@ -27,7 +27,8 @@ def damaged(ground: Ground, name: str, kind: str, file: str, rng: random.Random)
     ended = ground.run(name, run, surroundings)
     if (run / file).exists():
         (run / file).chmod(0o644)
-    verdict = unseemly(ended) or refused(ended) or member_refused(ended, file) or failed(ended)
+    verdict = unseemly(ended) or refused(ended, file=file)
+    verdict = verdict or member_refused(ended, file) or failed(ended)
     verdict = verdict or told(compared(ground, name, run, best=False), ended, run, file)
     if kind == "unreadable" and verdict.outcome == REFUSED:  # once it is readable, nothing is lost
         again = finished(ground, name, run)

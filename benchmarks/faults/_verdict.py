@@ -71,10 +71,15 @@ def unseemly(ended: Sequence[Ended], *, one_line: bool = True) -> Verdict | None
     return None
 
 
-def refused(ended: Sequence[Ended], codes: Sequence[int] = (2,)) -> Verdict | None:
-    """Whether a command ended with one line that says why."""
+def refused(
+    ended: Sequence[Ended], codes: Sequence[int] = (2,), *, file: str = ""
+) -> Verdict | None:
+    """Whether a command ended with one line that says why, and names the damaged file if any."""
     for process in ended:
-        if process.code in codes and len(process.lines()) == 1:
+        lines = process.lines()
+        if process.code in codes and len(lines) == 1:
+            if pathlib.Path(file).name not in lines[0]:
+                return Verdict(LOST, f"refused without a file: {shortened(process.err)}")
             return Verdict(REFUSED, shortened(process.err))
     return None
 

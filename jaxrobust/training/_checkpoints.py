@@ -26,6 +26,7 @@ METRIC = "validation_robust_accuracy"
 ONCE_HELD = "frozen"
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's file in a checkpoint, which has our entries:
 DIGESTS, SUMS, SCORES = "sha256", "sums", "scores"
+_FORMAT = ocp.path.step.standard_name_format()
 
 
 class CheckpointError(Exception):
@@ -195,13 +196,14 @@ class Checkpoints:
         return self._writer
 
     def _set_aside(self) -> None:
-        """Moves what stands after the restored checkpoint, and removes scores without sense."""
+        """Moves what stands after the restored checkpoint, and mends what Orbax would refuse."""
         for step in sorted({*self._later, *self._unreadable}):
             kind = "damaged" if step in self._unreadable else "later"
             free = self.folder / f"{kind}-{step}"
             while free.exists():
                 free = free.with_name(f"{free.name}-again")
             (self.folder / str(step)).rename(free)
+        self._mend_metadata()
         for step in self.steps():
             path = score_file(self.folder, step)
             try:
@@ -213,12 +215,23 @@ class Checkpoints:
                 path.parent.mkdir(exist_ok=True)
                 write_whole(path, json.dumps({METRIC: score}))
 
+    def _mend_metadata(self) -> None:
+        """Leaves our own entries in metadata that Orbax cannot read: it would save nothing more."""
+        for found in _FORMAT.find_all(self.folder):
+            path = self.folder / str(found.step) / METADATA
+            try:
+                found.commit_timestamp  # noqa: B018, reads the file as Orbax's manager does
+            except (ValueError, TypeError, LookupError, OverflowError) as error:
+                self._warn(f"{path} is damaged ({first_line(error)}); kept what can be read of it")
+                entries = {n: _entry(self.folder, found.step, n) for n in (DIGESTS, SUMS, SCORES)}
+                write_whole(path, json.dumps({"custom_metadata": entries}))
+
 
 def stored_steps(folder: epath.Path) -> list[int]:
     """The steps of the complete checkpoints in a folder, ascending; other entries do not count."""
     if not folder.is_dir():
         return []
-    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(folder))
+    return sorted(found.step for found in _FORMAT.find_all(folder))
 
 
 def stored_score(folder: epath.Path, step: int) -> float | None:

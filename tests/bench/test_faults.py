@@ -6,16 +6,18 @@ import shutil
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import fault_kinds, faults
 from benchmarks.__main__ import benchmarks
 from benchmarks.faults import _damage, _scenes, _stops, _surroundings, _verdict
-from benchmarks.faults._contents import differing
+from benchmarks.faults._contents import differing, of_training
 from benchmarks.faults._running import Ended, hindered
 from benchmarks.faults._verdict import Row, Verdict
-from jaxrobust.evaluation import write_json
+from jaxrobust.evaluation import append_row, write_json
+from jaxrobust.training import Checkpoints
 
 TRACE = "Traceback (most recent call last)\n  File x\nKeyError: 1\n"
 
@@ -77,11 +79,35 @@ def test_a_member_that_fails_names_the_file():
     assert _verdict.member_refused([Ended(1, line + line, "")], "members/a/rows.jsonl") is None
 
 
+def test_a_refusal_names_the_damaged_file():
+    ended = [Ended(2, "", "jaxrobust: x/rows.jsonl is damaged\n")]
+    assert _verdict.refused(ended, file="x/rows.jsonl").outcome == fault_kinds.REFUSED
+    assert _verdict.refused(ended, file="x/config.json").outcome == fault_kinds.LOST
+    assert _verdict.refused(ended).outcome == fault_kinds.REFUSED
+
+
 def test_results_differ_at_paths():
     first = {"a": [{"x": 1}, {"x": 2}], "b": {"c": 3}}
     assert differing(first, first) == []
     assert differing(first, {"a": [{"x": 1}, {"x": 0}], "b": {}}) == ["a.1.x", "b.c"]
     assert differing(first, {"a": [{"x": 1}], "b": {"c": 3}}) == ["a"]
+
+
+def test_a_best_checkpoint_that_cannot_be_read_is_a_difference(tmp_path):
+    store = Checkpoints(tmp_path / "checkpoints", keep=1)
+    for step, score in ((1, 0.9), (2, 0.1)):
+        store.save(step, {"w": jnp.full(3, step)}, validation=score)
+    store.close()
+    append_row(tmp_path / "metrics.jsonl", {"epoch": 1})
+    whole = of_training(tmp_path)
+    assert whole["best"]["step"] == 1
+    shutil.rmtree(tmp_path / "checkpoints" / "1" / "default" / "d")
+    different = differing(of_training(tmp_path), whole)
+    assert different
+    assert all(path.startswith("best.leaves.") for path in different)
+    shutil.rmtree(tmp_path / "checkpoints" / "2" / "default" / "d")
+    with pytest.raises((ValueError, AttributeError)):  # what Orbax makes of it
+        of_training(tmp_path)
 
 
 def test_every_kind_and_command_has_its_trial():

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import chex
@@ -11,6 +12,7 @@ import pytest
 
 from jaxrobust.evaluation import append_row, write_json
 from jaxrobust.training import CheckpointError, Checkpoints, read_rows
+from jaxrobust.training._checkpoints import METADATA
 from jaxrobust.training._reporting import MetricsFile
 
 SCORES = {1: 0.3, 2: 0.9, 3: 0.5}
@@ -141,6 +143,31 @@ def test_a_damaged_score_does_not_choose_another_checkpoint(three, tmp_path):
             assert best == 3
             assert "0.2 in " in lines[0]
             assert "0.9 in _CHECKPOINT_METADATA" in lines[0]
+
+
+def test_training_goes_on_beside_metadata_that_orbax_refuses(three, tmp_path):
+    """A changed key is still JSON: for Orbax's manager it is an unknown one, in any checkpoint."""
+    content = (three / "1" / METADATA).read_bytes()
+    keys = [found.start(1) for found in re.finditer(rb'"([a-z_]+)": ', content)]
+    refused = 0
+    for number, byte in enumerate(keys):
+        folder, lines = tmp_path / str(number), []
+        shutil.copytree(three, folder)
+        changed = bytearray(content)
+        changed[byte] ^= 1
+        (folder / "1" / METADATA).write_bytes(changed)
+        store = Checkpoints(folder, keep=4, warn=lines.append)
+        store.save(4, state_of(4), validation=0.1)
+        store.close()
+        assert Checkpoints(folder).steps() == [1, 2, 3, 4]
+        if lines:
+            refused += 1
+            assert len(lines) == 1
+            assert f"{folder / '1' / METADATA} is damaged" in lines[0]
+            kept = json.loads((folder / "1" / METADATA).read_bytes())["custom_metadata"]
+            lost = b"custom_metadata" not in changed
+            assert kept["scores"] == ({} if lost else {"validation_robust_accuracy": 0.3})
+    assert refused > 3
 
 
 def test_a_score_that_cannot_be_read_is_replaced(three, tmp_path):
