@@ -235,6 +235,18 @@ def test_nothing_is_done_twice(report, monkeypatch):
     assert again["members"] == results["members"]
 
 
+def test_a_member_with_other_settings_than_its_copy_is_told(report, tmp_path):
+    _, folder, _ = report
+    shutil.copytree(folder, tmp_path / "report")
+    config = tmp_path / "report/members/std/config.json"
+    config.write_text(config.read_text().replace('"linf"', '"lynf"'))
+    lines = []
+    one = Tradeoff(name="one", members=(base,))
+    with pytest.raises(ValueError, match=r"members.std holds a run with other settings"):
+        run_tradeoff(one, tmp_path / "report", quiet=True, say=lines.append)
+    assert any(f"{config} differs from its copy config.copy.json" in line for line in lines)
+
+
 def test_evaluators_may_change_after_training_and_training_may_not(report, tmp_path):
     """Nothing of an earlier report is lost to a folder of another training."""
     _, folder, results = report

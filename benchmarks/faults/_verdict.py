@@ -74,11 +74,10 @@ def unseemly(ended: Sequence[Ended], *, one_line: bool = True) -> Verdict | None
 def refused(
     ended: Sequence[Ended], codes: Sequence[int] = (2,), *, file: str = ""
 ) -> Verdict | None:
-    """Whether a command ended with one line that says why, and names the damaged file if any."""
+    """Whether a command ended with one line that says why; a damaged file is named somewhere."""
     for process in ended:
-        lines = process.lines()
-        if process.code in codes and len(lines) == 1:
-            if pathlib.Path(file).name not in lines[0]:
+        if process.code in codes and len(process.lines()) == 1:
+            if pathlib.Path(file).name not in process.text:
                 return Verdict(LOST, f"refused without a file: {shortened(process.err)}")
             return Verdict(REFUSED, shortened(process.err))
     return None

@@ -78,7 +78,7 @@ def run_tradeoff(
     check_folder(workdir)
     plan = planned_runs(tradeoff, workdir, say=say)
     for run in (run for runs in plan.values() for run in runs if not run.taken):
-        check_free(run.folder, run.experiment, resume=True, say=lambda line: None)  # `train` says
+        check_free(run.folder, run.experiment, resume=True, say=_warnings_alone(say))
     workdir.mkdir(parents=True, exist_ok=True)
     keeper = Keeper(workdir, say=say)
     members: Members = {}
@@ -154,6 +154,11 @@ def _warning_once(say: Callable[[str], None]) -> Callable[[str], None]:
         say(line)
 
     return once
+
+
+def _warnings_alone(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say` for warnings, which may say why a check fails; all else is left to `train`."""
+    return lambda line: say(line) if line.startswith("warning: ") else None
 
 
 def _finished_line(plan: Plan, name: str) -> list[str]:

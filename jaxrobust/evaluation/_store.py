@@ -20,7 +20,6 @@ from jaxrobust.reasons import one_line
 
 ITEM = frozenset({"indices", "fooled", "images", "predictions", "distance", "seconds"})
 DAMAGE = (OSError, ValueError, EOFError, KeyError)
-ELSEWHERE = "choose another folder, or delete this one"
 
 
 class Store:
@@ -68,7 +67,7 @@ class Store:
             details = "; ".join(f"{name}: {detail}" for name, detail in found.items())
             raise InputError(
                 f"{folder} holds another evaluation: {', '.join(found)} differ ({details}); "
-                f"{ELSEWHERE}"
+                "choose another folder, or delete this one"
             )
 
     def load(self, number: int) -> dict[str, np.ndarray] | None:
@@ -76,7 +75,8 @@ class Store:
         if self.folder is None:
             return None
         try:
-            with np.load(self._path(number), allow_pickle=False) as archive:
+            # NumPy would leave the file of a damaged archive open.
+            with self._path(number).open("rb") as file, np.load(file) as archive:
                 arrays = dict(archive)
             # Items of earlier versions have no digest of what is in them.
             of, mine = str(arrays.pop("of", "")), f"{self._mark} {number}"
@@ -150,20 +150,23 @@ def model_digest(held: Any, logits: np.ndarray) -> str:
 
 def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
     """Settings and identity of the items in a folder; None where there are none."""
-    path = folder / "fingerprint.json"
+    path, network = folder / "fingerprint.json", folder / "network.npz"
     if not path.exists():
         return None
     try:
         stored = parse_json(path.read_text())
-        with np.load(folder / "network.npz", allow_pickle=False) as arrays:
+        settings, digests = dict(stored["settings"]), dict(stored["identity"])
+        path = network
+        with path.open("rb") as file, np.load(file) as arrays:
             logits, slopes = (arrays[name].astype(np.float64) for name in ("logits", "slopes"))
-            identity = Identity(dict(stored["identity"]), logits, slopes)
-        return dict(stored["settings"]), identity
+    except PermissionError:
+        raise
     except Exception as error:  # also zipfile's own
         raise InputError(
-            f"{folder} holds an evaluation of another version, or a damaged one "
-            f"({type(error).__name__} while reading its identity); {ELSEWHERE}"
+            f"{path} is damaged or of another version ({type(error).__name__}); choose another "
+            f"folder, or delete {folder}"
         ) from error
+    return settings, Identity(digests, logits, slopes)
 
 
 def _write(folder: pathlib.Path, settings: dict[str, Any], identity: Identity) -> None:

@@ -1,5 +1,6 @@
 """Folders of finished work: what is taken up is of the same evaluation, whole, and as it was."""
 
+import errno
 import json
 
 import jax.numpy as jnp
@@ -64,6 +65,29 @@ def test_a_damaged_fingerprint_is_one_line(change, tmp_path):
     with pytest.raises(InputError, match=r"another evaluation|damaged") as caught:
         evaluation.autoattack(network, IMAGES, LABELS, folder=tmp_path, **QUICK)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["fingerprint.json", "network.npz"])
+@pytest.mark.parametrize("kind", ["truncated", "one bit flipped"])
+def test_what_is_damaged_of_an_identity_is_named(name, kind, tmp_path):
+    evaluation.autoattack(network, IMAGES, LABELS, folder=tmp_path, **QUICK)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[content.index(b"logits" if name == "network.npz" else b"identity")] ^= 1
+    (tmp_path / name).write_bytes(content[: None if kind == "one bit flipped" else -9])
+    with pytest.raises(InputError, match=f"{name} is damaged or of another version") as caught:
+        evaluation.autoattack(network, IMAGES, LABELS, folder=tmp_path, **QUICK)
+    assert str(caught.value).endswith(f"or delete {tmp_path}")
+
+
+def test_an_identity_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    evaluation.autoattack(network, IMAGES, LABELS, folder=tmp_path, **QUICK)
+
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "network.npz")
+
+    monkeypatch.setattr(np, "load", denied)  # root may read everything
+    with pytest.raises(PermissionError, match=r"network\.npz"):
+        evaluation.autoattack(network, IMAGES, LABELS, folder=tmp_path, **QUICK)
 
 
 @pytest.mark.parametrize("kind", ["autoattack", "distances"])
