@@ -29,6 +29,7 @@ from jaxrobust.experiment import (
 )
 from jaxrobust.locks import FolderInUseError, held
 from jaxrobust.training import train, train_many
+from jaxrobust.training._checkpoints import score_file
 
 EPS = 0.1
 base = Experiment(
@@ -245,6 +246,34 @@ def test_a_member_with_other_settings_than_its_copy_is_told(report, tmp_path):
     with pytest.raises(ValueError, match=r"members.std holds a run with other settings"):
         run_tradeoff(one, tmp_path / "report", quiet=True, say=lines.append)
     assert any(f"{config} differs from its copy config.copy.json" in line for line in lines)
+
+
+def test_a_damaged_best_checkpoint_is_replaced_by_another_and_told(report, tmp_path):
+    _, folder, _ = report
+    shutil.copytree(folder, tmp_path / "report")
+    checkpoints = tmp_path / "report/members/std/checkpoints"
+    first, *_, last = sorted(int(path.name) for path in checkpoints.iterdir())
+    for step, score in ((first, 0.9), (last, 0.1)):
+        path = checkpoints / str(step) / "_CHECKPOINT_METADATA"
+        content = json.loads(path.read_bytes())
+        content["custom_metadata"]["scores"] = {"validation_robust_accuracy": score}
+        path.write_text(json.dumps(content))
+        score_file(checkpoints, step).write_text(json.dumps({"validation_robust_accuracy": score}))
+    one = Tradeoff(name="one", members=(replace(base, evaluators=(CURVE,)),))
+    whole = rows(quietly(one, tmp_path / "report"), "std")
+    assert {row.checkpoint["step"] for row in whole.values()} == {first}
+
+    (checkpoints / str(first) / "default" / "manifest.ocdbt").write_bytes(b"")
+    lines = []
+    found = rows(run_tradeoff(one, tmp_path / "report", quiet=True, say=lines.append), "std")
+    assert found.keys() == whole.keys()
+    assert {row.checkpoint["step"] for row in found.values()} == {last}
+    told = f"{checkpoints / str(first)} cannot be read (the list of its arrays is missing or"
+    assert any(told in line for line in lines)
+    kept = tmp_path / "report/members/std/rows.jsonl"
+    before = kept.read_text()
+    assert rows(quietly(one, tmp_path / "report"), "std") == found
+    assert kept.read_text() == before  # nothing is evaluated again
 
 
 def test_evaluators_may_change_after_training_and_training_may_not(report, tmp_path):

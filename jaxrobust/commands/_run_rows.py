@@ -78,6 +78,7 @@ class RunRows:
         self._folder, self._experiment, self._checkpoint = folder, experiment, checkpoint
         self._quiet, self._say, self._tell = quiet, say, tell
         self._pictures: list[tuple[Any, ...]] = []
+        self._returned = False  # whether somebody has a row
         self._made: list[Row] = []  # also those that could not be written
         self._bar: EvaluationBar | None = None
         self._data = DataDigests() if data is None else data
@@ -86,18 +87,26 @@ class RunRows:
 
     @cached_property
     def run(self) -> Run:
-        """The network; loaded only if something is left to do."""
+        """The network; loaded only if something is left to do.
+
+        Where its checkpoint is damaged, it is that of another one, and so are all rows.
+        """
         run = load_run(
             self._folder,
             checkpoint=self._checkpoint["kind"],
             trust=self._experiment.packages(),
             say=self._say,
         )
-        if run.step != self._checkpoint["step"]:
-            raise ValueError(
-                f"{self._folder}: the {self._checkpoint['kind']} checkpoint has step {run.step} "
-                f"but its evaluation step {self._checkpoint['step']}; run the same command again"
-            )
+        asked = self._checkpoint["step"]
+        if run.step != asked:
+            if self._returned:  # the run was trained meanwhile
+                kind = self._checkpoint["kind"]
+                raise ValueError(
+                    f"{self._folder}: the {kind} checkpoint has step {run.step} but its evaluation "
+                    f"step {asked}; run the same command again"
+                )
+            self._checkpoint = {**self._checkpoint, "step": run.step}
+            self.__dict__.pop("_weights", None)
         return run
 
     @cached_property
@@ -119,15 +128,21 @@ class RunRows:
     def row(self, evaluator: Evaluator) -> Row:
         """The row of an evaluator: an earlier one, or a new one."""
         loaded = "run" in self.__dict__
-        data = self._loaded_data if loaded else self._data.of(self._experiment)
+        found = None if loaded else self._kept(evaluator, self._data.of(self._experiment))
+        if found is None:  # loads the network, which may be that of another checkpoint
+            found = self._kept(evaluator, self._loaded_data)
+        self._returned = True
+        return self.make(evaluator) if found is None else found
+
+    def _kept(self, evaluator: Evaluator, data: dict[str, str]) -> Row | None:
+        """The latest row of an evaluator; `None` where there is none."""
         wanted = row_of(self._asked(evaluator, data).to_dict()).of()  # as it would be read
 
         def kept() -> Row | None:
             rows = [*kept_rows(self.path), *self._made]
             return next((row for row in reversed(rows) if row.of() == wanted), None)
 
-        found = from_first(kept)  # several processes must not decide differently
-        return self.make(evaluator) if found is None else found
+        return from_first(kept)  # several processes must not decide differently
 
     def make(self, evaluator: Evaluator) -> Row:
         """A new row of an evaluator."""

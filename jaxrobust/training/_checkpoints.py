@@ -275,6 +275,8 @@ def restored(folder: epath.Path, step: int, abstract: Any) -> Any:
     path = folder / str(step) / "default"
     with ocp.PyTreeCheckpointer() as reader:
         held = reader.metadata(path).item_metadata
+        if held is None:
+            raise ValueError("the list of its arrays is missing or damaged")
         arguments = ocp.args.PyTreeRestore(
             abstract,
             ocp.checkpoint_utils.construct_restore_args(abstract),
