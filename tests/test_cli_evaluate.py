@@ -26,7 +26,7 @@ from jaxrobust.evaluation import Check, Row, _evaluator
 from jaxrobust.evaluators import _pgd, folder_name
 from jaxrobust.evaluators._settings import pgd_text
 from jaxrobust.experiment import Evaluation, Experiment, Validation, use
-from jaxrobust.training import train
+from jaxrobust.training import load_run, train
 from tests.test_cli import cli as cli  # a fixture
 
 SMALL = Evaluation(steps=1, batch_size=360)
@@ -422,6 +422,23 @@ def test_an_earlier_row_is_of_the_same_checkpoint_settings_threat_and_seed(train
     assert found(evaluators.pgd(steps=1, restarts=2)) is None
     assert found(evaluators.per_class(attack=pgd)) is None
     assert found(pgd, experiment=replace(BASE, name="renamed", epochs=9)) == row
+
+
+def test_rows_of_two_checkpoints_are_not_mixed(trained, monkeypatch):
+    """Where a run was trained meanwhile, the first row is of an earlier checkpoint."""
+    pgd, run = evaluators.pgd(steps=1), load_run(trained)
+    evaluate_run(trained, evaluators=[pgd], quiet=True, say=lambda line: None)
+    later = run._replace(step=run.step + 1)
+    monkeypatch.setattr(_run_rows, "load_run", lambda *_, **__: later)
+    rows = RunRows(
+        trained,
+        experiment=BASE,
+        checkpoint=checkpoint_of(trained, "best"),
+        keeper=Keeper(trained, say=print),
+    )
+    assert rows.row(pgd).checkpoint["step"] == run.step
+    with pytest.raises(ValueError, match=f"step {run.step + 1} .* run the same command again"):
+        rows.row(evaluators.pgd(steps=1, restarts=2))
 
 
 @pytest.mark.slow

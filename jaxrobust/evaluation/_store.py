@@ -75,8 +75,9 @@ class Store:
         if self.folder is None:
             return None
         try:
+            path = self._path(number)
             # NumPy would leave the file of a damaged archive open.
-            with self._path(number).open("rb") as file, np.load(file) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = dict(archive)
             # Items of earlier versions have no digest of what is in them.
             of, mine = str(arrays.pop("of", "")), f"{self._mark} {number}"
@@ -157,7 +158,7 @@ def _read(folder: pathlib.Path) -> tuple[dict[str, Any], Identity] | None:
         stored = parse_json(path.read_text())
         settings, digests = dict(stored["settings"]), dict(stored["identity"])
         path = network
-        with path.open("rb") as file, np.load(file) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             logits, slopes = (arrays[name].astype(np.float64) for name in ("logits", "slopes"))
     except PermissionError:
         raise
